@@ -1,0 +1,1 @@
+//! Patchbay: any camera protocol in, any player protocol out

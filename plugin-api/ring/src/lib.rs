@@ -1,0 +1,1 @@
+//! The copy-validate broadcast ring between one source and its readers

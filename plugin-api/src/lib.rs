@@ -1,0 +1,1 @@
+//! The stable ABI between the Patchbay host and its plugins

@@ -1,0 +1,1 @@
+//! fMP4, MP4 and MPEG-TS, without I/O

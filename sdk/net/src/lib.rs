@@ -1,0 +1,1 @@
+//! URLs with secrets, HTTP authentication, a lenient HTTP client

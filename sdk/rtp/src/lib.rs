@@ -1,0 +1,1 @@
+//! RTP, RTCP, payload formats and SDP, without I/O
