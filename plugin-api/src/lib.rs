@@ -1,1 +1,42 @@
-//! The stable ABI between the Patchbay host and its plugins
+//! The stable ABI between the Patchbay host and its plugins.
+//!
+//! Each way there is one table of `extern "C"` functions whose first field is its size, with fixed-width integers and
+//! pointer + length pairs only. abi_stable compares the layout of both tables when a library is loaded. Every call is
+//! short: long work ends in an event. The same shape serves in-process plugins (function calls) and isolated ones (the
+//! same messages over a socket).
+//!
+//! ```text
+//! host ── start, open, command, close, stop ──▶ plugin      PluginTable
+//! host ◀── emit, push, write, read, locate ... ─ plugin      HostTable
+//! ```
+//!
+//! | start here | for |
+//! |---|---|
+//! | [`abi`] | the two tables and the structs they carry |
+//! | [`message`] | what `open`, `command` and `emit` carry: JSON for what is rare, bytes for what is not |
+//! | [`manifest`] | what a library says of itself without being run |
+//! | [`Host`] | the host table, safe to call (for the sdk) |
+//! | [`Plugin`] | the plugin table, safe to call (for the host) |
+//! | [`version`] | which libraries may be loaded |
+//!
+//! It is a draft: a library is loaded only when its [`version::ABI`] is equal to the host's.
+
+pub mod abi;
+pub mod code;
+pub mod entry;
+pub mod host;
+pub mod manifest;
+pub mod message;
+pub mod plugin;
+pub mod records;
+pub mod version;
+
+pub use code::Code;
+pub use host::{Chunk, Host, Patch, PatchKind, Read};
+pub use manifest::Manifest;
+mod unit_tmp;
+pub use plugin::Plugin;
+pub use unit_tmp::{UnitHeader, flags};
+
+#[doc(hidden)]
+pub use abi_stable;

@@ -1,0 +1,112 @@
+//! Role `routes`: HTTP requests and messages on `/api/ws`.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use patchbay_plugin_api::message::{self, Credit, Response, RouteOpen, Serve, command, event};
+use patchbay_plugin_api::{Chunk, Code};
+use tokio::sync::mpsc;
+
+use crate::Plugin;
+use crate::entry::Opening;
+use crate::error::Error;
+use crate::session::{Command, Link};
+
+/// For the macro.
+#[doc(hidden)]
+pub const ROLE: u32 = message::role::ROUTES;
+
+/// A plugin that answers requests to the routes of its manifest.
+pub trait Routes: Plugin {
+    /// Answers one request, or one WebSocket message.
+    fn request(
+        self: Arc<Self>,
+        request: Request,
+        body: Body,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send;
+}
+
+/// What was asked.
+pub type Request = RouteOpen;
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// A head and a whole body.
+    Whole(Response, Bytes),
+    /// The client goes on an output of the host's hub.
+    Serve(Box<Serve>),
+}
+
+impl Reply {
+    /// A plain text answer, as the API's errors are: the text and a line feed.
+    pub fn text(status: u16, text: &str) -> Self {
+        let headers = vec![("content-type".to_owned(), "text/plain; charset=utf-8".to_owned())];
+        Self::Whole(Response { status, headers }, Bytes::from(format!("{text}\n")))
+    }
+}
+
+/// The values of `key` in a raw query string, percent-decoded, in order; a key without `=` has an empty value.
+pub fn query_values(query: &str, key: &str) -> Vec<String> {
+    query_pairs(query).filter(|(k, _)| k == key).map(|(_, v)| v).collect()
+}
+
+/// All pairs of a raw query string, percent-decoded.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    query.split('&').filter(|part| !part.is_empty()).map(|part| {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        (decode(key), decode(value))
+    })
+}
+
+fn decode(text: &str) -> String {
+    let text = text.replace('+', " ");
+    percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
+}
+
+/// The body of a request.
+pub struct Body {
+    link: Link,
+    commands: mpsc::UnboundedReceiver<Command>,
+}
+
+impl Body {
+    /// The next bytes; `None` at the end.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        let closed = self.link.closed.clone();
+        loop {
+            let command = tokio::select! {
+                command = self.commands.recv() => command?,
+                () = closed.cancelled() => return None,
+            };
+            match command.kind {
+                command::BODY => {
+                    let _ = self.link.emit(event::CONSUMED, &Credit { bytes: command.payload.len() as u64 });
+                    return Some(command.payload);
+                }
+                command::BODY_END => return None,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// For the macro.
+#[doc(hidden)]
+pub fn open<P: Routes>(plugin: Arc<P>, request: &[u8], session: Opening) -> Result<(), Code> {
+    let request: RouteOpen = serde_json::from_slice(request).map_err(|_| Code::Invalid)?;
+    session.run(move |link, commands| async move {
+        let body = Body { link: link.clone(), commands };
+        match plugin.request(request, body).await? {
+            Reply::Serve(serve) => link.emit(event::SERVE, &*serve),
+            Reply::Whole(response, data) => {
+                link.emit(event::RESPONSE, &response)?;
+                for part in data.chunks(crate::transport::MAX_WRITE) {
+                    link.host.write(link.id, &Chunk { data: data.slice_ref(part), ..Chunk::default() })?;
+                }
+                Ok(())
+            }
+        }
+    })
+}

@@ -1,0 +1,166 @@
+//! Role `server`: own listeners; viewers become consumers, publishers become sources.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use patchbay_plugin_api::message::{
+    self, Bound, Consume, ConsumerCounters, Counters, Ended, Listening, Publish, command, event,
+};
+use patchbay_plugin_api::{Code, Host};
+use tokio::sync::mpsc;
+
+use crate::Plugin;
+use crate::entry::Opening;
+use crate::error::Error;
+use crate::session::{self, Command, Link};
+use crate::source::{Control, Session};
+
+/// For the macro.
+#[doc(hidden)]
+pub const ROLE: u32 = message::role::SERVER;
+
+/// A plugin with its own listeners.
+pub trait Server: Plugin {
+    /// Runs the server until [`Context::closed`].
+    fn serve(self: Arc<Self>, context: Context) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// A running server's way to the host. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    link: Link,
+}
+
+impl Context {
+    /// Tells that a listener is bound: it is logged as `[protocol] listen addr=...` and shown in `GET /api`.
+    pub fn listening(&self, listening: &Listening) -> Result<(), Error> {
+        self.link.emit(event::LISTENING, listening)
+    }
+
+    /// The host, for [`crate::reader::Reader`].
+    pub fn host(&self) -> Host {
+        self.link.host
+    }
+
+    /// Asks for a stream; [`Consumer::next`] says what comes of it. Dropping the consumer ends the claim.
+    pub fn consume(&self, consume: &Consume) -> Result<Consumer, Error> {
+        let (link, commands) = session::register(self.link.host, None);
+        let consumer = Consumer { link, commands };
+        consumer.link.emit(event::CONSUME, consume)?;
+        Ok(consumer)
+    }
+
+    /// Offers a stream. Waits until the host has taken it; dropping the publisher ends it.
+    pub async fn publish(&self, publish: &Publish) -> Result<Publisher, Error> {
+        let (link, mut commands) = session::register(self.link.host, None);
+        let (session, control) = Session::new(link.clone());
+        let guard = Detach(link.clone());
+        link.emit(event::PUBLISH, publish)?;
+        while let Some(command) = commands.recv().await {
+            match command.kind {
+                command::ACCEPTED => {
+                    return Ok(Publisher { session, control, commands, _guard: guard });
+                }
+                command::REFUSED => return Err(command.json::<Ended>().into()),
+                _ => {
+                    control.handle(command);
+                }
+            }
+        }
+        Err(Error::eof("closed"))
+    }
+
+    /// Counters of this plugin for `/metrics`; values only grow. Send them every few seconds.
+    pub fn metrics(&self, counters: &Counters) -> Result<(), Error> {
+        self.link.emit(event::METRICS, counters)
+    }
+
+    /// Completes when the host wants the server to end.
+    pub async fn closed(&self) {
+        self.link.closed.cancelled().await;
+    }
+}
+
+struct Detach(Link);
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        session::forget(self.0.id);
+        let _ = self.0.host.emit_bytes(self.0.id, event::DETACH, b"{}");
+    }
+}
+
+/// One viewer's claim on a stream.
+pub struct Consumer {
+    link: Link,
+    commands: mpsc::UnboundedReceiver<Command>,
+}
+
+impl Consumer {
+    /// What may be read, each time it changes; an error when the claim was refused or is over.
+    pub async fn next(&mut self) -> Result<Bound, Error> {
+        while let Some(command) = self.commands.recv().await {
+            match command.kind {
+                command::BOUND => return Ok(command.json()),
+                command::REFUSED => return Err(command.json::<Ended>().into()),
+                _ => {}
+            }
+        }
+        Err(Error::eof("closed"))
+    }
+
+    /// Reports what was sent, every few seconds and at the end.
+    pub fn counters(&self, counters: &ConsumerCounters) {
+        let _ = self.link.emit(event::CONSUMER, counters);
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        session::forget(self.link.id);
+        let _ = self.link.host.emit_bytes(self.link.id, event::DETACH, b"{}");
+    }
+}
+
+/// A publisher that the host has taken: a source whose session the plugin opened.
+pub struct Publisher {
+    session: Session,
+    control: Control,
+    commands: mpsc::UnboundedReceiver<Command>,
+    _guard: Detach,
+}
+
+impl Publisher {
+    /// The way for tracks and units; clones stay valid as long as the publisher lives.
+    pub fn session(&self) -> Session {
+        self.session.clone()
+    }
+
+    /// Handles the host's commands until it ends this publisher (replaced by another one, the stream is gone).
+    pub async fn run(&mut self) -> Error {
+        let closed = self.session.link().closed.clone();
+        loop {
+            let command = tokio::select! {
+                command = self.commands.recv() => command,
+                () = closed.cancelled() => None,
+            };
+            match command {
+                Some(command) if command.kind == command::REFUSED => return command.json::<Ended>().into(),
+                Some(command) => {
+                    self.control.handle(command);
+                }
+                None => return Error::eof("closed"),
+            }
+        }
+    }
+}
+
+/// For the macro.
+#[doc(hidden)]
+pub fn open<P: Server>(plugin: Arc<P>, _request: &[u8], session: Opening) -> Result<(), Code> {
+    session.run(move |link, commands| async move {
+        // Nothing is commanded to a server itself; the queue must live as long as the session.
+        let _commands = commands;
+        plugin.serve(Context { link }).await
+    })
+}
