@@ -1,1 +1,19 @@
-//! fMP4, MP4 and MPEG-TS, without I/O
+//! Containers without I/O: fragmented MP4, MP4 files and MPEG-TS.
+//!
+//! | start here | for |
+//! |---|---|
+//! | [`fmp4::Muxer`] | units -> init segment and fragments for browsers |
+//! | [`Chunk`] | what an output hands to the host, with the places that differ per viewer |
+//! | [`Timeline`] | times that go on over outages, for every muxer |
+//!
+//! Bytes and units go in, bytes and units come out; nothing here reads a clock.
+#![forbid(unsafe_code)]
+
+pub mod chunk;
+pub mod fmp4;
+pub mod history;
+pub mod timeline;
+
+pub use chunk::{Chunk, Patch, PatchKind, Patches};
+pub use history::{History, Mode};
+pub use timeline::Timeline;
