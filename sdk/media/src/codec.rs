@@ -75,9 +75,14 @@ impl Codec {
     /// Video or audio.
     pub fn kind(self) -> Kind {
         match self {
-            Self::H264 | Self::Hevc | Self::Av1 | Self::Vp8 | Self::Vp9 | Self::Mjpeg | Self::Rawvideo | Self::Mpeg4 => {
-                Kind::Video
-            }
+            Self::H264
+            | Self::Hevc
+            | Self::Av1
+            | Self::Vp8
+            | Self::Vp9
+            | Self::Mjpeg
+            | Self::Rawvideo
+            | Self::Mpeg4 => Kind::Video,
             _ => Kind::Audio,
         }
     }
@@ -112,6 +117,14 @@ impl Parameters {
 
     /// Audio whose clock is its sample rate.
     pub fn audio(codec: Codec, sample_rate: u32, channels: u8) -> Self {
-        Self { codec, clock_rate: sample_rate, extradata: Bytes::new(), width: 0, height: 0, sample_rate, channels }
+        Self {
+            codec,
+            clock_rate: sample_rate,
+            extradata: Bytes::new(),
+            width: 0,
+            height: 0,
+            sample_rate,
+            channels,
+        }
     }
 }

@@ -4,12 +4,40 @@
 //! |---|---|
 //! | [`Codec`], [`Parameters`] | what a track carries |
 //! | [`Unit`] | one access unit, audio frame or picture |
+//! | [`AccessUnitSplitter`] | a flow of NAL units -> access units |
+//! | [`Assembler`] | access units -> units and configurations |
+//! | [`DtsEstimator`] | decoding times where only presentation times came |
+//! | [`h264`], [`h265`] | parameter sets, `avcC` and `hvcC` records |
+//! | [`nal`], [`annexb`] | length-prefixed NAL units and byte streams |
+//! | [`aac`], [`opus`], [`pcm`], [`jpeg`] | audio headers and framing, G.711, JPEG size |
+//! | [`codec_string`] | names of codecs for browsers |
 //!
 //! Units hold H.264 and H.265 as NAL units with 4-byte big-endian length prefixes, never with parameter sets (SPS, PPS,
 //! VPS) or access unit delimiters, AAC as raw frames, Opus as packets, PCM as interleaved samples, JPEG as whole files.
+//!
+//! Nothing here decodes pictures or sound beyond G.711.
+#![forbid(unsafe_code)]
 
+pub mod aac;
+pub mod access_unit;
+pub mod annexb;
+pub mod assembler;
+pub mod bits;
 mod codec;
+pub mod codec_string;
+pub mod dts;
+pub mod error;
+pub mod h264;
+pub mod h265;
+pub mod jpeg;
+pub mod nal;
+pub mod opus;
+pub mod pcm;
 mod unit;
 
+pub use access_unit::AccessUnitSplitter;
+pub use assembler::{Assembled, Assembler};
 pub use codec::{Codec, Kind, Parameters};
-pub use unit::Unit;
+pub use dts::DtsEstimator;
+pub use error::Error;
+pub use unit::{MAX_UNIT_BYTES, Unit};

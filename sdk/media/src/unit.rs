@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// Most bytes of a unit of compressed video; larger ones are dropped.
+pub const MAX_UNIT_BYTES: usize = 8 << 20;
+
 /// One access unit, audio frame, JPEG or raw frame of a track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
