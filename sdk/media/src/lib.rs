@@ -27,6 +27,8 @@ mod codec;
 pub mod codec_string;
 pub mod dts;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod h264;
 pub mod h265;
 pub mod jpeg;

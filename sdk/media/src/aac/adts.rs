@@ -101,22 +101,17 @@ pub fn strip(data: &[u8]) -> &[u8] {
 /// The frames in `data`, each with its header and payload. Bytes that are no frame are passed over: a frame counts when
 /// the next header stands behind it, or when `data` ends there. A frame cut off at the end is left out.
 pub fn split(data: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
-    let mut splitter = Splitter::new();
+    let mut sync = Sync::default();
     let mut rest = data;
-    std::iter::from_fn(move || {
-        let (header, start, used) = splitter.next_frame(rest, true)?;
-        let payload = rest.get(start + header.header_len..start + header.frame_len)?;
-        rest = rest.get(used..)?;
-        Some((header, payload))
-    })
+    std::iter::from_fn(move || sync.next_frame(&mut rest, true))
 }
 
 /// Finds frames in bytes that arrive in pieces.
 #[derive(Debug, Default)]
 pub struct Splitter {
+    /// Bytes from the first one that may start a frame on; less than two frames.
     buffer: Vec<u8>,
-    /// The header of the frame before, which the next one continues.
-    last: Option<Header>,
+    sync: Sync,
 }
 
 impl Splitter {
@@ -125,8 +120,8 @@ impl Splitter {
         Self::default()
     }
 
-    /// Adds bytes and hands each frame that they complete to `emit`. Until two headers in a row were seen a frame waits
-    /// for the next header.
+    /// Adds bytes and hands each frame that they complete to `emit`. The first frame, and the first behind bytes that
+    /// are no frame, wait for the next header.
     pub fn push(&mut self, data: &[u8], emit: impl FnMut(Header, &[u8])) {
         self.buffer.extend_from_slice(data);
         self.drain(false, emit);
@@ -139,52 +134,47 @@ impl Splitter {
     }
 
     fn drain(&mut self, end: bool, mut emit: impl FnMut(Header, &[u8])) {
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut rest = buffer.as_slice();
-        while let Some((header, start, used)) = self.next_frame(rest, end) {
-            if let Some(payload) = rest.get(start + header.header_len..start + header.frame_len) {
-                emit(header, payload);
-            }
-            rest = rest.get(used..).unwrap_or_default();
+        let mut rest = self.buffer.as_slice();
+        while let Some((header, payload)) = self.sync.next_frame(&mut rest, end) {
+            emit(header, payload);
         }
-        let skip = self.undecided(rest);
-        self.buffer = rest.get(skip..).unwrap_or_default().to_vec();
+        let used = self.buffer.len() - rest.len();
+        self.buffer.drain(..used);
     }
+}
 
-    /// The first frame in `data`: its header, where it starts, where it ends. `None` when it may still come.
-    fn next_frame(&mut self, data: &[u8], end: bool) -> Option<(Header, usize, usize)> {
-        let mut at = 0;
-        loop {
-            at += data.get(at..)?.iter().position(|byte| *byte == 0xff)?;
-            match self.judge(data.get(at..)?, at, end) {
+/// Whether the place in the stream is where a frame must start.
+#[derive(Debug, Default)]
+struct Sync {
+    /// The header of the frame that ends here; `None` when none does.
+    last: Option<Header>,
+}
+
+impl Sync {
+    /// Takes the first frame off `rest` together with all that is no frame before it. `None` when more bytes must come.
+    fn next_frame<'a>(&mut self, rest: &mut &'a [u8], end: bool) -> Option<(Header, &'a [u8])> {
+        while let Some(behind_first) = rest.get(1..) {
+            match self.judge(rest, end) {
                 Verdict::Frame(header) => {
+                    let (frame, behind) = rest.split_at_checked(header.frame_len)?;
+                    *rest = behind;
                     self.last = Some(header);
-                    return Some((header, at, at + header.frame_len));
+                    return Some((header, frame.get(header.header_len..)?));
                 }
                 Verdict::Wait => return None,
                 Verdict::No => {
                     self.last = None;
-                    at += 1;
+                    let skip =
+                        behind_first.iter().position(|byte| *byte == 0xff).unwrap_or(behind_first.len());
+                    *rest = behind_first.get(skip..)?;
                 }
             }
         }
+        None
     }
 
-    /// How many bytes at the start of `data` cannot belong to a frame any more.
-    fn undecided(&self, data: &[u8]) -> usize {
-        let mut at = 0;
-        while let Some(found) = data.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff)) {
-            at += found;
-            if let Some(Verdict::Wait) = data.get(at..).map(|rest| self.judge(rest, at, false)) {
-                return at;
-            }
-            at += 1;
-        }
-        data.len()
-    }
-
-    /// Whether a frame starts at the start of `data`, `skipped` bytes behind the end of the last one.
-    fn judge(&self, data: &[u8], skipped: usize, end: bool) -> Verdict {
+    /// Whether a frame starts at the start of `data`.
+    fn judge(&self, data: &[u8], end: bool) -> Verdict {
         let header = match parse(data) {
             Ok(Some(header)) => header,
             Ok(None) if !end => return Verdict::Wait,
@@ -193,7 +183,7 @@ impl Splitter {
         let Some(behind) = data.get(header.frame_len..) else {
             return if end { Verdict::No } else { Verdict::Wait };
         };
-        if skipped == 0 && self.last.is_some_and(|last| last.continues(&header)) {
+        if self.last.is_some_and(|last| last.continues(&header)) {
             return Verdict::Frame(header);
         }
         match parse(behind) {
