@@ -1,6 +1,6 @@
 //! The byte stream format of Annex B: NAL units behind start codes `00 00 01` or `00 00 00 01`.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::nal::without_trailing_zeros;
 
@@ -70,8 +70,8 @@ impl Splitter {
         Self::default()
     }
 
-    /// Adds bytes and hands each NAL unit that they complete to `emit`.
-    pub fn push(&mut self, data: &[u8], mut emit: impl FnMut(&[u8])) {
+    /// Adds bytes and hands each NAL unit that they complete to `emit`, as [`split`] would.
+    pub fn push(&mut self, data: &[u8], mut emit: impl FnMut(Bytes)) {
         self.buffer.put_slice(data);
         loop {
             let found = self.buffer.get(self.searched..).and_then(find_start_code);
@@ -79,10 +79,7 @@ impl Splitter {
             let before = self.buffer.split_to(at);
             let _start_code = self.buffer.split_to(3);
             self.searched = 0;
-            let nal = without_trailing_zeros(&before);
-            if self.started && !nal.is_empty() {
-                emit(nal);
-            }
+            self.emit(before, &mut emit);
             self.started = true;
         }
         self.searched = self.buffer.len().saturating_sub(2);
@@ -95,12 +92,17 @@ impl Splitter {
     }
 
     /// Hands the last NAL unit to `emit`: the stream has ended or the next bytes do not continue it.
-    pub fn flush(&mut self, mut emit: impl FnMut(&[u8])) {
-        let nal = without_trailing_zeros(&self.buffer);
-        if self.started && !nal.is_empty() {
-            emit(nal);
-        }
+    pub fn flush(&mut self, mut emit: impl FnMut(Bytes)) {
+        let last = self.buffer.split();
+        self.emit(last, &mut emit);
         *self = Self::new();
+    }
+
+    fn emit(&self, mut nal: BytesMut, emit: &mut impl FnMut(Bytes)) {
+        nal.truncate(without_trailing_zeros(&nal).len());
+        if self.started && !nal.is_empty() {
+            emit(nal.freeze());
+        }
     }
 }
 

@@ -131,8 +131,8 @@ pub fn annexb(data: &[u8]) {
     let chunk = usize::from(data.first().copied().unwrap_or(0)) + 1;
     let mut splitter = annexb::Splitter::new();
     let mut pieces = Vec::new();
-    data.chunks(chunk).for_each(|piece| splitter.push(piece, |nal| pieces.push(nal.to_vec())));
-    splitter.flush(|nal| pieces.push(nal.to_vec()));
+    data.chunks(chunk).for_each(|piece| splitter.push(piece, |nal| pieces.push(nal)));
+    splitter.flush(|nal| pieces.push(nal));
     assert_eq!(pieces, nals, "chunks of {chunk} bytes change nothing");
     assert_eq!(*nal::unescape(&nal::escape(data)), *data, "escaping round trips");
 }

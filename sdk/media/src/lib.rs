@@ -23,6 +23,7 @@ pub mod access_unit;
 pub mod annexb;
 pub mod assembler;
 pub mod bits;
+mod change;
 mod codec;
 pub mod codec_string;
 pub mod dts;

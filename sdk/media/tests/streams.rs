@@ -108,9 +108,9 @@ fn access_units(stream: &Stream, chunk: usize) -> Vec<AccessUnit> {
     let mut splitter = AccessUnitSplitter::new(stream.codec);
     let mut units = Vec::new();
     for piece in stream.data.chunks(chunk) {
-        bytes.push(piece, |nal| units.extend(splitter.push(Bytes::copy_from_slice(nal))));
+        bytes.push(piece, |nal| units.extend(splitter.push(nal)));
     }
-    bytes.flush(|nal| units.extend(splitter.push(Bytes::copy_from_slice(nal))));
+    bytes.flush(|nal| units.extend(splitter.push(nal)));
     units.extend(splitter.flush());
     units
 }
