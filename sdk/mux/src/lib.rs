@@ -3,6 +3,7 @@
 //! | start here | for |
 //! |---|---|
 //! | [`fmp4::Muxer`] | units -> init segment and fragments for browsers |
+//! | [`mp4::Demuxer`] | MP4 files, whole or fragmented -> units |
 //! | [`Chunk`] | what an output hands to the host, with the places that differ per viewer |
 //! | [`Timeline`] | times that go on over outages, for every muxer |
 //!
@@ -11,7 +12,10 @@
 
 pub mod chunk;
 pub mod fmp4;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod history;
+pub mod mp4;
 pub mod timeline;
 
 pub use chunk::{Chunk, Patch, PatchKind, Patches};
