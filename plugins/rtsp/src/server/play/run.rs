@@ -1,0 +1,242 @@
+//! One packetizing run: a track and a packet size, shared by all its viewers.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use patchbay_media::{Kind, Parameters, Unit};
+use patchbay_rtp::packetize::{History, Packetizer, Packets, Times};
+use patchbay_rtp::rtcp::{self, SenderReport};
+use patchbay_rtp::sdp;
+
+use crate::wire::write_interleaved;
+
+/// Between two sender reports (S45).
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// A unit older than this is not sent to a joining viewer as its first sound.
+const FRESH: Duration = Duration::from_millis(500);
+/// Difference between the source's clock and ours from which on its wall time is set anew.
+const CLOCK_JUMP_NS: i64 = 2_000_000_000;
+
+/// Random numbers that a run starts with.
+#[derive(Debug, Clone, Copy)]
+pub struct Seed {
+    /// SSRC.
+    pub ssrc: u32,
+    /// First sequence number.
+    pub sequence: u16,
+    /// RTP time of the first unit.
+    pub timestamp: u32,
+}
+
+/// Wall time of a source: one for all its tracks, so that sound and picture stay together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WallClock {
+    /// Unix time of pts 0, ns.
+    origin_ns: Option<i64>,
+}
+
+impl WallClock {
+    /// Unix time of a presentation time, ns. The first unit sets it; a jump of the source's times sets it anew.
+    fn unix_ns(&mut self, pts: i64, clock_rate: u32, now_ns: i64) -> i64 {
+        let offset = i128::from(pts) * 1_000_000_000 / i128::from(clock_rate.max(1));
+        let offset = i64::try_from(offset).unwrap_or(0);
+        let origin = self
+            .origin_ns
+            .filter(|origin| (origin.saturating_add(offset)).abs_diff(now_ns) < CLOCK_JUMP_NS as u64)
+            .unwrap_or(now_ns.saturating_sub(offset));
+        self.origin_ns = Some(origin);
+        origin.saturating_add(offset)
+    }
+}
+
+/// The moment of a unit, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Monotonic.
+    pub at: Duration,
+    /// Unix time, ns.
+    pub unix_ns: i64,
+}
+
+/// What a joining viewer gets of a track before live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Interleaved frames; empty when it starts with the next live packet.
+    pub frames: Bytes,
+    /// Sequence number of its first packet.
+    pub sequence: u16,
+    /// RTP time of its first packet.
+    pub timestamp: u32,
+}
+
+/// A packetizing run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Codec and configuration of the units that come now.
+    pub parameters: Parameters,
+    /// Payload type.
+    pub payload_type: u8,
+    /// RTP channel over TCP.
+    pub channel: u8,
+    /// Random start.
+    pub seed: Seed,
+    max_payload: usize,
+    /// Made with the first unit: its time decides the base.
+    packetizer: Option<Packetizer>,
+    last: Option<Last>,
+    /// NTP and RTP time of one moment.
+    clock: Option<(u64, u32)>,
+    packets: u32,
+    octets: u32,
+    reported_at: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+struct Last {
+    frames: Bytes,
+    sequence: u16,
+    timestamp: u32,
+    at: Duration,
+}
+
+impl Run {
+    /// A run that has sent nothing yet.
+    pub fn new(id: u32, parameters: Parameters, seed: Seed, max_payload: usize) -> Self {
+        let id = u8::try_from(id & 31).unwrap_or(0);
+        Self {
+            payload_type: sdp::payload_type(&parameters, 96 + id),
+            parameters,
+            channel: id * 2,
+            seed,
+            max_payload,
+            packetizer: None,
+            last: None,
+            clock: None,
+            packets: 0,
+            octets: 0,
+            reported_at: None,
+        }
+    }
+
+    /// Whether packets were numbered already.
+    pub fn is_started(&self) -> bool {
+        self.packetizer.is_some()
+    }
+
+    /// Whether a viewer must begin at a key unit.
+    pub fn is_keyed(&self) -> bool {
+        self.parameters.codec.kind() == Kind::Video
+    }
+
+    /// Makes the first unit's RTP time the one of the seed.
+    pub fn start(&mut self, pts: i64) {
+        if self.packetizer.is_none() {
+            let base = self.seed.timestamp.wrapping_sub(pts as u32);
+            let Seed { ssrc, sequence, .. } = self.seed;
+            self.packetizer =
+                Packetizer::new(&self.parameters, self.payload_type, ssrc, sequence, base, self.max_payload)
+                    .ok();
+        }
+    }
+
+    /// Takes new parameters. `false`: another codec, which cannot go on under the same description.
+    pub fn set_parameters(&mut self, parameters: Parameters) -> bool {
+        let same = parameters.codec == self.parameters.codec
+            && parameters.clock_rate == self.parameters.clock_rate
+            && parameters.channels == self.parameters.channels;
+        self.parameters = parameters;
+        same
+    }
+
+    /// The interleaved frames of a unit, with a sender report before them when one is due. `None`: nothing to send,
+    /// such as pictures before the first key.
+    pub fn packetize(&mut self, unit: &Unit, wall: &mut WallClock, now: Now) -> Option<Bytes> {
+        if !self.is_started() && self.is_keyed() && !unit.key {
+            return None;
+        }
+        self.start(unit.pts);
+        let sets = (unit.key && self.is_keyed()).then_some(&self.parameters);
+        let packetizer = self.packetizer.as_mut()?;
+        let (sequence, timestamp) = (packetizer.next_sequence(), packetizer.timestamp(unit.pts));
+        let mut packets = Packets::new(self.channel);
+        let count = packetizer.packetize(unit, sets, &mut packets);
+        if count == 0 {
+            return None;
+        }
+        let octets = packets.octets();
+        let frames = packets.take();
+        self.last = Some(Last { frames: frames.clone(), sequence, timestamp, at: now.at });
+        self.set_clock(unit.pts, wall, now);
+        let due = self.reported_at.is_none_or(|at| now.at.saturating_sub(at) >= REPORT_EVERY);
+        let report = if due { self.report() } else { None };
+        // Counted behind the report: it tells what was sent before it.
+        self.packets = self.packets.wrapping_add(u32::try_from(count).unwrap_or(0));
+        self.octets = self.octets.wrapping_add(octets as u32);
+        let Some(report) = report else { return Some(frames) };
+        self.reported_at = Some(now.at);
+        let mut both = BytesMut::with_capacity(report.len() + frames.len());
+        both.extend_from_slice(&report);
+        both.extend_from_slice(&frames);
+        Some(both.freeze())
+    }
+
+    /// Notes that a unit of this time arrived about now.
+    pub fn set_clock(&mut self, pts: i64, wall: &mut WallClock, now: Now) {
+        let unix_ns = wall.unix_ns(pts, self.parameters.clock_rate, now.unix_ns);
+        self.clock = self.packetizer.as_ref().map(|p| (rtcp::ntp_from_unix_ns(unix_ns), p.timestamp(pts)));
+    }
+
+    /// The sender report of now as an interleaved frame; `None` before the first unit.
+    pub fn report(&self) -> Option<Bytes> {
+        let (ntp, rtp_timestamp) = self.clock?;
+        let report = SenderReport {
+            ssrc: self.seed.ssrc,
+            ntp,
+            rtp_timestamp,
+            packets: self.packets,
+            octets: self.octets,
+        };
+        let mut frame = BytesMut::new();
+        write_interleaved(self.channel + 1, &rtcp::sender_report(&report, "patchbay"), &mut frame);
+        Some(frame.freeze())
+    }
+
+    /// Where a viewer starts that joins now without history of pictures: sound starts with its newest packet, whose number
+    /// and time are known; a run that has sent nothing starts with its seed. `None`: not known.
+    pub fn start_now(&self, at: Duration) -> Option<Start> {
+        if !self.is_started() {
+            let Seed { sequence, timestamp, .. } = self.seed;
+            return Some(Start { frames: Bytes::new(), sequence, timestamp });
+        }
+        let last = self.last.as_ref().filter(|last| at.saturating_sub(last.at) < FRESH)?;
+        Some(Start { frames: last.frames.clone(), sequence: last.sequence, timestamp: last.timestamp })
+    }
+
+    /// Where a viewer starts that gets `units` before the next live packet (S9). `is_true_time` keeps their times.
+    pub fn start_with(&self, units: &[Unit], is_true_time: bool) -> Option<Start> {
+        let packetizer = self.packetizer.as_ref()?;
+        let times = match units {
+            _ if is_true_time => Times::True,
+            [.., before, last] => {
+                // No later unit is shown before it is decoded.
+                Times::Before(last.dts.saturating_add(last.dts.saturating_sub(before.dts).max(1)))
+            }
+            [last] => Times::Before(last.dts.saturating_add(1)),
+            [] => return None,
+        };
+        let mut packets = Packets::new(self.channel);
+        let history = History { units, parameters: Some(&self.parameters), times };
+        if packetizer.packetize_history(&history, &mut packets) == 0 {
+            return None;
+        }
+        let frames = packets.take();
+        let (sequence, timestamp) = first_packet(&frames)?;
+        Some(Start { frames, sequence, timestamp })
+    }
+}
+
+/// Sequence number and time of the first packet of some frames.
+fn first_packet(frames: &[u8]) -> Option<(u16, u32)> {
+    let [_, _, _, _, _, _, s0, s1, t0, t1, t2, t3] = *frames.first_chunk::<12>()?;
+    Some((u16::from_be_bytes([s0, s1]), u32::from_be_bytes([t0, t1, t2, t3])))
+}
