@@ -117,6 +117,9 @@ impl Assembler {
         if let Some(dts) = dts {
             unit.dts = dts.min(pts);
         } else {
+            if flags.discontinuity {
+                self.dts.restart();
+            }
             let time = self.dts.push(pts);
             unit.dts = time.dts;
             unit.discontinuity |= !time.continues;

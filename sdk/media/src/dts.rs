@@ -9,6 +9,8 @@ const MAX_GUESSED_DEPTH: u8 = 2;
 const DEFAULT_FRAME_RATE: (u32, u32) = (25, 1);
 /// Seconds that a presentation time may step back before it is taken for another timeline.
 const MAX_STEP_BACK_SECONDS: i64 = 1;
+/// Seconds that it may step forward from the decoding time before, likewise.
+const MAX_STEP_FORWARD_SECONDS: i64 = 10;
 
 /// A decoding time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +66,12 @@ impl DtsEstimator {
 
     /// The decoding time of the next frame in decoding order, shown at `pts`.
     pub fn push(&mut self, pts: i64) -> Dts {
-        if self.last.is_some_and(|last| pts < last.saturating_sub(MAX_STEP_BACK_SECONDS * self.clock_rate)) {
-            self.waiting.clear();
+        if let Some(last) = self.last {
+            let earliest = last.saturating_sub(MAX_STEP_BACK_SECONDS * self.clock_rate);
+            let latest = last.saturating_add(MAX_STEP_FORWARD_SECONDS * self.clock_rate);
+            if !(earliest..=latest).contains(&pts) {
+                self.restart();
+            }
         }
         let first = self.waiting.is_empty();
         self.waiting.push(Reverse(pts));
@@ -97,6 +103,11 @@ impl DtsEstimator {
         }
         self.last = Some(dts);
         Dts { dts, continues }
+    }
+
+    /// Frames are missing before the next one, which may lie anywhere; decoding times go on rising.
+    pub fn restart(&mut self) {
+        self.waiting.clear();
     }
 
     /// Forgets the times before: the next frame begins another timeline.
@@ -136,6 +147,20 @@ mod tests {
         let mut estimator = DtsEstimator::new(25);
         estimator.configure(Some(2), Some((25, 1)));
         assert_eq!(run(&mut estimator, &[0, 4, 2, 1, 3, 8, 6, 5, 7]), [-2, -1, 0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn decoding_times_follow_a_jump_at_once() {
+        let mut estimator = DtsEstimator::new(25);
+        estimator.configure(Some(2), Some((25, 1)));
+        assert_eq!(
+            run(&mut estimator, &[0, 1, 2, 90_000, 90_001, 90_002]),
+            [-2, -1, 0, 89_998, 89_999, 90_000]
+        );
+        estimator.restart();
+        assert_eq!(run(&mut estimator, &[90_050, 90_051]), [90_048, 90_049]);
+        let back = estimator.push(10);
+        assert_eq!(back, Dts { dts: 8, continues: false });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::bits::BitReader;
 use crate::error::{Error, Field};
 use crate::nal::unescape;
 
-/// `nal_unit_type` values, H.265 table 7-1, as [`nal_type`] gives them.
+/// `nal_unit_type` values, H.265 table 7-1, as [`nal_type()`] gives them.
 pub mod nal_type {
     /// A leading picture that cannot be decoded after a join at its CRA picture, not referenced.
     pub const RASL_N: u8 = 8;

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use patchbay_media::access_unit::{AccessUnit, AccessUnitSplitter, Role, role};
 use patchbay_media::assembler::{Assembler, Flags};
-use patchbay_media::{Codec, Parameters, Unit, annexb, codec_string, h264, h265, nal};
+use patchbay_media::{Codec, Parameters, Unit, aac, annexb, codec_string, h264, h265, nal};
 
 struct Stream {
     codec: Codec,
@@ -102,6 +102,9 @@ const STREAMS: [Stream; 9] = [
 ];
 
 const TICKS: i64 = 3600;
+
+/// Bytes of the ADTS frames.
+const AAC_FRAMES: [usize; 9] = [274, 284, 195, 213, 193, 199, 193, 219, 193];
 
 fn access_units(stream: &Stream, chunk: usize) -> Vec<AccessUnit> {
     let mut bytes = annexb::Splitter::new();
@@ -242,4 +245,22 @@ fn h265_sizes_match_another_reader() {
         let theirs = (timing.time_scale.get(), timing.num_units_in_tick.get());
         assert_eq!(ours.frame_rate, Some(theirs));
     }
+}
+
+/// The same frames in both framings, cut as ffprobe counts them.
+#[test]
+fn adts_and_loas_hold_the_same_frames() {
+    let adts = include_bytes!("data/ffmpeg_aac_16k.aac");
+    let frames: Vec<_> = aac::adts::split(adts).collect();
+    let sizes: Vec<_> = frames.iter().map(|(header, _)| header.frame_len).collect();
+    assert_eq!(sizes, AAC_FRAMES);
+    assert!(frames.iter().all(|(header, _)| header.config == aac::AudioSpecificConfig::lc(16_000, 1)));
+
+    let loas = include_bytes!("data/ffmpeg_aac_16k.loas");
+    let (elements, used) = aac::latm::split_loas(loas);
+    assert_eq!(used, loas.len());
+    let mut demuxer = aac::latm::Demuxer::new();
+    let payloads: Vec<_> = elements.iter().flat_map(|element| demuxer.push(element).unwrap()).collect();
+    assert_eq!(payloads, frames.iter().map(|(_, payload)| *payload).collect::<Vec<_>>());
+    assert_eq!(demuxer.config().unwrap().config.sample_rate, 16_000);
 }
