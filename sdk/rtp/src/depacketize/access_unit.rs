@@ -39,8 +39,10 @@ pub(super) struct AccessUnits {
     gap: bool,
     /// The marker bit ends units. Lost once a camera sets it within a picture.
     marker_ends: bool,
-    /// Time of the unit that a marker ended.
+    /// Time of the unit before, when a marker ended it.
     ended: Option<u32>,
+    /// A marker ended the unit before.
+    has_markers: bool,
 }
 
 impl AccessUnits {
@@ -58,6 +60,7 @@ impl AccessUnits {
             gap: true,
             marker_ends: true,
             ended: None,
+            has_markers: false,
         }
     }
 
@@ -124,11 +127,18 @@ impl AccessUnits {
         if self.has_picture && self.marker_ends {
             self.ended = Some(self.timestamp);
             self.finish(out);
+            self.has_markers = true;
         }
     }
 
+    /// The stream ends. Where markers ended the units before, one without is not whole.
+    pub(super) fn flush(&mut self, out: &mut Vec<Frame>) {
+        self.incomplete |= self.has_markers && self.is_open();
+        self.finish(out);
+    }
+
     /// Ends the unit in progress.
-    pub(super) fn finish(&mut self, out: &mut Vec<Frame>) {
+    fn finish(&mut self, out: &mut Vec<Frame>) {
         if self.has_picture && (!self.nals.is_empty() || self.incomplete) {
             out.push(Frame {
                 timestamp: self.timestamp,
@@ -158,6 +168,7 @@ impl AccessUnits {
     }
 
     fn reset(&mut self) {
+        self.has_markers = false;
         self.nals.clear();
         self.len = 0;
         self.has_picture = false;

@@ -48,7 +48,7 @@ impl H264 {
         if self.fragments.take().is_some() {
             self.units.lost();
         }
-        self.units.finish(out);
+        self.units.flush(out);
     }
 
     fn payload(

@@ -49,7 +49,7 @@ impl H265 {
         if self.fragments.take().is_some() {
             self.units.lost();
         }
-        self.units.finish(out);
+        self.units.flush(out);
     }
 
     fn payload(

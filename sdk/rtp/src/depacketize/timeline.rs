@@ -22,6 +22,8 @@ pub(super) struct Timeline {
     /// Step to assume where the sender's cannot be used, in ticks.
     nominal: i64,
     suspect: Option<Suspect>,
+    /// Frames since the last one whose own time was used.
+    restamped: i64,
     equal: u32,
     restarted: bool,
 }
@@ -53,7 +55,15 @@ pub(super) struct Stamp {
 impl Timeline {
     pub(super) fn new(clock_rate: u32) -> Self {
         let clock_rate = i64::from(clock_rate.max(1));
-        Self { clock_rate, last: None, nominal: clock_rate / 25, suspect: None, equal: 0, restarted: false }
+        Self {
+            clock_rate,
+            last: None,
+            nominal: clock_rate / 25,
+            suspect: None,
+            restamped: 0,
+            equal: 0,
+            restarted: false,
+        }
     }
 
     /// The sender began anew: the next frame follows the last one whatever its time says.
@@ -97,6 +107,7 @@ impl Timeline {
             } else {
                 // The mapping stays: the frame after an outlier is in its right place again.
                 next = Last { pts: last.pts + nominal, duration, arrival, ..last };
+                self.restamped += 1;
             }
         } else if step == 0 {
             self.equal += 1;
@@ -111,12 +122,18 @@ impl Timeline {
             self.suspect = None;
             self.equal = 0;
             if step > 0 && step <= self.clock_rate {
-                self.nominal = step;
+                self.nominal = step / (self.restamped + 1);
             }
             let expected = last.pts + i64::from(last.duration);
             if snap && last.duration > 0 && (next.pts - expected).abs() * 2 <= i64::from(last.duration) {
                 next.pts = expected;
             }
+        }
+        if next.timestamp == timestamp {
+            self.restamped = 0;
+        }
+        if next.pts == last.pts {
+            next.pts += 1;
         }
         self.last = Some(next);
         Stamp { pts: next.pts, discontinuity }
@@ -188,7 +205,8 @@ mod tests {
 
     #[test]
     fn r3_outliers_that_disagree_never_become_the_base() {
-        let times: Vec<u32> = (0..20).map(|i| if i % 2 == 1 { i.wrapping_mul(500_000_000) } else { i * 3600 }).collect();
+        let times: Vec<u32> =
+            (0..20u32).map(|i| if i % 2 == 1 { i.wrapping_mul(500_000_000) } else { i * 3600 }).collect();
         let stamps = run(&times);
         assert!(stamps.windows(2).all(|w| w[1].0 > w[0].0 && w[1].0 - w[0].0 <= 7200), "{stamps:?}");
         assert!(stamps.iter().all(|(_, discontinuity)| !discontinuity));

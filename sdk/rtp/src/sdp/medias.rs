@@ -139,28 +139,33 @@ impl<'a> Section<'a> {
         media
     }
 
-    /// The first listed payload type with a known encoding, else the first with any, else the first (C41).
+    /// The first listed payload type with a known encoding, else one that can be guessed, else the first with a name, else
+    /// the first (C41).
     fn choose(&self, foreign: &Foreign<'_>, kind: Kind, bandwidth_kbps: Option<u32>) -> (u8, Map) {
-        let map_of = |payload_type: u8| {
-            let named = |maps: &[(u8, Map)]| {
-                maps.iter().find(|(pt, _)| *pt == payload_type).map(|(_, map)| map.clone())
-            };
-            let text = self.fmtps.iter().find(|(pt, _)| *pt == payload_type).map_or("", |(_, text)| text);
-            named(&self.maps)
-                .or_else(|| named(&foreign.maps))
-                .or_else(|| Map::fixed(payload_type))
-                .or_else(|| Map::guess(kind, payload_type, bandwidth_kbps, text))
+        let find = |maps: &[(u8, Map)], payload_type: u8| {
+            maps.iter().find(|(pt, _)| *pt == payload_type).map(|(_, map)| map.clone())
         };
-        let candidates: Vec<(u8, Map)> =
-            self.listed.iter().filter_map(|pt| Some((*pt, map_of(*pt)?))).collect();
-        let known = candidates.iter().find(|(_, map)| map.is_known()).or_else(|| candidates.first());
-        known.cloned().unwrap_or_else(|| {
-            let clock_rate = if kind == Kind::Audio { 8000 } else { 90000 };
-            (
-                self.listed.first().copied().unwrap_or(0),
-                Map { encoding: String::new(), clock_rate, channels: 1 },
-            )
-        })
+        let named =
+            |pt: u8| find(&self.maps, pt).or_else(|| find(&foreign.maps, pt)).or_else(|| Map::fixed(pt));
+        let guessed = |pt: u8| {
+            let text = self.fmtps.iter().find(|(other, _)| *other == pt).map_or("", |(_, text)| text);
+            if named(pt).is_some() { None } else { Map::guess(kind, pt, bandwidth_kbps, text) }
+        };
+        let listed = |map_of: &dyn Fn(u8) -> Option<Map>| -> Vec<(u8, Map)> {
+            self.listed.iter().filter_map(|pt| Some((*pt, map_of(*pt)?))).collect()
+        };
+        let names = listed(&named);
+        let known = names.iter().find(|(_, map)| map.is_known()).cloned();
+        known
+            .or_else(|| listed(&guessed).into_iter().next())
+            .or_else(|| names.into_iter().next())
+            .unwrap_or_else(|| {
+                let clock_rate = if kind == Kind::Audio { 8000 } else { 90000 };
+                (
+                    self.listed.first().copied().unwrap_or(0),
+                    Map { encoding: String::new(), clock_rate, channels: 1 },
+                )
+            })
     }
 }
 
