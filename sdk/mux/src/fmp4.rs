@@ -11,16 +11,16 @@ mod init;
 
 use bytes::Bytes;
 use patchbay_media::aac::AudioSpecificConfig;
-use patchbay_media::{Codec, Kind, Parameters, Unit, codec_string, h264, h265, opus};
+use patchbay_media::{Codec, Kind, Parameters, Unit, codec_string, opus};
 
 use crate::chunk::{Chunk, MAX_PATCHES};
 use crate::history::{History, Mode, squeeze};
 use crate::timeline::{Timeline, rescale};
 use fragment::{FLAGS_DELTA, FLAGS_KEY, Run, Sample};
 
-/// Sound that lags this far behind the picture moves a viewer's start; beyond it is late for this viewer, in
-/// milliseconds.
-const MAX_LAG_MS: i64 = 1_000;
+/// Sound that lags up to this far behind the picture moves a viewer's start, in milliseconds: browsers jump over as much
+/// at the start. Further behind it has stopped, or is late for this viewer.
+const MAX_LAG_MS: i64 = 800;
 /// Most distance between players' idea of two times, ticks per second: browsers count microseconds.
 const FINEST_CLOCK: u32 = 1_000_000;
 
@@ -204,7 +204,7 @@ impl Muxer {
     /// Takes new parameters of a track. Small changes that decoders do not notice need no new header.
     pub fn reconfigure(&mut self, track: usize, parameters: Parameters) -> Result<Reconfigured, Error> {
         let Some(old) = self.tracks.get(track) else { return Ok(Reconfigured::Unchanged) };
-        if decodes_alike(&old.parameters, &parameters) {
+        if !old.parameters.needs_new_init(&parameters) {
             return Ok(Reconfigured::Unchanged);
         }
         let mime = self.mime();
@@ -425,7 +425,7 @@ impl Muxer {
             .enumerate()
             .filter(|(index, _)| *index != lead)
             .filter_map(|(index, t)| Some(rescale(self.known_next(index, None)?, t.timescale, rate)));
-        let start = begins.min().map_or(decode, |begin| decode.min(begin).max(earliest));
+        let start = begins.filter(|begin| *begin >= earliest).min().map_or(decode, |begin| decode.min(begin));
         self.tracks
             .iter()
             .enumerate()
@@ -479,44 +479,4 @@ fn codec_name(parameters: &Parameters) -> String {
         Codec::Aac => "mp4a.40.2".to_owned(),
         _ => String::new(),
     })
-}
-
-/// Whether a decoder set up with `old` decodes units of `new`: the same picture format and the same picture parameter
-/// sets. Cameras repeat their SPS with other display hints.
-fn decodes_alike(old: &Parameters, new: &Parameters) -> bool {
-    if old.codec != new.codec || old.clock_rate != new.clock_rate {
-        return false;
-    }
-    if old.extradata == new.extradata {
-        return (old.width, old.height, old.sample_rate, old.channels)
-            == (new.width, new.height, new.sample_rate, new.channels);
-    }
-    match new.codec {
-        Codec::H264 => {
-            let (Ok(a), Ok(b)) = (h264::parse_avcc(&old.extradata), h264::parse_avcc(&new.extradata)) else {
-                return false;
-            };
-            let parse = |sets: &[Bytes]| -> Option<Vec<h264::Sps>> {
-                sets.iter()
-                    .map(|sps| {
-                        let mut sps = h264::parse_sps(sps).ok()?;
-                        sps.frame_rate = None;
-                        Some(sps)
-                    })
-                    .collect()
-            };
-            a.pps == b.pps
-                && a.length_size == b.length_size
-                && parse(&a.sps).is_some()
-                && parse(&a.sps) == parse(&b.sps)
-        }
-        Codec::Hevc => {
-            let (Ok(a), Ok(b)) = (h265::parse_hvcc(&old.extradata), h265::parse_hvcc(&new.extradata)) else {
-                return false;
-            };
-            // SPS fields of H.265 are not all read, so any change of them counts.
-            a.sps == b.sps && a.pps == b.pps
-        }
-        _ => false,
-    }
 }

@@ -99,7 +99,7 @@ pub(crate) fn decode(file: &Path, map: &str) -> usize {
     let out = Command::new("ffmpeg")
         .args(["-nostdin", "-v", "warning", "-i"])
         .arg(file)
-        .args(["-map", map, "-f", "framecrc", "-"])
+        .args(["-map", map, "-fps_mode", "passthrough", "-f", "framecrc", "-"])
         .output()
         .unwrap();
     assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
