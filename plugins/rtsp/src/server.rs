@@ -1,7 +1,210 @@
 //! The RTSP server: players and publishers.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | [`session`] | one connection's protocol, without sockets and clocks |
+//! | [`login`] | Digest and Basic |
+//! | [`play`] | units to packets, once for all viewers |
+//! | [`publish`] | packets of a publisher to units |
+//! | [`connection`] | sockets and timers around them |
+//! | [`streams`], [`rings`] | the host |
+//!
+//! TLS, HTTP tunnels, WebSocket and multicast are not served.
 
+pub mod connection;
 pub mod login;
 pub mod play;
+pub mod publish;
 pub mod rings;
 pub mod session;
+pub mod streams;
 pub mod url;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use patchbay_fanout::Limits;
+use patchbay_rtp::packetize::DEFAULT_MAX_PAYLOAD;
+use patchbay_sdk::Error;
+use patchbay_sdk::api::message::{Counters, Listening};
+use patchbay_sdk::server::Context;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use play::{Clock, Hub};
+use streams::Streams;
+
+/// Connections at once; more are closed unanswered.
+pub const MAX_CONNECTIONS: usize = 8192;
+/// A peer that acknowledges nothing for so long is gone (S49).
+const USER_TIMEOUT: Duration = Duration::from_secs(15);
+const METRICS_EVERY: Duration = Duration::from_secs(5);
+
+/// Settings of the server: the `rtsp` section.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Where to listen; empty: not at all.
+    pub listen: String,
+    /// User that players and publishers need; empty: none.
+    pub username: String,
+    /// The password.
+    pub password: String,
+    /// The login is needed from this machine too (S22).
+    pub local_auth: bool,
+    /// Codec filters for requests that have none.
+    pub default_query: String,
+    /// Largest RTP payload in bytes.
+    pub pkt_size: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: ":8554".to_owned(),
+            username: String::new(),
+            password: String::new(),
+            local_auth: false,
+            default_query: "video&audio".to_owned(),
+            pkt_size: DEFAULT_MAX_PAYLOAD,
+        }
+    }
+}
+
+/// A server and all its viewers.
+pub struct Server<S: Streams> {
+    config: Config,
+    streams: S,
+    hub: Arc<Hub<S::Rings>>,
+    clock: Clock,
+}
+
+impl<S: Streams> Server<S> {
+    /// A server of these streams.
+    pub fn new(config: Config, streams: S, limits: Limits) -> Arc<Self> {
+        let clock = Clock::new();
+        let hub = Hub::new(streams.rings(), clock, limits);
+        Arc::new(Self { config, streams, hub, clock })
+    }
+
+    /// Its viewers.
+    pub fn hub(&self) -> &Hub<S::Rings> {
+        &self.hub
+    }
+
+    /// The host.
+    pub fn streams(&self) -> &S {
+        &self.streams
+    }
+
+    /// Serves connections until it is dropped; that ends them.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, remote)) if connections.len() < MAX_CONNECTIONS => {
+                        connections.spawn(Arc::clone(&self).connection(stream, remote));
+                    }
+                    Ok(_) => tracing::warn!(max = MAX_CONNECTIONS, "too many connections"),
+                    Err(error) => {
+                        tracing::warn!("cannot accept a connection: {error}");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!("a connection panicked");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+        match connection::serve(self, stream, remote).await {
+            Ok(reason) => tracing::debug!(%remote, "connection closed: {reason}"),
+            Err(error) => tracing::debug!(%remote, "connection failed: {error}"),
+        }
+    }
+
+    /// Totals for `/metrics`.
+    pub fn metrics(&self) -> BTreeMap<String, u64> {
+        let play = self.hub.counters();
+        let units = patchbay_sdk::reader::counters();
+        [
+            ("rtsp_packetize_runs", &play.runs),
+            ("rtsp_packetized_units", &play.units),
+            ("rtsp_lost_units", &play.lost),
+            ("rtsp_histories", &play.histories),
+            ("rtsp_joins", &play.joins),
+            ("rtsp_datagrams_dropped", &play.datagrams_dropped),
+            ("units_copied", &units.live_units),
+            ("history_units_copied", &units.history_units),
+            ("histories_read", &units.histories),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.load(Relaxed)))
+        .collect()
+    }
+}
+
+/// Runs the server role until the host closes it.
+pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
+    if config.listen.is_empty() {
+        context.closed().await;
+        return Ok(());
+    }
+    let listener = listen(&config.listen).await?;
+    let addr = listener.local_addr()?;
+    let mut info = serde_json::Map::new();
+    info.insert("listen".to_owned(), config.listen.clone().into());
+    info.insert("default_query".to_owned(), config.default_query.clone().into());
+    let listening = Listening { protocol: "rtsp".to_owned(), addr: shown(&config.listen, addr), info };
+    context.listening(&listening)?;
+    let server = Server::new(config, context.clone(), Limits::default());
+    let metrics = async {
+        let mut every = tokio::time::interval(METRICS_EVERY);
+        loop {
+            every.tick().await;
+            let _ = context.metrics(&Counters { counters: server.metrics() });
+        }
+    };
+    tokio::select! {
+        () = Arc::clone(&server).accept(listener) => {}
+        () = metrics => {}
+        () = context.closed() => {}
+    }
+    Ok(())
+}
+
+/// Binds `host:port`; an empty host is every address of both families.
+async fn listen(address: &str) -> Result<TcpListener, Error> {
+    let explain = |error: std::io::Error| {
+        let mut error = Error::from(error);
+        error.message = format!("cannot listen on {address}: {}", error.message);
+        error
+    };
+    match address.strip_prefix(':') {
+        None => TcpListener::bind(address).await.map_err(explain),
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Ok(listener) => Ok(listener),
+            // A machine without IPv6.
+            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await.map_err(explain),
+        },
+    }
+}
+
+/// The address as configured, with the port that was bound.
+fn shown(configured: &str, bound: SocketAddr) -> String {
+    match configured.rsplit_once(':') {
+        Some((host, _)) => format!("{host}:{}", bound.port()),
+        None => bound.to_string(),
+    }
+}

@@ -30,4 +30,4 @@ pub use counters::Counters;
 pub use log::{Buffer, Limits, Position, Tracks};
 pub use pass::{Fanout, Join};
 pub use socket::Socket;
-pub use viewer::{Rewrite, SendError, Writer};
+pub use viewer::{Rewrite, SendError, Sent, Writer};

@@ -56,6 +56,17 @@ pub struct Writer<S: Socket, M: Clone + Send + 'static = ()> {
     pub(crate) shared: Arc<Shared<S, M>>,
 }
 
+/// What one viewer was sent since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Bytes that its socket took, replies included.
+    pub bytes: u64,
+    /// Buffers that were written, or whose writing began.
+    pub buffers: u64,
+    /// Buffers that it missed because it was slow.
+    pub skipped: u64,
+}
+
 pub(crate) struct Shared<S, M> {
     state: Mutex<State<S, M>>,
     /// The viewer's own task has something to do.
@@ -76,6 +87,7 @@ struct State<S, M> {
     /// Everything was written. Only then does the pushing task write.
     idle: bool,
     error: Option<io::ErrorKind>,
+    sent: Sent,
 }
 
 struct Feed<S, M> {
@@ -117,6 +129,7 @@ impl<S: Socket, M: Clone + Send + 'static> Writer<S, M> {
             feed: None,
             idle: true,
             error: None,
+            sent: Sent::default(),
         };
         Self {
             socket,
@@ -158,6 +171,11 @@ impl<S: Socket, M: Clone + Send + 'static> Writer<S, M> {
         if let Some(feed) = feed {
             feed.fanout.inner.left();
         }
+    }
+
+    /// What was sent.
+    pub fn sent(&self) -> Sent {
+        self.shared.state.lock().sent
     }
 
     /// Bytes that wait behind the full socket, the log not included.
@@ -267,7 +285,7 @@ impl<S: Socket, M: Clone + Send + 'static> Shared<S, M> {
             return Offer::Nothing;
         }
         feed.position = Position(position.0 + 1);
-        if !feed.wants(buffer) {
+        if !feed.wants(buffer, &mut state.sent) {
             return Offer::Nothing;
         }
         let Some(socket) = &state.socket else { return Offer::Gone };
@@ -293,6 +311,8 @@ impl<S: Socket, M: Clone + Send + 'static> Shared<S, M> {
                 return Offer::Gone;
             }
         };
+        state.sent.bytes += bytes as u64;
+        state.sent.buffers += u64::from(bytes > 0 || skip.is_some());
         let mut written = bytes;
         if let Some(skip) = skip {
             let head = written.min(scratch.len());
@@ -362,9 +382,10 @@ impl<S: Socket, M: Clone + Send + 'static> State<S, M> {
             if self.first.len() < BATCH
                 && let Some(feed) = &mut self.feed
             {
-                log = feed.batch(BATCH - self.first.len());
+                log = feed.batch(BATCH - self.first.len(), &mut self.sent);
                 if feed.rewrite.is_some() {
                     for buffer in log.drain(..) {
+                        self.sent.buffers += 1;
                         feed.rewrite_into(&buffer, &mut self.first, &mut self.first_len);
                     }
                 }
@@ -396,6 +417,7 @@ impl<S: Socket, M: Clone + Send + 'static> State<S, M> {
 
     /// The socket took the first `written` bytes of what waits.
     fn took(&mut self, mut written: usize, log: Vec<Next<M>>) {
+        self.sent.bytes += written as u64;
         if let Some(feed) = &self.feed {
             Counters::add(&feed.fanout.inner.counters.written, written);
         }
@@ -416,6 +438,7 @@ impl<S: Socket, M: Clone + Send + 'static> State<S, M> {
             }
             let n = written.min(next.bytes.len());
             written -= n;
+            self.sent.buffers += 1;
             if let Some(feed) = &mut self.feed {
                 feed.position = Position(next.position.0 + 1);
                 feed.await_key &= !next.tracks_entered;
@@ -436,10 +459,10 @@ struct Next<M> {
 
 impl<S: Socket, M: Clone + Send + 'static> Feed<S, M> {
     /// Whether the viewer wants this buffer, which is the next one. Entering a track at its key is noted.
-    fn wants(&mut self, buffer: &Buffer<M>) -> bool {
+    fn wants(&mut self, buffer: &Buffer<M>, sent: &mut Sent) -> bool {
         let (wanted, await_key) = wants(self.tracks, self.await_key, buffer);
         if !wanted && buffer.tracks & self.tracks != 0 {
-            Counters::add(&self.fanout.inner.counters.skipped, 1);
+            self.skipped(1, sent);
         }
         self.await_key = await_key;
         wanted
@@ -447,8 +470,9 @@ impl<S: Socket, M: Clone + Send + 'static> Feed<S, M> {
 
     /// The next buffers from the log, at most `max`, after skipping when the viewer is too far behind. The position is
     /// moved over what it does not want, and over what it takes when it rewrites.
-    fn batch(&mut self, max: usize) -> Vec<Next<M>> {
-        let log = self.fanout.inner.log.lock();
+    fn batch(&mut self, max: usize, sent: &mut Sent) -> Vec<Next<M>> {
+        let inner = Arc::clone(&self.fanout.inner);
+        let log = inner.log.lock();
         if let Take::Skip { to, skipped } = log.take(self.position, self.keyed, self.joining) {
             Counters::add(&self.fanout.inner.counters.skips, 1);
             Counters::add(
@@ -474,7 +498,7 @@ impl<S: Socket, M: Clone + Send + 'static> Feed<S, M> {
                 });
             } else if batch.is_empty() {
                 if buffer.tracks & self.tracks != 0 {
-                    Counters::add(&self.fanout.inner.counters.skipped, 1);
+                    self.skipped(1, sent);
                 }
                 self.position = Position(position.0 + 1);
             }
@@ -487,6 +511,11 @@ impl<S: Socket, M: Clone + Send + 'static> Feed<S, M> {
             }
         }
         batch
+    }
+
+    fn skipped(&self, count: u64, sent: &mut Sent) {
+        sent.skipped += count;
+        self.fanout.inner.counters.skipped.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn rewrite_into(&mut self, next: &Next<M>, first: &mut VecDeque<Bytes>, first_len: &mut usize) {

@@ -470,7 +470,7 @@ impl Session {
     fn play(&mut self, cseq: Option<String>) {
         match self.state {
             State::Described | State::Paused if self.paths.iter().any(Option::is_some) => {
-                self.outputs.push_back(Output::Event(Event::Play { tracks: self.set_up() }));
+                self.outputs.push_back(Output::Event(Event::Play { tracks: self.paths() }));
                 self.pending = Some(Pending { cseq, wait: Wait::Play });
             }
             // Some players repeat PLAY as keepalive (S8).
@@ -498,7 +498,8 @@ impl Session {
         }
     }
 
-    fn set_up(&self) -> Vec<(usize, Path)> {
+    /// The medias that were set up.
+    pub fn paths(&self) -> Vec<(usize, Path)> {
         self.paths.iter().enumerate().filter_map(|(track, path)| Some((track, (*path)?))).collect()
     }
 

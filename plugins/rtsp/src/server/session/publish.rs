@@ -29,7 +29,7 @@ impl Session {
             State::Announced if self.paths.iter().any(Option::is_some) => {
                 self.state = State::Recording;
                 self.alive_at = self.now;
-                self.outputs.push_back(Output::Event(Event::Record { tracks: self.set_up() }));
+                self.outputs.push_back(Output::Event(Event::Record { tracks: self.paths() }));
                 self.reply(cseq, Response::new(200));
             }
             State::Recording => self.reply(cseq, Response::new(200)),

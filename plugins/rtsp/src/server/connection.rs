@@ -1,0 +1,451 @@
+//! One connection: the sockets and timers around a [`Session`].
+
+mod describe;
+mod udp;
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use patchbay_fanout::Writer;
+use patchbay_rtp::sdp;
+use patchbay_sdk::Error;
+use patchbay_sdk::api::message::{Class, Connection as Shown, ConsumerCounters, Publish};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::play::{Datagrams, History, Room, UdpTrack};
+use super::publish::Ingest;
+use super::session::{self, Event, Output, Path, Reason, Session};
+use super::streams::{Claim, Streams};
+use super::{Server, url};
+use crate::server::login::Login;
+use crate::wire::{Item, Parser};
+use describe::Described;
+use udp::{Received, Sockets};
+
+/// Longest wait for the rest of a reply when a connection is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the host to take a publisher.
+const PUBLISH_ACCEPT: Duration = Duration::from_secs(10);
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a connection waits for on behalf of its session.
+enum Done<S: Streams> {
+    Described(Result<Described<S>, Error>),
+    Published(Result<S::Intake, Error>),
+}
+
+/// Why a connection ended without a fault of its socket.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum End {
+    #[error("{0}")]
+    Session(#[from] Reason),
+    #[error("the peer has closed it")]
+    Eof,
+    #[error("{0}")]
+    Stream(String),
+    #[error("{0}")]
+    Wire(#[from] crate::wire::WireError),
+}
+
+struct Connection<S: Streams> {
+    server: Arc<Server<S>>,
+    session: Session,
+    parser: Parser,
+    writer: Writer<TcpStream>,
+    remote: SocketAddr,
+    local: SocketAddr,
+    work: Option<Boxed<Done<S>>>,
+    /// A player's.
+    described: Option<Described<S>>,
+    over: Option<watch::Receiver<Option<String>>>,
+    history: History,
+    /// A publisher's.
+    announced: Option<(String, Bytes, String)>,
+    ingest: Option<Ingest<S::Intake>>,
+    sockets: BTreeMap<usize, Sockets>,
+    received: Received,
+    viewer: Option<Arc<Datagrams>>,
+    sending: Option<Boxed<()>>,
+    report: Interval,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<S: Streams>(
+    server: Arc<Server<S>>,
+    stream: TcpStream,
+    remote: SocketAddr,
+) -> io::Result<End> {
+    let local = stream.local_addr()?;
+    let config = &server.config;
+    let needs_login = !config.username.is_empty() && (config.local_auth || !is_loopback(remote));
+    let nonce = format!("{:032x}", rand::random::<u128>());
+    let session = session::Config {
+        id: format!("{:016x}", rand::random::<u64>()),
+        login: needs_login.then(|| Login::new(&config.username, &config.password, nonce)),
+        origin: format!("rtsp://{local}"),
+    };
+    let mut report = tokio::time::interval_at(Instant::now() + REPORT_EVERY, REPORT_EVERY);
+    report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let connection = Connection {
+        session: Session::new(session, server.clock.at()),
+        parser: Parser::new(),
+        writer: Writer::new(stream),
+        remote,
+        local,
+        work: None,
+        described: None,
+        over: None,
+        history: History::default(),
+        announced: None,
+        ingest: None,
+        sockets: BTreeMap::new(),
+        received: Received::new(),
+        viewer: None,
+        sending: None,
+        report,
+        server,
+    };
+    connection.run().await
+}
+
+impl<S: Streams> Connection<S> {
+    async fn run(mut self) -> io::Result<End> {
+        let end = self.drive().await;
+        if let Some(ingest) = &mut self.ingest {
+            let _ = ingest.flush(self.server.clock.at());
+        }
+        self.count();
+        self.writer.leave();
+        // What was said last, such as the answer to TEARDOWN.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.writer.flush()).await;
+        end
+    }
+
+    async fn drive(&mut self) -> io::Result<End> {
+        loop {
+            if let Some(end) = self.outputs() {
+                return Ok(end);
+            }
+            let now = self.server.clock.at();
+            let wake = self.session.wake_at().map(|at| Instant::now() + at.saturating_sub(now));
+            let socket = Arc::clone(self.writer.socket());
+            tokio::select! {
+                ready = socket.readable() => {
+                    ready?;
+                    match socket.try_read_buf(self.parser.buffer_mut()) {
+                        Ok(0) => return Ok(End::Eof),
+                        Ok(_) => if let Some(end) = self.read() { return Ok(end) },
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                error = self.writer.drive() => return Err(error.into()),
+                () = sleep_until(wake) => self.session.timeout(self.server.clock.at()),
+                done = or_pending(&mut self.work) => {
+                    self.work = None;
+                    self.done(done);
+                }
+                bound = next_bound(&mut self.described) => match bound {
+                    // What changes within the tracks is told by the ring.
+                    Ok(bound) => if let Some(end) = self.rebound(&bound) { return Ok(end) },
+                    Err(error) => return Ok(End::Stream(error.message)),
+                },
+                reason = room_over(&mut self.over) => return Ok(End::Stream(reason)),
+                error = ingest_ended(&mut self.ingest) => return Ok(End::Stream(error.message)),
+                () = or_pending(&mut self.sending) => self.sending = None,
+                datagram = self.received.next() => {
+                    if let Some(end) = self.packet(datagram.track, datagram.is_rtcp, &datagram.data) {
+                        return Ok(end);
+                    }
+                }
+                _ = self.report.tick() => self.count(),
+            }
+        }
+    }
+
+    /// Does what the session asks for.
+    fn outputs(&mut self) -> Option<End> {
+        while let Some(output) = self.session.poll() {
+            match output {
+                Output::Send(bytes) => {
+                    if let Err(error) = self.writer.send(bytes) {
+                        return Some(End::Stream(error.to_string()));
+                    }
+                }
+                Output::Close(reason) => return Some(reason.into()),
+                Output::Event(event) => self.event(event),
+            }
+        }
+        None
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Describe { stream, query, user_agent, .. } => {
+                self.leave();
+                self.history = match url::query_value(&query, "history").as_deref() {
+                    Some("0") => History::None,
+                    Some("raw") => History::Raw,
+                    _ => History::Squeezed,
+                };
+                let shown = self.shown(user_agent, String::new());
+                let describe = describe::describe(Arc::clone(&self.server), stream, query, shown);
+                self.work = Some(Box::pin(async { Done::Described(describe.await) }));
+            }
+            Event::Announce { stream, sdp, user_agent, .. } => {
+                self.leave();
+                let publish = Publish {
+                    stream: stream.trim_end_matches('/').to_owned(),
+                    connection: self.shown(user_agent.clone(), String::from_utf8_lossy(&sdp).into_owned()),
+                };
+                self.announced = Some((stream, sdp, user_agent));
+                let server = Arc::clone(&self.server);
+                self.work = Some(Box::pin(async move {
+                    let accepted =
+                        tokio::time::timeout(PUBLISH_ACCEPT, server.streams.publish(publish)).await;
+                    Done::Published(
+                        accepted.unwrap_or_else(|_| Err(Error::timeout("the host did not answer"))),
+                    )
+                }));
+            }
+            Event::Udp { track, client } => match Sockets::bind(self.local.ip(), self.remote.ip(), client) {
+                Ok(sockets) => {
+                    self.received.listen(track, &sockets);
+                    let ports = sockets.ports;
+                    self.sockets.insert(track, sockets);
+                    self.session.udp(ports);
+                }
+                Err(_) => self.session.refuse(461, None),
+            },
+            Event::Play { tracks } => self.play(&tracks),
+            Event::Pause => {
+                self.writer.leave();
+                self.viewer = None;
+                self.sending = None;
+            }
+            Event::Record { tracks } => {
+                if let Err(error) = self.start_ingest(&tracks) {
+                    tracing::debug!(remote = %self.remote, "cannot publish: {error}");
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done<S>) {
+        match done {
+            Done::Described(Ok(described)) => {
+                self.over = Some(described.room.over());
+                let offers = described.room.offers();
+                self.described = Some(described);
+                self.session.described(offers);
+            }
+            Done::Published(Ok(intake)) => {
+                let Some((_, text, user_agent)) = self.announced.take() else { return };
+                let medias = sdp::parse(&text).medias;
+                let shown = self.shown(user_agent, String::from_utf8_lossy(&text).into_owned());
+                let ingest = Ingest::new(intake, &medias, shown);
+                if ingest.is_possible() {
+                    self.ingest = Some(ingest);
+                    self.session.announced();
+                } else {
+                    self.session.refuse(415, None);
+                }
+            }
+            Done::Described(Err(error)) | Done::Published(Err(error)) => {
+                let (status, retry_after) = status_of(&error);
+                tracing::debug!(remote = %self.remote, status, "refused: {error}");
+                self.session.refuse(status, retry_after);
+            }
+        }
+    }
+
+    fn play(&mut self, tracks: &[(usize, Path)]) {
+        let Some(described) = &self.described else { return self.session.refuse(455, None) };
+        let room: &Arc<Room<S::Rings>> = &described.room;
+        let is_udp = tracks.iter().any(|(_, path)| matches!(path, Path::Udp { .. }));
+        let session = &mut self.session;
+        let result = if is_udp {
+            let to = tracks.iter().filter_map(|(track, _)| {
+                let sockets = self.sockets.get(track)?;
+                Some(UdpTrack {
+                    track: *track,
+                    rtp: Arc::clone(&sockets.rtp),
+                    rtcp: Arc::clone(&sockets.rtcp),
+                    to: sockets.to,
+                })
+            });
+            room.join_udp(to.collect(), self.history, |infos| session.played(infos)).map(|(reply, viewer)| {
+                let _ = self.writer.send(reply);
+                self.viewer = Some(Arc::clone(&viewer));
+                self.sending = Some(Box::pin(async move { viewer.start().await }));
+            })
+        } else {
+            let indexes: Vec<usize> = tracks.iter().map(|(track, _)| *track).collect();
+            room.join(&indexes, self.history, &self.writer, |infos| session.played(infos))
+        };
+        if let Err(error) = result {
+            tracing::debug!(remote = %self.remote, "cannot play: {error}");
+            self.session.refuse(503, Some(describe::RETRY_AFTER_S));
+        }
+    }
+
+    fn start_ingest(&mut self, tracks: &[(usize, Path)]) -> Result<(), Error> {
+        let set_up: Vec<(usize, bool)> =
+            tracks.iter().map(|(track, path)| (*track, matches!(path, Path::Udp { .. }))).collect();
+        self.ingest.as_mut().map_or(Ok(()), |ingest| ingest.start(&set_up))
+    }
+
+    /// What the connection brought.
+    fn read(&mut self) -> Option<End> {
+        loop {
+            match self.parser.next_item() {
+                Ok(None) => return None,
+                Ok(Some(Item::Request(request))) => {
+                    self.session.request(self.server.clock.at(), request);
+                    if let Some(end) = self.outputs() {
+                        return Some(end);
+                    }
+                }
+                Ok(Some(Item::Interleaved { channel, data })) => {
+                    if let Some((track, is_rtcp)) = self.session.of_channel(channel)
+                        && let Some(end) = self.packet(track, is_rtcp, &data)
+                    {
+                        return Some(end);
+                    }
+                }
+                Ok(Some(Item::Response(_))) => {}
+                Err(error) => return Some(error.into()),
+            }
+        }
+    }
+
+    /// A packet of the peer: a publisher's media, or a player's receiver report.
+    fn packet(&mut self, track: usize, is_rtcp: bool, data: &Bytes) -> Option<End> {
+        let now = self.server.clock.at();
+        self.session.alive(now);
+        if !self.session.is_publishing() {
+            return None;
+        }
+        // Before RECORD was answered, or even asked (S61).
+        let set_up = self.session.paths();
+        if let Err(error) = self.start_ingest(&set_up) {
+            return Some(End::Stream(error.message));
+        }
+        let pushed = self.ingest.as_mut().map(|ingest| ingest.packet(track, is_rtcp, data, now));
+        pushed.and_then(Result::err).map(|error| End::Stream(error.message))
+    }
+
+    /// The stream is bound anew. The same tracks go on; others cannot under the description that the player has.
+    fn rebound(&mut self, bound: &patchbay_sdk::api::message::Bound) -> Option<End> {
+        let described = self.described.as_ref()?;
+        // Nothing bound: the source is away, and may come back.
+        let goes_on = bound.tracks.is_empty()
+            || described.wanted.iter().all(|wanted| {
+                bound.tracks.iter().any(|track| {
+                    track.source == wanted.source
+                        && track.info.id == wanted.track
+                        && track.info.codec == wanted.parameters.codec.name()
+                })
+            });
+        (!goes_on).then(|| End::Stream("the stream has other tracks now".to_owned()))
+    }
+
+    /// Ends what an earlier DESCRIBE or ANNOUNCE began.
+    fn leave(&mut self) {
+        self.writer.leave();
+        self.work = None;
+        self.described = None;
+        self.over = None;
+        self.viewer = None;
+        self.sending = None;
+        self.ingest = None;
+    }
+
+    fn shown(&self, user_agent: String, sdp: String) -> Shown {
+        Shown {
+            format_name: "rtsp".to_owned(),
+            protocol: "rtsp+tcp".to_owned(),
+            remote_addr: self.remote.to_string(),
+            source: String::new(),
+            sdp,
+            user_agent,
+        }
+    }
+
+    /// Tells the host what this player got.
+    fn count(&self) {
+        if let Some(described) = &self.described {
+            let sent = self.writer.sent();
+            described.claim.counters(&ConsumerCounters {
+                bytes: sent.bytes,
+                packets: sent.buffers,
+                drops: sent.skipped,
+            });
+        }
+    }
+}
+
+/// The RTSP status of a refusal: 404 only for a name that does not exist (S12, S62).
+fn status_of(error: &Error) -> (u16, Option<u64>) {
+    match error.class {
+        Class::NotFound => (404, None),
+        Class::Unsupported => (406, None),
+        _ => {
+            let seconds = error.retry_after_ms.div_ceil(1000);
+            (503, Some(seconds.max(describe::RETRY_AFTER_S)))
+        }
+    }
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+async fn or_pending<T>(work: &mut Option<Boxed<T>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+async fn next_bound<S: Streams>(
+    described: &mut Option<Described<S>>,
+) -> Result<patchbay_sdk::api::message::Bound, Error> {
+    match described {
+        Some(described) => described.claim.next().await,
+        None => pending().await,
+    }
+}
+
+async fn room_over(over: &mut Option<watch::Receiver<Option<String>>>) -> String {
+    let Some(over) = over else { return pending().await };
+    let reason = over.wait_for(Option::is_some).await.map(|reason| reason.clone()).ok().flatten();
+    match reason {
+        Some(reason) => reason,
+        None => pending().await,
+    }
+}
+
+async fn ingest_ended<I: super::streams::Intake>(ingest: &mut Option<Ingest<I>>) -> Error {
+    match ingest {
+        Some(ingest) => ingest.ended().await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,154 @@
+//! DESCRIBE: a claim on the stream, waiting for it, and the room of its tracks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchbay_media::{Codec, Parameters};
+use patchbay_rtp::packetize::{self, PAYLOAD_LIMITS};
+use patchbay_sdk::api::message::{Bound, Class, Connection, Consume};
+use patchbay_sdk::{Error, track};
+use tokio::time::{Instant, timeout_at};
+
+use crate::server::play::{Room, Wanted};
+use crate::server::streams::{Claim, Streams};
+use crate::server::{Server, url};
+
+/// How long a player waits for a known stream that is slow to start (S12).
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long it waits for parameter sets once the tracks are known: players decide from the description alone (S42).
+const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(3);
+/// `Retry-After` of a 503.
+pub(super) const RETRY_AFTER_S: u64 = 2;
+
+/// Query keys that choose tracks.
+const FILTERS: [&str; 4] = ["video", "audio", "mp4", "microphone"];
+
+/// A stream that a player was told of.
+pub(super) struct Described<S: Streams> {
+    pub(super) claim: S::Claim,
+    pub(super) room: Arc<Room<S::Rings>>,
+    pub(super) wanted: Vec<Wanted>,
+}
+
+/// Claims `stream` and waits for its tracks. A name with a slash at its end is tried as it is, then without (S13).
+pub(super) async fn describe<S: Streams>(
+    server: Arc<Server<S>>,
+    stream: String,
+    query: String,
+    connection: Connection,
+) -> Result<Described<S>, Error> {
+    let bare = stream.trim_end_matches('/').to_owned();
+    let names = if bare == stream { vec![stream] } else { vec![stream, bare] };
+    let mut result = Err(Error::not_found("no such stream"));
+    for name in names {
+        let consume = Consume {
+            stream: name,
+            query: filters(&query, &server.config.default_query),
+            connection: connection.clone(),
+            source: url::query_value(&query, "source").unwrap_or_default(),
+            timeout_ms: START_TIMEOUT.as_millis() as u64,
+            ..Consume::default()
+        };
+        result = claim(&server, &consume, &query).await;
+        if !result.as_ref().is_err_and(|error| error.class == Class::NotFound) {
+            break;
+        }
+    }
+    result
+}
+
+async fn claim<S: Streams>(
+    server: &Arc<Server<S>>,
+    consume: &Consume,
+    query: &str,
+) -> Result<Described<S>, Error> {
+    let mut claim = server.streams.consume(consume)?;
+    // A little later than the host, whose reason is better.
+    let mut until = Instant::now() + START_TIMEOUT + Duration::from_secs(1);
+    let mut known: Option<Bound> = None;
+    loop {
+        match timeout_at(until, claim.next()).await {
+            Ok(Ok(bound)) => {
+                let is_complete =
+                    !bound.tracks.is_empty() && bound.tracks.iter().all(|t| is_complete(&t.info));
+                if known.is_none() {
+                    until = until.min(Instant::now() + PARAMETERS_TIMEOUT);
+                }
+                known = Some(bound);
+                if is_complete {
+                    break;
+                }
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) if known.is_some() => break,
+            Err(_) => return Err(Error::timeout("the stream has not started")),
+        }
+    }
+    let bound = known.unwrap_or_default();
+    let wanted: Vec<Wanted> = bound
+        .tracks
+        .iter()
+        .filter_map(|bound| {
+            let parameters = track::parameters(&bound.info)?;
+            packetize::is_supported(parameters.codec).then_some(Wanted {
+                source: bound.source,
+                track: bound.info.id,
+                epoch: bound.epoch,
+                parameters,
+            })
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Err(Error::unsupported("no track of the stream can be sent over RTSP"));
+    }
+    let room = server.hub.room(&wanted, packet_size(query, server.config.pkt_size));
+    Ok(Described { claim, room, wanted })
+}
+
+/// The description of the track says all that a player needs.
+fn is_complete(info: &patchbay_sdk::api::message::TrackInfo) -> bool {
+    let Some(Parameters { codec, extradata, .. }) = track::parameters(info) else {
+        return !info.codec.is_empty();
+    };
+    !(matches!(codec, Codec::H264 | Codec::Hevc | Codec::Aac) && extradata.is_empty())
+}
+
+/// The query for the host: with the default filters when the player gave none (S14).
+fn filters(query: &str, default: &str) -> String {
+    let has_filter = query.split('&').any(|pair| {
+        let key = pair.split_once('=').map_or(pair, |(key, _)| key);
+        FILTERS.contains(&key)
+    });
+    match (has_filter, query) {
+        (true, _) => query.to_owned(),
+        (false, "") => default.to_owned(),
+        (false, _) => format!("{default}&{query}"),
+    }
+}
+
+/// `?pkt_size=` within its limits (S43).
+fn packet_size(query: &str, default: usize) -> usize {
+    let wanted = url::query_value(query, "pkt_size").and_then(|value| value.parse().ok()).unwrap_or(default);
+    wanted.clamp(*PAYLOAD_LIMITS.start(), *PAYLOAD_LIMITS.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s14_filters_of_the_player_or_the_default() {
+        assert_eq!(filters("", "video&audio"), "video&audio");
+        assert_eq!(filters("video=h264", "video&audio"), "video=h264");
+        assert_eq!(filters("pkt_size=9000", "video&audio"), "video&audio&pkt_size=9000");
+        assert_eq!(filters("mp4", "video&audio"), "mp4");
+    }
+
+    #[test]
+    fn s43_packet_size() {
+        assert_eq!(packet_size("pkt_size=65000", 1440), 65_000);
+        assert_eq!(packet_size("pkt_size=999999", 1440), 65_000);
+        assert_eq!(packet_size("pkt_size=x&y", 1440), 1440);
+        assert_eq!(packet_size("", 1440), 1440);
+    }
+}

@@ -1,0 +1,101 @@
+//! What the server asks of the host: streams for players, names for publishers. Memory in tests.
+
+use std::future::Future;
+
+use patchbay_media::{Parameters, Unit};
+use patchbay_sdk::Error;
+use patchbay_sdk::api::Host;
+use patchbay_sdk::api::message::{Bound, Clock, Consume, ConsumerCounters, Publish};
+use patchbay_sdk::server::{Consumer, Context, Publisher};
+use patchbay_sdk::source::Tracks;
+
+use super::rings::Rings;
+
+/// The host.
+pub trait Streams: Send + Sync + 'static {
+    /// Its rings.
+    type Rings: Rings;
+    /// A player's claim.
+    type Claim: Claim;
+    /// A publisher's way in.
+    type Intake: Intake;
+
+    /// Its rings.
+    fn rings(&self) -> Self::Rings;
+    /// Asks for a stream.
+    fn consume(&self, consume: &Consume) -> Result<Self::Claim, Error>;
+    /// Offers a stream; done when the host has taken it.
+    fn publish(&self, publish: Publish) -> impl Future<Output = Result<Self::Intake, Error>> + Send;
+}
+
+/// One player's claim; dropping it ends it.
+pub trait Claim: Send + 'static {
+    /// What may be read, each time it changes. Nothing is lost when the future is dropped.
+    fn next(&mut self) -> impl Future<Output = Result<Bound, Error>> + Send;
+    /// What was sent.
+    fn counters(&self, counters: &ConsumerCounters);
+}
+
+/// One publisher; dropping it ends it.
+pub trait Intake: Send + Sync + 'static {
+    /// Announces the tracks.
+    fn tracks(&self, tracks: &Tracks) -> Result<(), Error>;
+    /// Tells of new parameters of a track, before the first unit that needs them.
+    fn track_changed(&self, id: u32, parameters: &Parameters) -> Result<(), Error>;
+    /// A unit.
+    fn push(&self, id: u32, unit: &Unit) -> Result<(), Error>;
+    /// Wall time of a track.
+    fn clock(&self, clock: Clock) -> Result<(), Error>;
+    /// Completes when the host ends the publisher, with the reason. Nothing is lost when the future is dropped.
+    fn ended(&mut self) -> impl Future<Output = Error> + Send;
+}
+
+impl Streams for Context {
+    type Rings = Host;
+    type Claim = Consumer;
+    type Intake = Publisher;
+
+    fn rings(&self) -> Host {
+        self.host()
+    }
+
+    fn consume(&self, consume: &Consume) -> Result<Consumer, Error> {
+        Context::consume(self, consume)
+    }
+
+    async fn publish(&self, publish: Publish) -> Result<Publisher, Error> {
+        Context::publish(self, &publish).await
+    }
+}
+
+impl Claim for Consumer {
+    fn next(&mut self) -> impl Future<Output = Result<Bound, Error>> + Send {
+        Consumer::next(self)
+    }
+
+    fn counters(&self, counters: &ConsumerCounters) {
+        Consumer::counters(self, counters);
+    }
+}
+
+impl Intake for Publisher {
+    fn tracks(&self, tracks: &Tracks) -> Result<(), Error> {
+        self.session().tracks(tracks)
+    }
+
+    fn track_changed(&self, id: u32, parameters: &Parameters) -> Result<(), Error> {
+        self.session().track_changed(id, parameters)
+    }
+
+    fn push(&self, id: u32, unit: &Unit) -> Result<(), Error> {
+        self.session().push(id, unit)
+    }
+
+    fn clock(&self, clock: Clock) -> Result<(), Error> {
+        self.session().clock(clock)
+    }
+
+    fn ended(&mut self) -> impl Future<Output = Error> + Send {
+        self.run()
+    }
+}
