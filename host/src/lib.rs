@@ -1,1 +1,24 @@
-//! Patchbay: any camera protocol in, any player protocol out
+//! Patchbay: any camera protocol in, any player protocol out.
+//!
+//! | start here | for |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`config`] | the configuration files: reading, merging, writing |
+//! | [`log`] | the log |
+//! | [`redact`] | keeping secrets out of it |
+
+pub mod cli;
+pub mod config;
+pub mod log;
+pub mod redact;
+pub mod app;
+pub mod bridge;
+pub mod catalogue;
+pub mod chain;
+pub mod hub;
+pub mod instance;
+pub mod loader;
+pub mod router;
+pub mod serve;
+pub mod source;
+pub mod http;

@@ -1,2 +1,216 @@
 //! The `patchbay` binary.
-fn main() {}
+
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, ExitCode};
+use std::time::Duration;
+
+use patchbay::app::{App, End};
+use patchbay::catalogue::{Catalogue, Folder};
+use patchbay::cli::{self, Command, Serve};
+use patchbay::config::{Config, ConfigFile, Sources, Variables};
+use patchbay::log::{self, Level};
+use patchbay::redact::Redactor;
+use patchbay_plugin_api::{Manifest, version};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(error) => {
+            let _ = write!(std::io::stderr(), "{error}\n");
+            say(cli::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    match command {
+        Command::Help => say(cli::USAGE),
+        Command::Version => say(&cli::version_text()),
+        Command::PluginsList(serve) => return list(&serve),
+        Command::PluginsInspect(path) => return inspect(&path),
+        Command::Check(serve) => return check(&serve),
+        Command::Serve(serve) if serve.daemon && !serve.detached => {
+            let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("patchbay"));
+            return match cli::detach(&program, &serve) {
+                Ok(pid) => {
+                    say(&format!("Running in daemon mode with PID: {pid}"));
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&format!("cannot start a detached copy: {error}")),
+            };
+        }
+        Command::Serve(serve) => return run(&serve),
+        Command::Runner(_) => return fail("running a plugin in a process of its own is not possible yet"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+}
+
+fn fail(text: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{text}");
+    ExitCode::FAILURE
+}
+
+fn load(serve: &Serve) -> Config {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let sources = if serve.config.is_empty() {
+        Sources::of_folder(&folder)
+    } else {
+        Sources::from_args(&serve.config, &folder)
+    };
+    Config::load(&sources, Variables::of_process())
+}
+
+/// Where plugins are: beside the executable and in `<prefix>/lib/patchbay` (shipped), then beside the configuration and
+/// as the command line and `PATCHBAY_PLUGINS` say (third-party).
+fn catalogue(serve: &Serve, config: &Config) -> Catalogue {
+    let mut folders = Vec::new();
+    let program = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+    if let Some(beside) = program.parent() {
+        folders.push(Folder { path: beside.to_owned(), shipped: true });
+        if let Some(prefix) = beside.parent() {
+            folders.push(Folder { path: prefix.join("lib/patchbay"), shipped: true });
+        }
+    }
+    let own = config.config_path().and_then(Path::parent).map(|folder| folder.join("plugins"));
+    let named = std::env::var_os("PATCHBAY_PLUGINS");
+    let named = named.iter().flat_map(|list| std::env::split_paths(list).collect::<Vec<_>>());
+    let others = own.into_iter().chain(serve.plugins.iter().cloned()).chain(named);
+    folders.extend(others.map(|path| Folder { path, shipped: false }));
+    Catalogue::scan(&folders, |name| config.plugin(name).enabled.unwrap_or(true))
+}
+
+fn list(serve: &Serve) -> ExitCode {
+    let config = load(serve);
+    let catalogue = catalogue(serve, &config);
+    for entry in &catalogue.entries {
+        let state = if entry.enabled { "on" } else { "off" };
+        let origin = if entry.shipped { "shipped" } else { "third-party" };
+        let manifest = &entry.manifest;
+        say(&format!(
+            "{:<12} {:<8} {:<4} {:<12} {:<40} {}",
+            manifest.name,
+            manifest.version,
+            state,
+            origin,
+            manifest.roles.join(","),
+            entry.path.display()
+        ));
+    }
+    for refused in &catalogue.refused {
+        say(&format!("refused      {}: {}", refused.path.display(), refused.reason));
+    }
+    ExitCode::SUCCESS
+}
+
+fn inspect(path: &Path) -> ExitCode {
+    let manifest = match Manifest::read(path) {
+        Ok(manifest) => manifest,
+        Err(error) => return fail(&format!("{}: {error}", path.display())),
+    };
+    say(&serde_json::to_string_pretty(&manifest).unwrap_or_default());
+    match version::check(&manifest.abi, manifest.min_host.as_deref(), version::ABI) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(refusal) => fail(&format!("{}: {refusal}", path.display())),
+    }
+}
+
+fn check(serve: &Serve) -> ExitCode {
+    let config = load(serve);
+    for problem in &config.problems {
+        say(&problem.to_string());
+    }
+    let catalogue = catalogue(serve, &config);
+    let names: Vec<&str> = catalogue.entries.iter().map(|entry| entry.manifest.name.as_str()).collect();
+    for problem in config.unknown_plugins(&names) {
+        say(&problem.to_string());
+    }
+    for stream in &config.streams {
+        for url in &stream.sources {
+            let scheme = url.split(':').next().unwrap_or(url);
+            if catalogue.scheme(scheme).is_none() {
+                say(&format!(
+                    "{}:{}: warning: no plugin dials {scheme}: (stream {})",
+                    stream.file, stream.line, stream.name
+                ));
+            }
+        }
+    }
+    if config.has_errors() {
+        return ExitCode::FAILURE;
+    }
+    say("the configuration can be used");
+    ExitCode::SUCCESS
+}
+
+fn run(serve: &Serve) -> ExitCode {
+    if serve.detached {
+        let _ = cli::leave_terminal();
+    }
+    let config = load(serve);
+    let redactor = Redactor::new(config.secrets.clone());
+    let log = match log::init(&config.log, redactor) {
+        Ok(log) => log,
+        Err(error) => return fail(&format!("the log cannot be opened: {error}")),
+    };
+    let platform = cli::platform();
+    log.write(Level::Info, "", "patchbay", &[("platform", &platform), ("version", cli::VERSION)]);
+    if let Some(path) = config.config_path() {
+        log.write(Level::Info, "", "config", &[("path", &path.display().to_string())]);
+    }
+    for problem in &config.problems {
+        log.write(Level::Warn, "config", &problem.to_string(), &[]);
+    }
+    let catalogue = catalogue(serve, &config);
+    for refused in &catalogue.refused {
+        let path = refused.path.display().to_string();
+        log.write(Level::Error, "plugins", &refused.reason, &[("file", &path)]);
+    }
+    let copies = match tempfile::tempdir() {
+        Ok(copies) => copies,
+        Err(error) => return fail(&format!("no temporary folder: {error}")),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the runtime cannot start: {error}")),
+    };
+    let file = config.target.clone().map(ConfigFile::new);
+    let app = App::new(config, file, log.clone(), catalogue, copies.path().to_owned());
+    let end = runtime.block_on(async {
+        let (Ok(mut terminated), Ok(mut interrupted)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return End::Exit(1);
+        };
+        app.start_servers();
+        tokio::spawn(std::sync::Arc::clone(&app).run());
+        patchbay::http::listen(&app).await;
+        tokio::select! {
+            _ = terminated.recv() => {
+                let _ = writeln!(std::io::stderr(), "exit with signal: terminated");
+                End::Exit(0)
+            }
+            _ = interrupted.recv() => {
+                let _ = writeln!(std::io::stderr(), "exit with signal: interrupt");
+                End::Exit(0)
+            }
+            end = app.ended() => end,
+        }
+    });
+    app.stop();
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    log.flush(Duration::from_millis(500));
+    drop(copies);
+    match end {
+        End::Exit(code) => std::process::exit(code.into()),
+        End::Restart => {
+            let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("patchbay"));
+            let error = Process::new(program).args(std::env::args_os().skip(1)).exec();
+            fail(&format!("cannot restart: {error}"))
+        }
+    }
+}

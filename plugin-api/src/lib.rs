@@ -34,9 +34,9 @@ pub mod version;
 pub use code::Code;
 pub use host::{Chunk, Host, Patch, PatchKind, Read};
 pub use manifest::Manifest;
-mod unit_tmp;
+
+pub use patchbay_ring::{UnitHeader, flags};
 pub use plugin::Plugin;
-pub use unit_tmp::{UnitHeader, flags};
 
 #[doc(hidden)]
 pub use abi_stable;

@@ -81,7 +81,7 @@ pub mod event {
     pub const ENDED: u32 = 4;
     /// [`super::Head`] of a transport, before its first bytes.
     pub const HEAD: u32 = 6;
-    /// [`super::Seek`]: a demuxer wants its bytes from another offset.
+    /// [`super::Seek`]: a demuxer wants its bytes from another offset; a transport goes on from there with its next write.
     pub const SEEK: u32 = 7;
     /// [`super::Credit`]: a demuxer or request took so many bytes of [`super::command::DATA`] or `BODY`.
     pub const CONSUMED: u32 = 8;

@@ -59,8 +59,13 @@ pub trait Mux: Send + 'static {
     fn init(&mut self) -> Bytes;
     /// Muxes a unit of track `index`.
     fn push(&mut self, index: usize, unit: &Unit, chunks: &mut Vec<Chunk>);
-    /// New parameters of a track: true when viewers need a new init chunk.
-    fn configure(&mut self, index: usize, parameters: &Parameters) -> Result<bool, Error>;
+    /// New parameters of a track: true when viewers need a new init chunk. `chunks` takes what waited.
+    fn configure(
+        &mut self,
+        index: usize,
+        parameters: &Parameters,
+        chunks: &mut Vec<Chunk>,
+    ) -> Result<bool, Error>;
     /// What a joining viewer gets before the next live chunk: `units` of track `index` from the newest key unit to now,
     /// squeezed to end where live begins ([`History::Live`]), with their own times ([`History::Raw`]); with no units
     /// just the starts. `starts` has one entry per track: what the host subtracts from this viewer's live times.
@@ -159,6 +164,7 @@ impl<M: Mux> Run<M> {
     }
 
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) -> Result<(), Error> {
+        self.prime()?;
         self.announce()?;
         let closed = self.link.closed.clone();
         loop {
@@ -176,6 +182,20 @@ impl<M: Mux> Run<M> {
                 }
             }
         }
+    }
+
+    /// Lets the muxer see the pictures that are there, so that it can go on in the middle of them; viewers get them as
+    /// their history.
+    fn prime(&mut self) -> Result<(), Error> {
+        if self.has_video {
+            let (index, source, track) = self.lead;
+            let mut unsent = Vec::new();
+            for unit in self.units(source, track)? {
+                self.mux.push(index, &unit, &mut unsent);
+                unsent.clear();
+            }
+        }
+        Ok(())
     }
 
     /// Sends the MIME type and the init chunk when they are new.
@@ -210,9 +230,13 @@ impl<M: Mux> Run<M> {
                 self.chunks = chunks;
             }
             Item::Parameters { track, parameters } => {
-                if let Some(index) = index_of(&self.sources, track)
-                    && self.mux.configure(index, &parameters)?
-                {
+                let Some(index) = index_of(&self.sources, track) else { return Ok(()) };
+                let mut chunks = Vec::new();
+                let renewed = self.mux.configure(index, &parameters, &mut chunks)?;
+                for chunk in chunks {
+                    self.write(chunk)?;
+                }
+                if renewed {
                     self.announce()?;
                 }
             }

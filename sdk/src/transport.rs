@@ -71,6 +71,7 @@ impl Session {
             }
             self.take_waiting();
             if let Some(offset) = self.seek.take() {
+                self.link.emit(event::SEEK, &Seek { offset })?;
                 return Ok(Written::Seek(offset));
             }
             let part = data.split_to(data.len().min(MAX_WRITE));
@@ -85,6 +86,7 @@ impl Session {
         self.link.host.write(self.link.id, &Chunk::default())?;
         loop {
             if let Some(offset) = self.seek.take() {
+                self.link.emit(event::SEEK, &Seek { offset })?;
                 return Ok(Some(offset));
             }
             if self.link.closed.is_cancelled() {

@@ -1,0 +1,202 @@
+//! What plugins there are, from their manifests alone: no code of a plugin runs for this.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use patchbay_plugin_api::Manifest;
+use patchbay_plugin_api::manifest::{Demuxes, Magic, Route, Scheme, library_name};
+use patchbay_plugin_api::message::Head;
+use patchbay_plugin_api::version;
+
+/// A folder that is searched for plugins.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// Where.
+    pub path: PathBuf,
+    /// Shipped with Patchbay: its plugins run in this process unless configured otherwise.
+    pub shipped: bool,
+}
+
+/// One plugin file.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// The file.
+    pub path: PathBuf,
+    /// Shipped with Patchbay.
+    pub shipped: bool,
+    /// Switched on in the configuration.
+    pub enabled: bool,
+}
+
+/// A file that looks like a plugin and is not used, and why.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The file.
+    pub path: PathBuf,
+    /// One line.
+    pub reason: String,
+}
+
+/// All plugins that were found.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// In the order of their names.
+    pub entries: Vec<Entry>,
+    /// Files that are not used.
+    pub refused: Vec<Refused>,
+}
+
+impl Catalogue {
+    /// Reads the manifests in `folders`; of two files with one name the first wins.
+    pub fn scan(folders: &[Folder], enabled: impl Fn(&str) -> bool) -> Self {
+        let mut catalogue = Self::default();
+        for folder in folders {
+            let Ok(files) = fs::read_dir(&folder.path) else { continue };
+            let mut paths: Vec<PathBuf> =
+                files.filter_map(|file| file.ok().map(|file| file.path())).collect();
+            paths.sort();
+            for path in paths.iter().filter(|path| library_name(path).is_some()) {
+                match open(path, folder) {
+                    Ok(manifest) if catalogue.by_name(&manifest.name).is_some() => {}
+                    Ok(manifest) => {
+                        let enabled = enabled(&manifest.name);
+                        catalogue.entries.push(Entry {
+                            manifest,
+                            path: path.clone(),
+                            shipped: folder.shipped,
+                            enabled,
+                        });
+                    }
+                    Err(reason) => catalogue.refused.push(Refused { path: path.clone(), reason }),
+                }
+            }
+        }
+        catalogue.entries.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
+        catalogue
+    }
+
+    /// The plugin with this name.
+    pub fn by_name(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.manifest.name == name)
+    }
+
+    fn enabled(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.enabled)
+    }
+
+    /// Who dials a URL scheme.
+    pub fn scheme(&self, name: &str) -> Option<(&Entry, &Scheme)> {
+        self.enabled()
+            .flat_map(|entry| entry.manifest.schemes.iter().map(move |scheme| (entry, scheme)))
+            .filter(|(_, scheme)| scheme.name == name)
+            .max_by_key(|(entry, _)| entry.manifest.rank)
+    }
+
+    /// Every scheme that can be dialled.
+    pub fn schemes(&self) -> impl Iterator<Item = &Scheme> {
+        self.enabled().flat_map(|entry| entry.manifest.schemes.iter())
+    }
+
+    /// Who muxes a format.
+    pub fn output(&self, format: &str) -> Option<&Entry> {
+        self.enabled()
+            .filter(|entry| entry.manifest.outputs.iter().any(|output| output == format))
+            .max_by_key(|entry| entry.manifest.rank)
+    }
+
+    /// Who reads bytes with this head that start with `first`: by hint, by MIME type, by magic.
+    pub fn demuxer(&self, head: &Head, first: &[u8]) -> Option<(&Entry, &Demuxes)> {
+        let mut all: Vec<(&Entry, &Demuxes)> = self
+            .enabled()
+            .flat_map(|entry| entry.manifest.demuxes.iter().map(move |demuxes| (entry, demuxes)))
+            .collect();
+        all.sort_by_key(|(entry, demuxes)| (demuxes.order, -entry.manifest.rank));
+        let mime = head.mime.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        let by_hint = all.iter().find(|(_, d)| !head.hint.is_empty() && d.format == head.hint);
+        let by_mime = || all.iter().find(|(_, d)| !mime.is_empty() && d.mime.contains(&mime));
+        let by_magic = || all.iter().find(|(_, d)| d.magic.iter().any(|magic| matches(magic, first)));
+        by_hint.or_else(by_magic).or_else(by_mime).copied()
+    }
+
+    /// Who answers a path below the base path (or an absolute one with its leading slash).
+    pub fn route(&self, path: &str) -> Option<(&Entry, &Route)> {
+        self.routes().find(|(_, route)| {
+            !route.path.is_empty()
+                && (route.path == path
+                    || (route.path.ends_with('/') && path.starts_with(route.path.as_str())))
+        })
+    }
+
+    /// Who answers a message type on `/api/ws`.
+    pub fn ws(&self, kind: &str) -> Option<(&Entry, &Route)> {
+        self.routes().find(|(_, route)| !kind.is_empty() && route.ws == kind)
+    }
+
+    /// Every route of every plugin that is on.
+    pub fn routes(&self) -> impl Iterator<Item = (&Entry, &Route)> {
+        self.enabled().flat_map(|entry| entry.manifest.routes.iter().map(move |route| (entry, route)))
+    }
+}
+
+fn open(path: &Path, folder: &Folder) -> Result<Manifest, String> {
+    if !folder.shipped {
+        let writable = |path: &Path| {
+            fs::metadata(path)
+                .map(|meta| meta.permissions().mode() & 0o002 != 0)
+                .map_err(|error| error.to_string())
+        };
+        if writable(&folder.path)? || writable(path)? {
+            return Err("it or its folder can be written by everybody: chmod o-w".to_owned());
+        }
+    }
+    let manifest = Manifest::read(path).map_err(|error| error.to_string())?;
+    version::check(&manifest.abi, manifest.min_host.as_deref(), version::ABI)
+        .map_err(|error| error.to_string())?;
+    Ok(manifest)
+}
+
+fn matches(magic: &Magic, first: &[u8]) -> bool {
+    let Some(wanted) = unhex(&magic.hex) else { return false };
+    let at = |offset: usize| first.get(offset..).is_some_and(|rest| rest.starts_with(&wanted));
+    at(magic.offset)
+        && (magic.again == 0 || first.len() <= magic.offset + magic.again || at(magic.offset + magic.again))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
+    let digits = digits?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    (rest.is_empty() && !pairs.is_empty()).then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn magic_repeats_when_there_is_enough() {
+        let ts = Magic { offset: 0, hex: "47".into(), again: 188 };
+        let mut bytes = vec![0_u8; 400];
+        bytes[0] = 0x47;
+        assert!(!matches(&ts, &bytes));
+        bytes[188] = 0x47;
+        assert!(matches(&ts, &bytes));
+        assert!(matches(&ts, &bytes[..10]));
+        assert!(!matches(&Magic { hex: "4".into(), ..Magic::default() }, &bytes));
+    }
+
+    #[test]
+    fn a_random_file_is_refused_with_a_reason_and_other_names_are_not_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("libpatchbay_plugin_junk.so"), b"not a library").unwrap();
+        fs::write(folder.path().join("libother.so"), b"not a library").unwrap();
+        let folders = [Folder { path: folder.path().to_owned(), shipped: true }];
+        let catalogue = Catalogue::scan(&folders, |_| true);
+        assert!(catalogue.entries.is_empty());
+        assert_eq!(catalogue.refused.len(), 1);
+        assert!(catalogue.refused[0].reason.contains("ELF"), "{}", catalogue.refused[0].reason);
+    }
+}

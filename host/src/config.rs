@@ -1,0 +1,151 @@
+//! The configuration: where it comes from, what it means, how it is written.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`Sources`] | which files and `--config` values are read |
+//! | [`Config::load`] | reads and merges them into typed settings and a list of [`Problem`]s |
+//! | [`Config::plugin_yaml`] | the settings of one plugin, as YAML text |
+//! | [`ConfigFile`] | writes single keys and fragments, keeping comments |
+//! | [`node`], [`vars`], [`emit`], [`patch`], [`merge`] | the text work, without I/O |
+
+pub mod emit;
+mod decode;
+pub mod file;
+mod layer;
+pub mod merge;
+pub mod node;
+pub mod patch;
+pub mod problem;
+pub mod settings;
+pub mod source;
+pub mod vars;
+
+pub use file::{ConfigFile, WriteError};
+pub use layer::HOST_SECTIONS;
+pub use node::Node;
+pub use patch::PatchError;
+pub use problem::{ParseError, Problem, Severity};
+pub use settings::{Api, App, Isolation, Plugin, Stream};
+pub use source::{Source, Sources};
+pub use vars::Variables;
+
+use crate::log;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Module names of a go2rtc.yaml, which the configuration may hold without a warning whether a plugin of that name is
+/// installed or not.
+pub const MODULES: [&str; 45] = [
+    "alsa", "api", "bubble", "debug", "doorbird", "dvrip", "echo", "eseecloud", "exec", "expr", "ffmpeg",
+    "flussonic", "gopro", "hass", "hls", "homekit", "http", "isapi", "ivideon", "kasa", "mjpeg", "mp4", "mpegts",
+    "multitrans", "nest", "ngrok", "onvif", "pinggy", "ring", "roborock", "rtmp", "rtsp", "srtp", "streams", "tapo",
+    "tuya", "v4l2", "webrtc", "webtorrent", "wyoming", "wyze", "ws", "xiaomi", "yandex", "mpeg",
+];
+
+/// Settings in force after all sources were merged.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `app:`.
+    pub app: App,
+    /// `api:`.
+    pub api: Api,
+    /// `log:`.
+    pub log: log::Settings,
+    /// `streams:` in the order of the files.
+    pub streams: Vec<Stream>,
+    /// `publish:`, stream and the URLs it is pushed to.
+    pub publish: Vec<(String, Vec<String>)>,
+    /// `preload:`, stream and query (`video&audio` when empty).
+    pub preload: Vec<(String, String)>,
+    /// `env:`.
+    pub env: BTreeMap<String, String>,
+    /// Values of variables: never to be shown ([`crate::redact::Redactor`]).
+    pub secrets: Vec<String>,
+    /// Everything that is wrong, in the order of the sources.
+    pub problems: Vec<Problem>,
+    /// The file that is written to.
+    pub target: Option<PathBuf>,
+    names: Vec<String>,
+    root: Node,
+    plugins: BTreeMap<String, Plugin>,
+}
+
+impl Config {
+    /// Reads and merges the sources. A source or a value that is wrong is left out and reported in
+    /// [`Config::problems`]; the rest is in force.
+    pub fn load(sources: &Sources, variables: Variables) -> Self {
+        let mut reader =
+            layer::Reader { variables, secrets: Vec::new(), problems: Vec::new(), names: Vec::new() };
+        let mut root = Node::map::<String>([]);
+        for source in &sources.list {
+            if let Some(layer) = reader.read(source) {
+                layer::lay_over(&mut root, layer, 0, false);
+            }
+        }
+        decode::config(root, reader, sources.target.clone())
+    }
+
+    /// Checks a whole text as `POST /api/config` receives it: it must be YAML and a mapping.
+    pub fn check_text(text: &str) -> Result<(), PatchError> {
+        match vars::parse_raw(text)?.root {
+            Some(root) if root.entries().is_none() && !root.is_null() => Err(PatchError::NotMapping),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether any problem is an error.
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// The settings of a plugin as YAML text of one mapping, merged from `NAME:` and `plugins: NAME:`; scalars keep
+    /// their source text. Empty when there are none.
+    pub fn plugin_yaml(&self, name: &str) -> String {
+        let Some(section) = self.section(name) else { return String::new() };
+        let mut section = section.clone();
+        for key in Plugin::HOST_KEYS {
+            section.remove(key);
+        }
+        emit::document(&section).text
+    }
+
+    /// What the host reads from the settings of a plugin.
+    pub fn plugin(&self, name: &str) -> Plugin {
+        self.plugins.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The merged section of a name.
+    pub fn section(&self, name: &str) -> Option<&Node> {
+        self.root.get(name)
+    }
+
+    /// Names of all plugins that the configuration speaks of.
+    pub fn plugin_names(&self) -> impl Iterator<Item = &str> {
+        self.plugins.keys().map(String::as_str)
+    }
+
+    /// Whether `app.modules` allows a go2rtc module. Entries without a module (`None`) are off whenever the list is
+    /// given.
+    pub fn allows_module(&self, module: Option<&str>) -> bool {
+        match (&self.app.modules, module) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(list), Some(module)) => list.iter().any(|name| name == module),
+        }
+    }
+
+    /// Sections that no installed plugin reads.
+    pub fn unknown_plugins(&self, installed: &[&str]) -> Vec<Problem> {
+        decode::unknown_plugins(self, installed)
+    }
+
+    /// The files among the sources that were read, and those that were missing.
+    pub fn source_names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// The file that keys are written to.
+    pub fn config_path(&self) -> Option<&Path> {
+        self.target.as_deref()
+    }
+}

@@ -1,0 +1,393 @@
+//! The HTTP server: go2rtc's core routes, Patchbay's own, and those of plugins.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION,
+    CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use axum::serve::IncomingStream;
+use base64::Engine as _;
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::app::App;
+use crate::log::Level;
+
+mod api;
+mod metrics;
+mod plugin_route;
+mod streams;
+mod websocket;
+
+/// Largest body of a request to the host's own routes, in bytes.
+const MAX_BODY: usize = 4 << 20;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub enum Peer {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// Over the Unix socket.
+    Unix,
+}
+
+impl Peer {
+    fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix => true,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Tcp(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+            Self::Unix => "@".to_owned(),
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        let _ = stream.io().set_nodelay(true);
+        Self::Tcp(*stream.remote_addr())
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(_: IncomingStream<'_, UnixListener>) -> Self {
+        Self::Unix
+    }
+}
+
+/// One request to the host's own routes.
+pub(crate) struct Call {
+    pub(crate) app: Arc<App>,
+    pub(crate) method: Method,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) peer: Peer,
+    pub(crate) logged_in: bool,
+    pub(crate) body: Bytes,
+}
+
+impl Call {
+    /// Whether secrets may be shown: a logged-in caller, or one over the Unix socket.
+    pub(crate) fn sees_secrets(&self) -> bool {
+        self.logged_in || matches!(self.peer, Peer::Unix)
+    }
+}
+
+/// A decoded query string.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(text: &str) -> Self {
+        let decode = |part: &str| {
+            percent_encoding::percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned()
+        };
+        let pairs = text.split('&').filter(|part| !part.is_empty()).map(|part| {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            (decode(key), decode(value))
+        });
+        Self(pairs.collect())
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    pub(crate) fn all(&self, key: &str) -> Vec<String> {
+        self.0.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect()
+    }
+}
+
+/// Binds the configured listeners and serves; a listener that cannot be bound is logged.
+pub async fn listen(app: &Arc<App>) {
+    let api = &app.config.api;
+    let service = Router::new().fallback(handle).with_state(Arc::clone(app));
+    if !api.listen.is_empty() {
+        match bind(&api.listen).await {
+            Ok(listener) => {
+                let shown = listener
+                    .local_addr()
+                    .ok()
+                    .filter(|_| api.listen.ends_with(":0"))
+                    .map_or_else(|| api.listen.clone(), |address| address.to_string());
+                let service = service.clone().into_make_service_with_connect_info::<Peer>();
+                tokio::spawn(async move { axum::serve(listener, service).await });
+                app.log.write(Level::Info, "api", "listen", &[("addr", &shown)]);
+            }
+            Err(error) => {
+                let fields = [("error", error.to_string()), ("addr", api.listen.clone())];
+                let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                app.log.write(Level::Error, "api", "listen", &fields);
+            }
+        }
+    }
+    if !api.unix_listen.is_empty() {
+        let _ = std::fs::remove_file(&api.unix_listen);
+        match UnixListener::bind(&api.unix_listen) {
+            Ok(listener) => {
+                let service = service.into_make_service_with_connect_info::<Peer>();
+                tokio::spawn(async move { axum::serve(listener, service).await });
+                app.log.write(Level::Info, "api", "listen", &[("addr", &api.unix_listen)]);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                app.log.write(Level::Error, "api", "listen", &[("error", &error), ("addr", &api.unix_listen)]);
+            }
+        }
+    }
+    if !api.tls_listen.is_empty() {
+        app.log.write(Level::Warn, "api", "tls_listen is not supported yet: put a TLS proxy before api.listen", &[]);
+    }
+}
+
+async fn bind(address: &str) -> std::io::Result<TcpListener> {
+    match address.strip_prefix(':') {
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
+        },
+        None => TcpListener::bind(address).await,
+    }
+}
+
+async fn handle(State(app): State<Arc<App>>, ConnectInfo(peer): ConnectInfo<Peer>, request: Request) -> Response {
+    let cors = app.config.api.origin == "*";
+    let mut response = match login(&app, &peer, request.headers()) {
+        Err(response) => return response,
+        Ok(logged_in) => route(app, peer, logged_in, request).await,
+    };
+    if cors {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        let methods = HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS");
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        let allowed = HeaderValue::from_static("Authorization, Content-Type");
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+    response
+}
+
+/// Whether the caller is logged in; an answer when it has to and is not.
+fn login(app: &App, peer: &Peer, headers: &HeaderMap) -> Result<bool, Response> {
+    let api = &app.config.api;
+    if !api.has_login() {
+        return Ok(false);
+    }
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let wanted = format!("{}:{}", api.username, api.password.expose());
+    let decoded = given
+        .and_then(|text| text.strip_prefix("Basic "))
+        .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text.trim()).ok());
+    if decoded.is_some_and(|bytes| same(&bytes, wanted.as_bytes())) {
+        return Ok(true);
+    }
+    if peer.is_local() && !api.local_auth {
+        return Ok(false);
+    }
+    let mut response = text(StatusCode::UNAUTHORIZED, "Unauthorized");
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"go2rtc\""));
+    Err(response)
+}
+
+/// Compares in a time that tells only the length.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0
+}
+
+async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let full = parts.uri.path().to_owned();
+    let base = app.config.api.base_path.clone();
+    let listed = |path: &str| app.config.api.allow_paths.as_ref().is_none_or(|list| list.iter().any(|p| p == path));
+    if !base.is_empty() && full == base {
+        let mut response = empty(StatusCode::MOVED_PERMANENTLY);
+        if let Ok(location) = HeaderValue::from_str(&format!("{base}/")) {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        return response;
+    }
+    let below = full.strip_prefix(&base).and_then(|rest| rest.strip_prefix('/'));
+    let raw_query = parts.uri.query().unwrap_or("").to_owned();
+    let query = Query::parse(&raw_query);
+    let Some(path) = below.map(str::to_owned) else { return not_found() };
+    let known = matches!(
+        path.as_str(),
+        "api"
+            | "api/streams"
+            | "api/schemes"
+            | "api/config"
+            | "api/log"
+            | "api/ws"
+            | "api/exit"
+            | "api/restart"
+            | "api/plugins"
+            | "metrics"
+    ) || path.starts_with("api/plugins/");
+    if known {
+        if !listed(&full) && !listed(full.trim_end_matches(|c| c != '/').trim_end_matches('/')) {
+            return not_found();
+        }
+        if path == "api/ws" {
+            return websocket::upgrade(app, peer, &mut parts, query).await;
+        }
+        let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
+            return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 MiB");
+        };
+        let call = Call { app, method: parts.method, query, headers: parts.headers, peer, logged_in, body };
+        return own(&path, call).await;
+    }
+    let found = app.catalogue.route(&path).map(|(entry, route)| (entry.manifest.name.clone(), route.clone()));
+    if let Some((plugin, route)) = found
+        && app.config.allows_module(route.module.as_deref())
+    {
+        if !listed(&full) {
+            return not_found();
+        }
+        return plugin_route::serve(&app, &plugin, &route.path, &path, &peer, &parts, &raw_query, body).await;
+    }
+    if !listed("/") && !listed(&format!("{base}/")) {
+        return not_found();
+    }
+    site(&path)
+}
+
+async fn own(path: &str, call: Call) -> Response {
+    let changes = match path {
+        "api/config" | "api/streams" => {
+            call.method != Method::GET && call.method != Method::HEAD && call.method != Method::OPTIONS
+        }
+        "api/exit" | "api/restart" => true,
+        "api/log" => call.method == Method::DELETE,
+        _ => path.starts_with("api/plugins/"),
+    };
+    if changes && let Err(response) = may_change(&call) {
+        return response;
+    }
+    match path {
+        "api" => api::info(&call),
+        "api/schemes" => api::schemes(&call),
+        "api/config" => api::config(&call),
+        "api/log" => api::log(&call),
+        "api/exit" => api::exit(&call),
+        "api/restart" => api::restart(&call),
+        "api/plugins" => api::plugins(&call),
+        "api/streams" => streams::handle(&call).await,
+        "metrics" => metrics::page(&call.app),
+        _ => not_found(),
+    }
+}
+
+/// A web page of another site can reach this server without being asked, and so can another machine.
+fn may_change(call: &Call) -> Result<(), Response> {
+    let header = |name| call.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let host = header(HOST).unwrap_or("");
+    let name = host_name(host);
+    let trusted = name.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || call.app.config.api.hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if !trusted && !matches!(call.peer, Peer::Unix) {
+        let message = format!("changes under the name {name} are refused: add it to the configuration, api: hosts: [{name}]");
+        return Err(text(StatusCode::FORBIDDEN, &message));
+    }
+    if call.app.config.api.origin != "*"
+        && let Some(origin) = header(ORIGIN)
+        && origin.split_once("://").map_or(origin, |(_, rest)| rest) != host
+    {
+        return Err(text(StatusCode::FORBIDDEN, "changes by a page of another site are refused"));
+    }
+    if !call.peer.is_local() && !call.logged_in && !call.app.config.api.has_login() {
+        let message = "changes from another machine need a login: set `api: username:` and `api: password:` in the configuration";
+        return Err(text(StatusCode::FORBIDDEN, message));
+    }
+    Ok(())
+}
+
+fn host_name(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name)
+}
+
+/// The built-in pages.
+fn site(path: &str) -> Response {
+    let (kind, content) = match path {
+        "" | "index.html" => ("text/html; charset=utf-8", include_str!("web/index.html")),
+        "stream.html" => ("text/html; charset=utf-8", include_str!("web/stream.html")),
+        "player.js" => ("text/javascript; charset=utf-8", include_str!("web/player.js")),
+        "style.css" => ("text/css; charset=utf-8", include_str!("web/style.css")),
+        _ => return not_found(),
+    };
+    let mut response = Response::new(Body::from(content));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+pub(crate) fn not_found() -> Response {
+    text(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// A plain text answer as the reference's: the text and a line feed; an empty text is just that.
+pub(crate) fn text(status: StatusCode, message: &str) -> Response {
+    let mut response = Response::new(Body::from(format!("{message}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A JSON answer.
+pub(crate) fn json(value: &serde_json::Value) -> Response {
+    let mut response = Response::new(Body::from(format!("{value}\n")));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An indented JSON answer.
+pub(crate) fn json_pretty(value: &serde_json::Value) -> Response {
+    let mut response = Response::new(Body::from(format!("{value:#}\n")));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_lose_their_port() {
+        assert_eq!(host_name("localhost:1984"), "localhost");
+        assert_eq!(host_name("[::1]:1984"), "::1");
+        assert_eq!(host_name("192.0.2.1"), "192.0.2.1");
+        assert_eq!(host_name("evil.example:80"), "evil.example");
+    }
+
+    #[test]
+    fn queries_are_decoded_once() {
+        let query = Query::parse("name=a+b&src=rtsp://u:p%2540w@h/s?a%3D1%26b%3D2%23backchannel%3D0&src=x&video");
+        assert_eq!(query.get("name"), Some("a b"));
+        assert_eq!(query.all("src"), ["rtsp://u:p%40w@h/s?a=1&b=2#backchannel=0", "x"]);
+        assert_eq!(query.get("video"), Some(""));
+    }
+}

@@ -1,0 +1,157 @@
+//! `/api` and its small routes.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use super::{Call, Peer, empty, text};
+use crate::app::PluginState;
+use crate::cli;
+
+/// `GET /api`.
+pub(super) fn info(call: &Call) -> Response {
+    let mut map = Map::new();
+    map.insert("version".to_owned(), cli::VERSION.into());
+    map.insert("revision".to_owned(), "".into());
+    let host = call.headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
+    map.insert("host".to_owned(), host.into());
+    for (protocol, info) in call.app.listening.lock().iter() {
+        map.insert(protocol.clone(), Value::Object(info.clone()));
+    }
+    if let Some(path) = call.app.config.config_path() {
+        map.insert("config_path".to_owned(), path.display().to_string().into());
+    }
+    super::json(&Value::Object(map))
+}
+
+/// `GET /api/schemes`.
+pub(super) fn schemes(call: &Call) -> Response {
+    let app = &call.app;
+    let mut names: Vec<&str> = app
+        .catalogue
+        .schemes()
+        .filter(|scheme| app.config.allows_module(scheme.module.as_deref()))
+        .map(|scheme| scheme.name.as_str())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    super::json(&json!(names))
+}
+
+/// `/api/config`.
+pub(super) fn config(call: &Call) -> Response {
+    let Some(file) = &call.app.file else { return text(StatusCode::GONE, "") };
+    if call.method == Method::GET || call.method == Method::HEAD {
+        let open = call.sees_secrets() || (call.peer.is_local() && !call.app.config.api.has_login());
+        if !open {
+            let message = "the configuration holds secrets: log in (api: username:, api: password:), or ask from this machine";
+            return text(StatusCode::FORBIDDEN, message);
+        }
+        return match file.read() {
+            Ok(content) => {
+                let mut response = Response::new(Body::from(content));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+                response
+            }
+            Err(_) => text(StatusCode::NOT_FOUND, ""),
+        };
+    }
+    let Ok(content) = std::str::from_utf8(&call.body) else {
+        return text(StatusCode::BAD_REQUEST, "the configuration must be UTF-8");
+    };
+    let done = match call.method {
+        Method::POST => file.replace(content),
+        Method::PATCH => file.merge(content),
+        _ => Ok(()),
+    };
+    match done {
+        Ok(()) => empty(StatusCode::OK),
+        Err(error) if error.is_callers() && call.method == Method::PATCH => {
+            text(StatusCode::BAD_REQUEST, &error.to_string())
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+/// `/api/log`.
+pub(super) fn log(call: &Call) -> Response {
+    match call.method {
+        Method::GET | Method::HEAD => {
+            let mut response = Response::new(Body::from(call.app.log.memory_lines()));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jsonlines"));
+            response
+        }
+        Method::DELETE => {
+            call.app.log.clear();
+            let mut response = Response::new(Body::from("OK"));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            response
+        }
+        _ => text(StatusCode::BAD_REQUEST, "Method not allowed"),
+    }
+}
+
+/// `POST /api/exit?code=N`.
+pub(super) fn exit(call: &Call) -> Response {
+    if call.method != Method::POST {
+        return text(StatusCode::BAD_REQUEST, "");
+    }
+    match call.query.get("code").and_then(|code| code.parse::<u8>().ok()).filter(|code| *code <= 125) {
+        Some(code) => {
+            call.app.end_with(crate::app::End::Exit(code));
+            empty(StatusCode::OK)
+        }
+        None => text(StatusCode::BAD_REQUEST, "Code must be in the range [0, 125]"),
+    }
+}
+
+/// `POST /api/restart`.
+pub(super) fn restart(call: &Call) -> Response {
+    if call.method != Method::POST {
+        return text(StatusCode::BAD_REQUEST, "");
+    }
+    call.app.end_with(crate::app::End::Restart);
+    empty(StatusCode::OK)
+}
+
+/// `GET /api/plugins`.
+pub(super) fn plugins(call: &Call) -> Response {
+    let app = &call.app;
+    let show_path = call.sees_secrets() || matches!(call.peer, Peer::Unix) || call.peer.is_local();
+    let mut list: Vec<Value> = app
+        .catalogue
+        .entries
+        .iter()
+        .map(|entry| {
+            let (state, reason) = app.plugin_state(&entry.manifest.name);
+            let state = match state {
+                PluginState::Off => "off",
+                PluginState::Ready => "ready",
+                PluginState::Running => "running",
+                PluginState::Failed => "failed",
+            };
+            let schemes: Vec<&str> = entry.manifest.schemes.iter().map(|scheme| scheme.name.as_str()).collect();
+            let mut plugin = json!({
+                "name": entry.manifest.name, "version": entry.manifest.version, "abi": entry.manifest.abi,
+                "roles": entry.manifest.roles, "schemes": schemes, "licence": entry.manifest.licence,
+                "description": entry.manifest.description, "shipped": entry.shipped, "state": state,
+            });
+            if let Some(map) = plugin.as_object_mut() {
+                if show_path {
+                    map.insert("path".to_owned(), entry.path.display().to_string().into());
+                }
+                if let Some(reason) = reason {
+                    map.insert("why".to_owned(), reason.into());
+                }
+            }
+            plugin
+        })
+        .collect();
+    list.extend(app.catalogue.refused.iter().map(|refused| {
+        let file = refused.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        json!({"name": file, "state": "refused", "why": refused.reason})
+    }));
+    super::json_pretty(&Value::Array(list))
+}

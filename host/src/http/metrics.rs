@@ -1,0 +1,54 @@
+//! `/metrics` in Prometheus' text form.
+
+use std::fmt::Write as _;
+
+use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use std::sync::atomic::Ordering;
+
+use crate::app::App;
+
+pub(super) fn page(app: &App) -> Response {
+    let mut text = String::new();
+    let mut metric = |name: &str, kind: &str, labels: &str, value: u64| {
+        if !text.contains(&format!("# TYPE {name} ")) {
+            let _ = writeln!(text, "# TYPE {name} {kind}");
+        }
+        let _ = writeln!(text, "{name}{labels} {value}");
+    };
+    let (streams, sources, consumers) = app.stream_counts();
+    metric("patchbay_streams", "gauge", "", streams as u64);
+    metric("patchbay_sources", "gauge", "", sources as u64);
+    metric("patchbay_consumers", "gauge", "", consumers as u64);
+    metric("patchbay_sessions", "gauge", "", app.session_count() as u64);
+    metric("patchbay_ring_bytes", "gauge", "", app.budget.used());
+    metric("patchbay_ring_limit_bytes", "gauge", "", app.budget.limit());
+    metric("patchbay_log_lines_dropped_total", "counter", "", app.log.dropped());
+    for source in app.sources() {
+        for (track, counters) in source.counters().into_iter().enumerate() {
+            let labels = format!("{{source=\"{}\",track=\"{track}\"}}", source.id);
+            metric("patchbay_source_units_total", "counter", &labels, counters.units);
+            metric("patchbay_source_bytes_total", "counter", &labels, counters.bytes);
+            metric("patchbay_source_refused_total", "counter", &labels, counters.refused);
+        }
+    }
+    metric("patchbay_mux_runs", "gauge", "", app.runs().len() as u64);
+    for run in app.runs() {
+        let labels = format!("{{session=\"{}\"}}", run.session);
+        metric("patchbay_mux_viewers", "gauge", &labels, run.viewers());
+        metric("patchbay_mux_skips_total", "counter", &labels, run.skips.load(Ordering::Relaxed));
+    }
+    for instance in app.running() {
+        let name = &instance.manifest.name;
+        metric("patchbay_plugin_wakes_total", "counter", &format!("{{plugin=\"{name}\"}}"), instance.wakes.load(Ordering::Relaxed));
+        for (counter, value) in instance.counters.lock().iter() {
+            let safe: String = counter.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').take(64).collect();
+            metric(&format!("patchbay_plugin_{safe}"), "counter", &format!("{{plugin=\"{name}\"}}"), *value);
+        }
+    }
+    let mut response = Response::new(Body::from(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+    response
+}

@@ -1,0 +1,184 @@
+//! `/api/streams`.
+
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use patchbay_plugin_api::message::{Connection, Consume};
+use serde_json::Value;
+
+use super::{Call, empty, json, json_pretty, text};
+use crate::app::ConsumerNews;
+use crate::config::Node;
+use crate::redact::mask_userinfo;
+
+pub(super) async fn handle(call: &Call) -> Response {
+    match call.method {
+        Method::PUT => put(call),
+        Method::PATCH => patch(call),
+        Method::DELETE => delete(call),
+        Method::POST => post(call),
+        _ => get(call).await,
+    }
+}
+
+async fn get(call: &Call) -> Response {
+    let Some(name) = call.query.get("src").filter(|name| !name.is_empty()) else { return all(call) };
+    if call.app.info(Some(name)).is_none() {
+        return text(StatusCode::NOT_FOUND, "");
+    }
+    let probes = ["video", "audio"].iter().any(|key| call.query.get(key).is_some());
+    let mut probe = None;
+    if probes || call.query.get("microphone").is_some() {
+        let filter = |key: &'static str| call.query.all(key).into_iter().map(move |value| format!("{key}={value}"));
+        let query: Vec<String> = ["video", "audio"].into_iter().flat_map(filter).collect();
+        let connection = Connection {
+            format_name: "probe".to_owned(),
+            protocol: "http".to_owned(),
+            remote_addr: call.peer.text(),
+            ..Connection::default()
+        };
+        let consume = Consume {
+            stream: name.to_owned(),
+            query: if query.is_empty() { "audio".to_owned() } else { query.join("&") },
+            connection,
+            timeout_ms: 3000,
+            ..Consume::default()
+        };
+        match call.app.attach(&consume) {
+            Ok((id, mut news)) => {
+                let answer = news.recv().await;
+                if let Some(ConsumerNews::Refused(ended)) = answer {
+                    return text(StatusCode::INTERNAL_SERVER_ERROR, &ended.message);
+                }
+                probe = Some(id);
+            }
+            Err(_) => return text(StatusCode::NOT_FOUND, ""),
+        }
+    }
+    let answer = match call.app.info(Some(name)) {
+        Some(info) => json_pretty(&masked(call, info)),
+        None => text(StatusCode::NOT_FOUND, ""),
+    };
+    if let Some(id) = probe {
+        call.app.detach(id);
+    }
+    answer
+}
+
+fn all(call: &Call) -> Response {
+    let info = call.app.info(None).unwrap_or_default();
+    json(&masked(call, info))
+}
+
+/// Secrets are for those who may see them.
+fn masked(call: &Call, mut value: Value) -> Value {
+    mask(call, &mut value);
+    value
+}
+
+fn mask(call: &Call, value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let hidden = call.app.log.redactor().redact_values(text).into_owned();
+            *text = if call.sees_secrets() { hidden } else { mask_userinfo(&hidden).into_owned() };
+        }
+        Value::Array(list) => list.iter_mut().for_each(|item| mask(call, item)),
+        Value::Object(map) => map.values_mut().for_each(|item| mask(call, item)),
+        _ => {}
+    }
+}
+
+fn put(call: &Call) -> Response {
+    let sources = call.query.all("src");
+    let Some(first) = sources.first() else { return all(call) };
+    let name = call.query.get("name").filter(|name| !name.is_empty()).unwrap_or(first).to_owned();
+    let known = call.app.streams(|core, _| core.urls(&name)).unwrap_or_default();
+    let sources: Vec<String> = sources.iter().map(|source| unmask(source, &known)).collect();
+    for source in &sources {
+        if let Err(message) = check(call, source) {
+            return text(StatusCode::BAD_REQUEST, &message);
+        }
+    }
+    if sources == known {
+        return empty(StatusCode::OK);
+    }
+    call.app.streams(|core, _| core.set_stream(&name, &sources));
+    let written = match &call.app.file {
+        Some(file) => file.set(&["streams", &name], &Node::strings(sources)).map_err(|error| error.to_string()),
+        None => Err("config file disabled".to_owned()),
+    };
+    match written {
+        Ok(()) => empty(StatusCode::OK),
+        Err(message) => text(StatusCode::BAD_REQUEST, &message),
+    }
+}
+
+/// `***` in a PUT keeps the stored secret.
+fn unmask(source: &str, known: &[String]) -> String {
+    let stored = known.iter().find(|url| source.contains("***") && mask_userinfo(url) == source);
+    stored.cloned().unwrap_or_else(|| source.to_owned())
+}
+
+fn patch(call: &Call) -> Response {
+    let Some(name) = call.query.get("name").filter(|name| !name.is_empty()) else {
+        return text(StatusCode::BAD_REQUEST, "");
+    };
+    let source = call.query.get("src").unwrap_or("").to_owned();
+    if let Some(of) = call.app.streams(|core, _| core.resolve(&source)) {
+        call.app.streams(|core, _| core.set_alias(name, &of));
+        return empty(StatusCode::OK);
+    }
+    if let Err(message) = check(call, &source) {
+        return text(StatusCode::BAD_REQUEST, &message);
+    }
+    let count = call.app.streams(|core, _| core.urls(name)).map_or(1, |urls| urls.len().max(1));
+    let sources = vec![source; count];
+    call.app.streams(|core, _| core.set_stream(name, &sources));
+    empty(StatusCode::OK)
+}
+
+fn delete(call: &Call) -> Response {
+    let Some(name) = call.query.get("src") else { return all(call) };
+    call.app.streams(|core, _| core.remove_stream(name));
+    if let Some(file) = &call.app.file {
+        // A stream of a second file, or of none: it is gone from memory all the same.
+        let _ = file.delete(&["streams", name]);
+    }
+    empty(StatusCode::OK)
+}
+
+fn post(call: &Call) -> Response {
+    let Some(dst) = call.query.get("dst") else { return text(StatusCode::BAD_REQUEST, "") };
+    let source = call.query.get("src").unwrap_or("");
+    let exists = |name: &str| call.app.streams(|core, _| core.resolve(name)).is_some();
+    if exists(dst) {
+        if source.is_empty() {
+            return json(&masked(call, call.app.info(Some(dst)).unwrap_or_default()));
+        }
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "can't find consumer");
+    }
+    if exists(source) {
+        let message = format!("streams: unsupported scheme: {}", mask_userinfo(dst));
+        return text(StatusCode::INTERNAL_SERVER_ERROR, &message);
+    }
+    text(StatusCode::NOT_FOUND, "")
+}
+
+/// Whether the API may create a stream from this source.
+fn check(call: &Call, source: &str) -> Result<(), String> {
+    let app = &call.app;
+    let name = source.split(':').next().unwrap_or(source);
+    if matches!(name, "exec" | "echo" | "expr") {
+        return Err("streams: source from insecure producer".to_owned());
+    }
+    let known = app.catalogue.scheme(name).filter(|(_, s)| app.config.allows_module(s.module.as_deref()));
+    let Some((_, scheme)) = known.filter(|_| source.contains(':')) else {
+        return Err("streams: source not supported".to_owned());
+    };
+    if !scheme.api {
+        return Err("streams: source from insecure producer".to_owned());
+    }
+    if source.contains(char::is_whitespace) {
+        return Err("streams: source with spaces may be insecure".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! `/api/ws`: messages go to the plugins that declare their type.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts as _;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::StatusCode;
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{Peer, Query, plugin_route, text};
+use crate::app::{App, RouteEvent};
+use crate::serve::{Next, Served};
+
+/// Messages that wait for a slow client; then media waits, and skips to a key unit when it is overtaken.
+const QUEUE: usize = 4;
+
+/// A message that a client does not take for so long ends its connection.
+const WRITE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Largest message of a client, in bytes.
+const MAX_MESSAGE: usize = 1 << 20;
+
+pub(super) async fn upgrade(app: Arc<App>, peer: Peer, parts: &mut Parts, query: Query) -> Response {
+    if !same_origin(&app, parts) {
+        return text(StatusCode::FORBIDDEN, "Forbidden");
+    }
+    let Some(name) = query.get("src").or_else(|| query.get("dst")) else {
+        return text(StatusCode::NOT_FOUND, "stream not found");
+    };
+    if app.info(Some(name)).is_none() {
+        return text(StatusCode::NOT_FOUND, "stream not found");
+    }
+    let upgrade = match WebSocketUpgrade::from_request_parts(parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let parts = parts.clone();
+    upgrade.max_message_size(MAX_MESSAGE).on_upgrade(move |socket| run(app, peer, parts, socket))
+}
+
+fn same_origin(app: &App, parts: &Parts) -> bool {
+    let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(origin) = header(ORIGIN).filter(|_| app.config.api.origin != "*") else { return true };
+    let host = header(HOST).unwrap_or("");
+    let origin = origin.split_once("://").map_or(origin, |(_, rest)| rest);
+    // Behind a proxy the host often comes without the port that the page was loaded from.
+    origin == host || (app.config.api.origin.is_empty() && origin.rsplit_once(':').is_some_and(|(name, _)| name == host))
+}
+
+async fn run(app: Arc<App>, peer: Peer, parts: Parts, socket: WebSocket) {
+    let (mut sink, mut stream) = socket.split();
+    let (sender, mut queue) = mpsc::channel::<Message>(QUEUE);
+    let writer = tokio::spawn(async move {
+        while let Some(message) = queue.recv().await {
+            match tokio::time::timeout(WRITE_LIMIT, sink.send(message)).await {
+                Ok(Ok(())) => {}
+                _ => return,
+            }
+        }
+        let _ = tokio::time::timeout(WRITE_LIMIT, sink.close()).await;
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    loop {
+        let message = tokio::select! {
+            message = stream.next() => message,
+            () = sender.closed() => break,
+        };
+        let Some(Ok(message)) = message else { break };
+        let Message::Text(content) = message else { continue };
+        let Ok(message) = serde_json::from_str::<Value>(&content) else { break };
+        let kind = message.get("type").and_then(Value::as_str).unwrap_or("").to_owned();
+        let value = message.get("value").cloned();
+        let (app, peer, parts, sender) = (Arc::clone(&app), peer.clone(), parts.clone(), sender.clone());
+        tasks.spawn(async move {
+            if let Err(reason) = answer(&app, &peer, &parts, &kind, value, &sender).await {
+                let error = json!({"type": "error", "value": format!("{kind}: {reason}")});
+                let _ = sender.send(Message::Text(format!("{error}\n").into())).await;
+            }
+        });
+    }
+    // Consumers of this socket leave with their tasks.
+    tasks.shutdown().await;
+    drop(sender);
+    let _ = writer.await;
+}
+
+async fn answer(
+    app: &Arc<App>,
+    peer: &Peer,
+    parts: &Parts,
+    kind: &str,
+    value: Option<Value>,
+    sender: &mpsc::Sender<Message>,
+) -> Result<(), String> {
+    let found = app.catalogue.ws(kind).filter(|(_, route)| app.config.allows_module(route.module.as_deref()));
+    // Types that nobody knows are ignored, as players expect.
+    let Some((entry, _)) = found else { return Ok(()) };
+    let query = parts.uri.query().unwrap_or("");
+    let open = plugin_route::open(kind, "", "api/ws", query, peer, parts, value);
+    let (_, _, mut events) = app.route(&entry.manifest.name, &open)?;
+    while let Some(event) = events.recv().await {
+        match event {
+            RouteEvent::Serve(mut serve) => {
+                "ws".clone_into(&mut serve.consume.connection.protocol);
+                plugin_route::fill(&mut serve, peer, parts);
+                let ws_type = serve.ws_type.clone();
+                let served = Served::start(app, *serve).await.map_err(|ended| ended.message)?;
+                media(served, &ws_type, sender).await;
+                return Ok(());
+            }
+            RouteEvent::Ended(ended) => return Err(ended.message),
+            RouteEvent::Response(_) | RouteEvent::Data(_) => {}
+        }
+    }
+    Err("the plugin gave no answer".to_owned())
+}
+
+async fn media(mut served: Served, ws_type: &str, sender: &mpsc::Sender<Message>) {
+    let head = |mime: &str| {
+        let message = json!({"type": ws_type, "value": mime});
+        Message::Text(format!("{message}\n").into())
+    };
+    if sender.send(head(served.mime())).await.is_err() {
+        return;
+    }
+    while let Some(next) = served.next().await {
+        let message = match next {
+            Next::Data(data) => Message::Binary(data),
+            Next::Mime(mime) => head(&mime),
+        };
+        if sender.send(message).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Fans outputs out: one mux run per (tracks, format, options) whatever the number of viewers.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use patchbay_plugin_api::abi::chunk_flags;
+use patchbay_plugin_api::entry::ChunkRef;
+use patchbay_plugin_api::message::{BoundTrack, Ended, History, Join, command};
+use patchbay_plugin_api::{Code, Patch, PatchKind};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::instance::Instance;
+
+/// Bytes of recent chunks that a run keeps for slow viewers.
+const LOG_BYTES: usize = 16 << 20;
+
+/// Chunks that a run keeps for slow viewers.
+const LOG_CHUNKS: usize = 1024;
+
+/// Largest chunk of an output, in bytes.
+pub const MAX_CHUNK: usize = 64 << 20;
+
+/// What makes two viewers share a run.
+pub type Key = String;
+
+/// The key of a run.
+pub fn key(format: &str, tracks: &[BoundTrack], options: &BTreeMap<String, String>) -> Key {
+    let tracks: Vec<String> =
+        tracks.iter().map(|t| format!("{}/{}/{}", t.source, t.info.id, t.info.codec)).collect();
+    let options: Vec<String> = options.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
+    format!("{format}|{}|{}", tracks.join(","), options.join(","))
+}
+
+/// One chunk in a run's log.
+struct LogChunk {
+    data: Bytes,
+    flags: u32,
+    patches: [Option<Patch>; Patch::MAX],
+}
+
+/// One mux run.
+pub struct Run {
+    /// Its key.
+    pub key: Key,
+    /// The plugin that muxes.
+    pub instance: Arc<Instance>,
+    /// The plugin's session.
+    pub session: u64,
+    state: Mutex<State>,
+    news: Notify,
+    mime: watch::Sender<String>,
+    ended: watch::Sender<Option<Ended>>,
+    viewers: AtomicU64,
+    next_join: AtomicU64,
+    /// Viewers that fell behind and were moved to a later key chunk.
+    pub skips: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    log: VecDeque<Arc<LogChunk>>,
+    /// Number of the first chunk in `log`.
+    first: u64,
+    bytes: usize,
+    init: Option<Bytes>,
+    joins: HashMap<u64, oneshot::Sender<Admitted>>,
+}
+
+/// What a viewer starts with.
+struct Admitted {
+    init: Bytes,
+    data: Bytes,
+    starts: Vec<i64>,
+    position: u64,
+    last: bool,
+}
+
+impl Run {
+    /// A run whose session `instance` is about to open.
+    pub fn new(key: Key, instance: Arc<Instance>, session: u64) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            instance,
+            session,
+            state: Mutex::default(),
+            news: Notify::new(),
+            mime: watch::channel(String::new()).0,
+            ended: watch::channel(None).0,
+            viewers: AtomicU64::new(0),
+            next_join: AtomicU64::new(1),
+            skips: AtomicU64::new(0),
+        })
+    }
+
+    /// The plugin says what it makes.
+    pub fn set_mime(&self, mime: String) {
+        self.mime.send_replace(mime);
+    }
+
+    /// The run is over: viewers are told after what is left.
+    pub fn end(&self, ended: Ended) {
+        self.ended.send_replace(Some(ended));
+        self.state.lock().joins.clear();
+        self.news.notify_waiters();
+    }
+
+    /// Whether it is over.
+    pub fn is_ended(&self) -> bool {
+        self.ended.borrow().is_some()
+    }
+
+    /// Viewers now.
+    pub fn viewers(&self) -> u64 {
+        self.viewers.load(Ordering::Relaxed)
+    }
+
+    /// A chunk of the plugin.
+    pub fn write(&self, chunk: ChunkRef<'_>) -> Code {
+        if chunk.data.len() > MAX_CHUNK {
+            return Code::OverLimit;
+        }
+        let data = Bytes::copy_from_slice(chunk.data);
+        let mut state = self.state.lock();
+        if chunk.flags & chunk_flags::HISTORY != 0 {
+            let Some(waiting) = state.joins.remove(&chunk.join) else { return Code::Ok };
+            let admitted = Admitted {
+                init: state.init.clone().unwrap_or_default(),
+                data,
+                starts: chunk.starts.to_vec(),
+                position: state.first + state.log.len() as u64,
+                last: chunk.flags & chunk_flags::FINAL != 0,
+            };
+            let _ = waiting.send(admitted);
+            return Code::Ok;
+        }
+        let again = chunk.flags & chunk_flags::INIT != 0 && state.init.is_none();
+        if chunk.flags & chunk_flags::INIT != 0 {
+            state.init = Some(data.clone());
+        }
+        if again {
+            return Code::Ok;
+        }
+        state.bytes += data.len();
+        state.log.push_back(Arc::new(LogChunk { data, flags: chunk.flags, patches: chunk.patches }));
+        while state.log.len() > LOG_CHUNKS || (state.bytes > LOG_BYTES && state.log.len() > 1) {
+            if let Some(old) = state.log.pop_front() {
+                state.bytes -= old.data.len();
+                state.first += 1;
+            }
+        }
+        drop(state);
+        self.news.notify_waiters();
+        Code::Ok
+    }
+
+    /// Adds a viewer. Waits until the plugin has made its start.
+    pub async fn join(self: &Arc<Self>, history: History) -> Result<Viewer, Ended> {
+        let join = self.next_join.fetch_add(1, Ordering::Relaxed);
+        let (sender, admitted) = oneshot::channel();
+        if let Some(ended) = self.ended.borrow().clone() {
+            return Err(ended);
+        }
+        self.state.lock().joins.insert(join, sender);
+        let guard = Guard(Arc::clone(self));
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+        self.instance.command(self.session, command::JOIN, &Join { join, history });
+        let Ok(admitted) = admitted.await else {
+            return Err(self.ended.borrow().clone().unwrap_or_default());
+        };
+        let mut mime = self.mime.subscribe();
+        let mime = mime.wait_for(|mime| !mime.is_empty()).await.map(|mime| mime.clone()).unwrap_or_default();
+        let mut ready = VecDeque::new();
+        let still = history == History::Keyframe;
+        if !admitted.init.is_empty() && !still {
+            ready.push_back(admitted.init);
+        }
+        if !admitted.data.is_empty() {
+            ready.push_back(admitted.data);
+        }
+        Ok(Viewer {
+            run: Arc::clone(self),
+            _guard: guard,
+            mime,
+            ready,
+            starts: admitted.starts,
+            position: admitted.position,
+            sequence: 1,
+            last: admitted.last,
+            wait_key: false,
+            bytes: 0,
+            chunks: 0,
+            drops: 0,
+        })
+    }
+}
+
+struct Guard(Arc<Run>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One client of a run: a position in its log.
+pub struct Viewer {
+    run: Arc<Run>,
+    _guard: Guard,
+    /// Content type with codecs.
+    pub mime: String,
+    ready: VecDeque<Bytes>,
+    starts: Vec<i64>,
+    position: u64,
+    sequence: u32,
+    last: bool,
+    wait_key: bool,
+    /// Bytes given out.
+    pub bytes: u64,
+    /// Chunks given out.
+    pub chunks: u64,
+    /// Chunks skipped because it was slow.
+    pub drops: u64,
+}
+
+impl Viewer {
+    /// The next bytes; `None` at the end of the run.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                self.bytes += bytes.len() as u64;
+                self.chunks += 1;
+                return Some(bytes);
+            }
+            if self.last {
+                return None;
+            }
+            let run = Arc::clone(&self.run);
+            let news = run.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if let Some(chunk) = self.take() {
+                let bytes = self.patched(&chunk);
+                self.ready.push_back(bytes);
+                continue;
+            }
+            if run.is_ended() {
+                return None;
+            }
+            news.await;
+        }
+    }
+
+    /// The next chunk of the log that this viewer may have.
+    fn take(&mut self) -> Option<Arc<LogChunk>> {
+        let state = self.run.state.lock();
+        if self.position < state.first {
+            self.drops += state.first - self.position;
+            self.position = state.first;
+            self.wait_key = true;
+            self.run.skips.fetch_add(1, Ordering::Relaxed);
+        }
+        loop {
+            let index = usize::try_from(self.position - state.first).ok()?;
+            let chunk = state.log.get(index)?;
+            self.position += 1;
+            let wanted = chunk.flags & (chunk_flags::KEY | chunk_flags::INIT) != 0;
+            if self.wait_key && !wanted {
+                self.drops += 1;
+                continue;
+            }
+            if chunk.flags & chunk_flags::KEY != 0 {
+                self.wait_key = false;
+            }
+            return Some(Arc::clone(chunk));
+        }
+    }
+
+    /// The chunk with this viewer's clock: only its head is copied.
+    fn patched(&mut self, chunk: &LogChunk) -> Bytes {
+        if chunk.patches.iter().all(Option::is_none) {
+            return chunk.data.clone();
+        }
+        let mut data = BytesMut::from(chunk.data.as_ref());
+        for patch in chunk.patches.iter().flatten() {
+            let start = self.starts.get(patch.track as usize).copied().unwrap_or(0);
+            let at = patch.offset as usize;
+            let Some(field) = data.get_mut(at..at + patch.kind.len()) else { continue };
+            match patch.kind {
+                PatchKind::TimeU64 => {
+                    if let Some(value) = field.first_chunk::<8>().map(|b| u64::from_be_bytes(*b)) {
+                        let moved = value.wrapping_sub(start.cast_unsigned());
+                        field.copy_from_slice(&moved.to_be_bytes());
+                    }
+                }
+                PatchKind::TimeU32 => {
+                    if let Some(value) = field.first_chunk::<4>().map(|b| u32::from_be_bytes(*b)) {
+                        field.copy_from_slice(&value.wrapping_sub(start as u32).to_be_bytes());
+                    }
+                }
+                PatchKind::SequenceU32 => {
+                    self.sequence += 1;
+                    field.copy_from_slice(&self.sequence.to_be_bytes());
+                }
+                PatchKind::FlvMs => {
+                    if let Some([a, b, c, d]) = field.first_chunk::<4>().copied() {
+                        let moved = u32::from_be_bytes([d, a, b, c]).wrapping_sub(start as u32);
+                        let [d, a, b, c] = moved.to_be_bytes();
+                        field.copy_from_slice(&[a, b, c, d]);
+                    }
+                }
+            }
+        }
+        data.freeze()
+    }
+}

@@ -1,0 +1,283 @@
+//! A started plugin: the one thread that calls it, its wakes, its state.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use patchbay_plugin_api::abi::{HostTableRef, Slice, StartInfo};
+use patchbay_plugin_api::{Code, Manifest, Plugin};
+use patchbay_ring::{RingHandle, Subscription, Wake};
+use rustix::event::{EventfdFlags, eventfd};
+use serde::Serialize;
+
+use crate::catalogue::Entry;
+use crate::loader::{self, LoadError};
+
+/// A call that takes longer has failed the plugin.
+pub const CALL_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the host's thread does for a plugin.
+enum Call {
+    Open { session: u64, role: u32, request: Vec<u8> },
+    Command { session: u64, kind: u32, payload: Bytes },
+    Close { session: u64 },
+    Stop { done: mpsc::Sender<()> },
+}
+
+/// A plugin that runs in this process.
+pub struct Instance {
+    /// First argument of its host calls.
+    pub ctx: u64,
+    /// Its manifest.
+    pub manifest: Manifest,
+    calls: mpsc::Sender<Call>,
+    wake: OwnedFd,
+    pending: Mutex<Vec<u64>>,
+    signalled: AtomicBool,
+    subscriptions: Mutex<HashMap<(u64, u64), Subscription>>,
+    /// ms since [`Instance::started`] when the call under way began, 0: none.
+    calling: AtomicU64,
+    started: Instant,
+    failed: Mutex<Option<String>>,
+    /// Counters it has sent for `/metrics`.
+    pub counters: Mutex<BTreeMap<String, u64>>,
+    /// Wakes that were signalled.
+    pub wakes: AtomicU64,
+}
+
+/// Why a plugin does not start; one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Its library is not loaded.
+    #[error("plugin {name}: {source}")]
+    Load {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: LoadError,
+    },
+    /// The system refused a descriptor or thread.
+    #[error("plugin {name}: {source}")]
+    System {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `start` failed.
+    #[error("plugin {name} refuses to start ({code}): see its lines in the log")]
+    Start {
+        /// Its name.
+        name: String,
+        /// What it returned.
+        code: Code,
+    },
+}
+
+/// What a caller is told when an open or command failed inside the plugin.
+pub type OnFailure = Arc<dyn Fn(u64, Code) + Send + Sync>;
+
+impl Instance {
+    /// Loads and starts the plugin of `entry`. `failure` hears of sessions whose `open` failed.
+    pub fn start(
+        entry: &Entry,
+        ctx: u64,
+        host: HostTableRef,
+        settings: &str,
+        threads: u32,
+        log_level: u32,
+        copies: &Path,
+        failure: OnFailure,
+    ) -> Result<Arc<Self>, StartError> {
+        let name = entry.manifest.name.clone();
+        let plugin = loader::load(&entry.path, &entry.manifest, copies)
+            .map_err(|source| StartError::Load { name: name.clone(), source })?;
+        let system = |source: std::io::Error| StartError::System { name: name.clone(), source };
+        let wake =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| system(e.into()))?;
+        let (calls, queue) = mpsc::channel();
+        let instance = Arc::new(Self {
+            ctx,
+            manifest: entry.manifest.clone(),
+            calls,
+            wake,
+            pending: Mutex::default(),
+            signalled: AtomicBool::new(false),
+            subscriptions: Mutex::default(),
+            calling: AtomicU64::new(0),
+            started: Instant::now(),
+            failed: Mutex::new(None),
+            counters: Mutex::default(),
+            wakes: AtomicU64::new(0),
+        });
+        let info = StartInfo {
+            size: size_of::<StartInfo>() as u32,
+            wake_fd: instance.wake.as_raw_fd(),
+            ctx,
+            threads,
+            log_level,
+            config: Slice::new(settings.as_bytes()),
+        };
+        crate::bridge::register(&instance);
+        let code = plugin.start(host, &info);
+        if code != Code::Ok {
+            return Err(StartError::Start { name, code });
+        }
+        let weak = Arc::downgrade(&instance);
+        thread::Builder::new()
+            .name(format!("call {name}"))
+            .spawn(move || serve(&weak, &plugin, &queue, &failure))
+            .map_err(system)?;
+        Ok(instance)
+    }
+
+    /// Opens a session of `role`.
+    pub fn open(&self, session: u64, role: u32, request: &impl Serialize) {
+        let request = serde_json::to_vec(request).unwrap_or_default();
+        let _ = self.calls.send(Call::Open { session, role, request });
+    }
+
+    /// Sends a command with a JSON payload.
+    pub fn command(&self, session: u64, kind: u32, payload: &impl Serialize) {
+        let payload = Bytes::from(serde_json::to_vec(payload).unwrap_or_default());
+        self.command_bytes(session, kind, payload);
+    }
+
+    /// Sends a command with a payload of bytes.
+    pub fn command_bytes(&self, session: u64, kind: u32, payload: Bytes) {
+        let _ = self.calls.send(Call::Command { session, kind, payload });
+    }
+
+    /// Ends a session.
+    pub fn close(&self, session: u64) {
+        let _ = self.calls.send(Call::Close { session });
+    }
+
+    /// Ends the plugin; waits up to [`CALL_LIMIT`].
+    pub fn stop(&self) {
+        let (done, wait) = mpsc::channel();
+        if self.calls.send(Call::Stop { done }).is_ok() {
+            let _ = wait.recv_timeout(CALL_LIMIT);
+        }
+    }
+
+    /// Why it is of no more use.
+    pub fn failure(&self) -> Option<String> {
+        self.failed.lock().clone()
+    }
+
+    /// Marks it failed when a call has not returned in time; true the first time.
+    pub fn check(&self) -> bool {
+        let began = self.calling.load(Ordering::Relaxed);
+        let now = self.started.elapsed().as_millis() as u64 + 1;
+        if began == 0 || now.saturating_sub(began) < CALL_LIMIT.as_millis() as u64 {
+            return false;
+        }
+        let mut failed = self.failed.lock();
+        if failed.is_some() {
+            return false;
+        }
+        *failed = Some(
+            "a call into it has not returned for 1 s: restart Patchbay, or switch the plugin off".to_owned(),
+        );
+        true
+    }
+
+    /// Arms a wake for units of `mask` at or after `cursor`; false: there are some already.
+    pub(crate) fn arm(
+        self: &Arc<Self>,
+        source: u64,
+        mask: u64,
+        cursor: u64,
+        handle: &Arc<RingHandle>,
+    ) -> bool {
+        let mut subscriptions = self.subscriptions.lock();
+        let subscription = subscriptions.entry((source, mask)).or_insert_with(|| {
+            handle.subscribe(Arc::new(SourceWake { instance: Arc::downgrade(self), source }))
+        });
+        subscription.arm(mask, cursor)
+    }
+
+    /// A source is gone: wake whoever waits for it, so that the next read says so.
+    pub(crate) fn source_gone(&self, source: u64) {
+        self.subscriptions.lock().retain(|(id, _), _| *id != source);
+        self.signal(source);
+    }
+
+    fn signal(&self, source: u64) {
+        {
+            let mut pending = self.pending.lock();
+            if !pending.contains(&source) {
+                pending.push(source);
+            }
+        }
+        if !self.signalled.swap(true, Ordering::AcqRel) {
+            self.wakes.fetch_add(1, Ordering::Relaxed);
+            // Full (impossible with one unread signal) or not: it is readable.
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Takes sources with something new.
+    pub(crate) fn take_pending(&self, out: &mut [u64]) -> usize {
+        let mut pending = self.pending.lock();
+        let n = pending.len().min(out.len());
+        for (slot, source) in out.iter_mut().zip(pending.drain(..n)) {
+            *slot = source;
+        }
+        if pending.is_empty() {
+            self.signalled.store(false, Ordering::Release);
+        }
+        n
+    }
+}
+
+struct SourceWake {
+    instance: Weak<Instance>,
+    source: u64,
+}
+
+impl Wake for SourceWake {
+    fn wake(&self) {
+        if let Some(instance) = self.instance.upgrade() {
+            instance.signal(self.source);
+        }
+    }
+}
+
+fn serve(instance: &Weak<Instance>, plugin: &Plugin, queue: &mpsc::Receiver<Call>, failure: &OnFailure) {
+    while let Ok(call) = queue.recv() {
+        let Some(instance) = instance.upgrade() else { return };
+        let now = instance.started.elapsed().as_millis() as u64 + 1;
+        instance.calling.store(now, Ordering::Relaxed);
+        match call {
+            Call::Open { session, role, request } => {
+                let code = plugin.open(session, role, &request);
+                if code != Code::Ok {
+                    failure(session, code);
+                }
+            }
+            Call::Command { session, kind, payload } => {
+                if plugin.command(session, kind, &payload) == Code::Panicked {
+                    failure(session, Code::Panicked);
+                }
+            }
+            Call::Close { session } => {
+                plugin.close(session);
+            }
+            Call::Stop { done } => {
+                plugin.stop();
+                let _ = done.send(());
+                return;
+            }
+        }
+        instance.calling.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,67 @@
+//! Loads a plugin's library. The plugin's own file is never opened for running: a private copy under a unique name is,
+//! since dlopen of a replaced path returns the old code and a file rewritten in place kills the process.
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use abi_stable::library::AbiHeaderRef;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use patchbay_plugin_api::abi::ROOT_SYMBOL;
+use patchbay_plugin_api::plugin::TableError;
+use patchbay_plugin_api::version::{self, Refusal};
+use patchbay_plugin_api::{Manifest, Plugin};
+
+/// glibc's RTLD_NODELETE: the library stays mapped whatever happens.
+const RTLD_NODELETE: i32 = 0x1000;
+
+/// Why a library is not loaded; one line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// Its copy could not be made.
+    #[error("cannot copy it to {to}: {source}")]
+    Copy {
+        /// Where to.
+        to: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The dynamic linker refused it.
+    #[error("the dynamic linker refuses it: {0}")]
+    Link(String),
+    /// It was built for another ABI.
+    #[error(transparent)]
+    Version(#[from] Refusal),
+    /// Its tables differ.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// Loads the library of `manifest` through a copy in `folder`, checks its tables and gives its entry points.
+pub fn load(path: &Path, manifest: &Manifest, folder: &Path) -> Result<Plugin, LoadError> {
+    static COPIES: AtomicU64 = AtomicU64::new(0);
+    let direction = version::check(&manifest.abi, manifest.min_host.as_deref(), version::ABI)?;
+    let number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let copy = folder.join(format!("{}-{}-{number}.so", manifest.name, std::process::id()));
+    fs::copy(path, &copy).map_err(|source| LoadError::Copy { to: copy.clone(), source })?;
+    // SAFETY: opening a library runs its constructors. That is what loading a plugin in this process means: it is done
+    // for plugins the user trusts with it (shipped ones, or `isolation: in-process`).
+    let library = unsafe { Library::open(Some(&copy), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
+    // The mapping keeps the code; the name is of no more use.
+    let _ = fs::remove_file(&copy);
+    let library = library.map_err(|error| LoadError::Link(one_line(&error.to_string())))?;
+    // SAFETY: a library with this symbol was built by abi_stable's convention: a static that starts with an AbiHeader,
+    // which `upgrade` checks before anything behind it is used. NODELETE keeps it for the life of the process.
+    let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()).map(|symbol| *symbol) };
+    let header = header.map_err(|error| LoadError::Link(one_line(&error.to_string())))?;
+    let header = header.upgrade().map_err(|error| TableError::Constructor(one_line(&error.to_string())))?;
+    std::mem::forget(library);
+    Ok(Plugin::from_header(header, direction)?)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
+}

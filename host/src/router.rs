@@ -1,0 +1,802 @@
+//! Which source feeds which consumer, and when each is dialled. Reads no clock and does no I/O: time goes in, actions
+//! come out.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use patchbay_plugin_api::message::{
+    Bound, BoundTrack, Class, Connection, Consume, Demand, Ended, Media, SendTrack, TrackInfo,
+};
+
+mod codecs;
+mod info;
+
+pub use codecs::{media_text, parse_filters, reference_name};
+
+/// Monotonic time.
+pub type Time = Duration;
+
+/// How long a source goes on after its last reader.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Back-off after failed dials.
+pub const BACKOFF: [u64; 6] = [1, 2, 4, 8, 16, 30];
+
+/// Media for so long resets the back-off.
+pub const STABLE: Duration = Duration::from_secs(10);
+
+/// A source whose wanted tracks are silent for so long is dialled anew.
+pub const SILENCE: Duration = Duration::from_secs(10);
+
+/// A dial that has told no tracks for so long has failed.
+pub const DIAL_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a track may lack its codec or parameters before it is passed over.
+pub const READY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Limit of a consumer that states none.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+
+/// What the caller has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make a ring for a source.
+    Create {
+        /// Its id.
+        source: u64,
+    },
+    /// Dial.
+    Open {
+        /// The source.
+        source: u64,
+        /// What to dial.
+        url: String,
+    },
+    /// End the session of a source.
+    Close {
+        /// The source.
+        source: u64,
+    },
+    /// Its ring is of no more use.
+    Drop {
+        /// The source.
+        source: u64,
+    },
+    /// What is wanted of a source.
+    Demand {
+        /// The source.
+        source: u64,
+        /// Its tracks.
+        demand: Demand,
+    },
+    /// A consumer may read.
+    Bound {
+        /// The consumer.
+        consumer: u64,
+        /// What.
+        bound: Bound,
+    },
+    /// A consumer gets nothing (any more).
+    Refused {
+        /// The consumer.
+        consumer: u64,
+        /// Why.
+        ended: Ended,
+    },
+    /// A publisher was replaced or its stream is gone.
+    Unpublished {
+        /// Its source.
+        source: u64,
+        /// Why.
+        ended: Ended,
+    },
+}
+
+/// Why a stream cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookupError {
+    /// No stream has this name.
+    #[error("stream not found")]
+    NotFound,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    slots: Vec<Slot>,
+    publishers: Vec<u64>,
+    had_consumer: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    url: String,
+    source: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    Idle,
+    Connecting { since: Time },
+    Live,
+    Waiting { until: Time },
+}
+
+#[derive(Debug)]
+struct Source {
+    url: String,
+    external: bool,
+    phase: Phase,
+    tracks: Vec<(u32, TrackInfo)>,
+    send: Vec<SendTrack>,
+    is_final: bool,
+    connection: Connection,
+    told_at: Time,
+    failures: usize,
+    error: Option<Ended>,
+    live_since: Option<Time>,
+    last_media: Time,
+    idle_since: Option<Time>,
+    demand: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Consumer {
+    stream: String,
+    medias: Vec<Media>,
+    guard: String,
+    connection: Connection,
+    since: Time,
+    deadline: Option<Time>,
+    bound: Vec<BoundTrack>,
+    pending: Option<u64>,
+    counters: (u64, u64, u64),
+}
+
+/// The state of all streams.
+#[derive(Debug, Default)]
+pub struct Core {
+    streams: BTreeMap<String, Stream>,
+    aliases: BTreeMap<String, String>,
+    sources: HashMap<u64, Source>,
+    consumers: BTreeMap<u64, Consumer>,
+    actions: VecDeque<Action>,
+    last_id: u64,
+    jitter: u64,
+    now_unix: Option<(Time, u64)>,
+}
+
+impl Core {
+    /// No streams. `seed` decides the jitter of back-offs.
+    pub fn new(seed: u64) -> Self {
+        Self { jitter: seed | 1, ..Self::default() }
+    }
+
+    /// What time of day (ms since 1970) `now` is, for `retry_at`.
+    pub fn set_clock(&mut self, now: Time, unix_ms: u64) {
+        self.now_unix = Some((now, unix_ms));
+    }
+
+    /// Creates or replaces a stream. Present consumers keep what they have; equal sources are no change.
+    pub fn set_stream(&mut self, name: &str, urls: &[String]) {
+        self.aliases.remove(name);
+        let stream = self.streams.entry(name.to_owned()).or_default();
+        if stream.slots.iter().map(|slot| &slot.url).eq(urls) {
+            return;
+        }
+        let mut old = std::mem::take(&mut stream.slots);
+        stream.slots = urls
+            .iter()
+            .map(|url| {
+                let kept = old.iter().position(|slot| slot.url == *url).map(|at| old.swap_remove(at));
+                kept.unwrap_or_else(|| Slot { url: url.clone(), source: None })
+            })
+            .collect();
+    }
+
+    /// Makes `name` another name of the stream `of`.
+    pub fn set_alias(&mut self, name: &str, of: &str) {
+        if name != of {
+            self.streams.remove(name);
+            self.aliases.insert(name.to_owned(), of.to_owned());
+        }
+    }
+
+    /// Forgets a stream. Consumers keep running.
+    pub fn remove_stream(&mut self, name: &str) {
+        self.aliases.remove(name);
+        self.streams.remove(name);
+    }
+
+    /// The sources of a stream, as configured.
+    pub fn urls(&self, name: &str) -> Option<Vec<String>> {
+        let name = self.resolve(name)?;
+        Some(self.streams.get(&name)?.slots.iter().map(|slot| slot.url.clone()).collect())
+    }
+
+    /// The stream that `text` names: a name, an alias, or `rtsp://any-host/NAME`; a trailing slash is forgiven.
+    pub fn resolve(&self, text: &str) -> Option<String> {
+        let known = |name: &str| {
+            let name = self.aliases.get(name).map_or(name, String::as_str);
+            self.streams.contains_key(name).then(|| name.to_owned())
+        };
+        let path = || {
+            let rest = text.strip_prefix("rtsp://")?;
+            let (_, path) = rest.split_once('/')?;
+            known(path.split(['?', '#']).next().unwrap_or(path))
+        };
+        known(text).or_else(|| known(text.strip_suffix('/')?)).or_else(path)
+    }
+
+    /// Names of all streams and aliases.
+    pub fn names(&self) -> Vec<String> {
+        self.streams.keys().chain(self.aliases.keys()).cloned().collect()
+    }
+
+    /// A consumer arrives. Its answer is an action: `Bound`, or `Refused` within its own limit.
+    pub fn attach(&mut self, now: Time, consume: &Consume, default_query: &str) -> Result<u64, LookupError> {
+        let name = self.resolve(&consume.stream).ok_or(LookupError::NotFound)?;
+        let medias = if consume.medias.is_empty() {
+            let filters = parse_filters(&consume.query);
+            if filters.is_empty() { parse_filters(default_query) } else { filters }
+        } else {
+            consume.medias.clone()
+        };
+        let wait =
+            if consume.timeout_ms == 0 { DEFAULT_WAIT } else { Duration::from_millis(consume.timeout_ms) };
+        if let Some(stream) = self.streams.get_mut(&name) {
+            stream.had_consumer = true;
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        self.consumers.insert(
+            id,
+            Consumer {
+                stream: name,
+                medias,
+                guard: consume.source.clone(),
+                connection: consume.connection.clone(),
+                since: now,
+                deadline: Some(now + wait),
+                bound: Vec::new(),
+                pending: None,
+                counters: (0, 0, 0),
+            },
+        );
+        self.negotiate(now, id);
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// A consumer leaves.
+    pub fn detach(&mut self, now: Time, consumer: u64) {
+        if self.consumers.remove(&consumer).is_some() {
+            self.settle(now);
+        }
+    }
+
+    /// What a consumer has sent: bytes, units, drops.
+    pub fn count(&mut self, consumer: u64, bytes: u64, units: u64, drops: u64) {
+        if let Some(consumer) = self.consumers.get_mut(&consumer) {
+            consumer.counters = (bytes, units, drops);
+        }
+    }
+
+    /// Somebody publishes to a stream: the source it becomes. An older publisher whose kinds overlap ends with the first
+    /// tracks of this one.
+    pub fn publish(&mut self, now: Time, name: &str, connection: Connection) -> Result<u64, LookupError> {
+        let name = self.resolve(name).ok_or(LookupError::NotFound)?;
+        let id = self.new_source(now, String::new(), true);
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.connection = connection;
+            source.phase = Phase::Connecting { since: now };
+        }
+        if let Some(stream) = self.streams.get_mut(&name) {
+            stream.publishers.push(id);
+        }
+        Ok(id)
+    }
+
+    /// A session told its tracks (host's epoch and description).
+    pub fn tracks(&mut self, now: Time, id: u64, tracks: Vec<(u32, TrackInfo)>, told: Told) {
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        source.phase = Phase::Live;
+        source.tracks = tracks;
+        source.send = told.send;
+        source.is_final = told.is_final;
+        if told.connection != Connection::default() {
+            source.connection = told.connection;
+        }
+        source.told_at = now;
+        source.last_media = now;
+        source.live_since.get_or_insert(now);
+        if source.external {
+            self.replace_publishers(id);
+        }
+        // A new session knows nothing of what is wanted.
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.demand.clear();
+        }
+        self.negotiate_all(now, id);
+    }
+
+    /// One track has a new configuration.
+    pub fn track_changed(&mut self, now: Time, id: u64, epoch: u32, info: TrackInfo) {
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        if let Some(track) = source.tracks.iter_mut().find(|(_, track)| track.id == info.id) {
+            *track = (epoch, info);
+        }
+        self.negotiate_all(now, id);
+    }
+
+    /// Units arrive.
+    pub fn media(&mut self, now: Time, id: u64) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.last_media = now;
+            source.error = None;
+            if source.live_since.is_some_and(|since| now.saturating_sub(since) >= STABLE) {
+                source.failures = 0;
+            }
+        }
+    }
+
+    /// A session is over.
+    pub fn ended(&mut self, now: Time, id: u64, ended: Ended) {
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        source.live_since = None;
+        source.demand.clear();
+        if source.external {
+            self.forget(id);
+            self.negotiate_waiting(now);
+            self.settle(now);
+            return;
+        }
+        let busy = ended.class == Class::Busy;
+        let steps = BACKOFF.len() - 1;
+        let step = if busy { source.failures.max(3) } else { source.failures }.min(steps);
+        let base = BACKOFF.get(step).copied().unwrap_or(30) * 1000;
+        let base = if busy { base.max(10_000) } else { base };
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 7;
+        self.jitter ^= self.jitter << 17;
+        let jittered = base * (80 + self.jitter % 41) / 100;
+        source.failures += 1;
+        source.phase =
+            Phase::Waiting { until: now + Duration::from_millis(jittered.max(ended.retry_after_ms)) };
+        source.error = Some(ended);
+        self.negotiate_waiting(now);
+        self.settle(now);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Time) {
+        let late: Vec<u64> = self
+            .consumers
+            .iter()
+            .filter(|(_, c)| c.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.give_up(id);
+        }
+        let mut due = Vec::new();
+        let mut silent = Vec::new();
+        for (id, source) in &self.sources {
+            match source.phase {
+                Phase::Waiting { until } if until <= now => due.push(*id),
+                Phase::Connecting { since } if now.saturating_sub(since) >= DIAL_LIMIT => {
+                    silent.push((*id, "the camera has not told its tracks for 20 s"));
+                }
+                Phase::Live
+                    if !source.demand.is_empty() && now.saturating_sub(source.last_media) >= SILENCE =>
+                {
+                    silent.push((*id, "no media for 10 s"));
+                }
+                _ => {}
+            }
+        }
+        for (id, message) in silent {
+            self.actions.push_back(Action::Close { source: id });
+            let ended = Ended { class: Class::Timeout, message: message.to_owned(), retry_after_ms: 0 };
+            self.ended(now, id, ended);
+        }
+        for id in due {
+            if self.is_wanted(id) {
+                self.dial(now, id);
+            } else if let Some(source) = self.sources.get_mut(&id) {
+                source.phase = Phase::Idle;
+            }
+        }
+        self.negotiate_waiting(now);
+        self.settle(now);
+    }
+
+    /// When [`Core::tick`] is due.
+    pub fn next_wake(&self) -> Option<Time> {
+        let consumers = self.consumers.values().filter_map(|c| c.deadline);
+        let sources = self.sources.values().flat_map(|source| {
+            let phase = match source.phase {
+                Phase::Waiting { until } => Some(until),
+                Phase::Connecting { since } => Some(since + DIAL_LIMIT),
+                Phase::Live if !source.demand.is_empty() => Some(source.last_media + SILENCE),
+                _ => None,
+            };
+            let ready = (source.phase == Phase::Live
+                && source.tracks.iter().any(|(_, t)| !codecs::is_ready(t)))
+            .then(|| source.told_at + READY_LIMIT);
+            [phase, ready, source.idle_since.map(|since| since + LINGER)].into_iter().flatten()
+        });
+        consumers.chain(sources).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn new_source(&mut self, now: Time, url: String, external: bool) -> u64 {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.sources.insert(
+            id,
+            Source {
+                url,
+                external,
+                phase: Phase::Idle,
+                tracks: Vec::new(),
+                send: Vec::new(),
+                is_final: false,
+                connection: Connection::default(),
+                told_at: now,
+                failures: 0,
+                error: None,
+                live_since: None,
+                last_media: now,
+                idle_since: None,
+                demand: Vec::new(),
+            },
+        );
+        self.actions.push_back(Action::Create { source: id });
+        id
+    }
+
+    fn dial(&mut self, now: Time, id: u64) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.phase = Phase::Connecting { since: now };
+            self.actions.push_back(Action::Open { source: id, url: source.url.clone() });
+        }
+    }
+
+    /// The source of a slot; sources of equal text are one.
+    fn source_of(&mut self, now: Time, name: &str, index: usize) -> Option<u64> {
+        let url = {
+            let slot = self.streams.get(name)?.slots.get(index)?;
+            if let Some(id) = slot.source.filter(|id| self.sources.contains_key(id)) {
+                return Some(id);
+            }
+            slot.url.clone()
+        };
+        let key = run_key(&url);
+        let same = self.sources.iter().find(|(_, source)| !source.external && run_key(&source.url) == key);
+        let id = same.map(|(id, _)| *id);
+        let id = id.unwrap_or_else(|| self.new_source(now, url, false));
+        self.streams.get_mut(name)?.slots.get_mut(index)?.source = Some(id);
+        Some(id)
+    }
+
+    fn negotiate_all(&mut self, now: Time, source: u64) {
+        let streams: Vec<&String> = self
+            .streams
+            .iter()
+            .filter(|(_, s)| {
+                s.publishers.contains(&source) || s.slots.iter().any(|slot| slot.source == Some(source))
+            })
+            .map(|(name, _)| name)
+            .collect();
+        let ids: Vec<u64> = self
+            .consumers
+            .iter()
+            .filter(|(_, c)| streams.contains(&&c.stream) || c.bound.iter().any(|b| b.source == source))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.negotiate(now, id);
+        }
+        self.settle(now);
+    }
+
+    fn negotiate_waiting(&mut self, now: Time) {
+        let ids: Vec<u64> =
+            self.consumers.iter().filter(|(_, c)| c.deadline.is_some()).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.negotiate(now, id);
+        }
+    }
+
+    /// Matches a consumer's medias with the sources of its stream, in order; dials only what it needs.
+    fn negotiate(&mut self, now: Time, id: u64) {
+        let Some(consumer) = self.consumers.get(&id) else { return };
+        let (name, medias, guard) =
+            (consumer.stream.clone(), consumer.medias.clone(), consumer.guard.clone());
+        let (old, since) = (consumer.bound.clone(), consumer.since);
+        let slots = self.streams.get(&name).map_or(0, |stream| stream.slots.len());
+        let publishers = self.streams.get(&name).map(|stream| stream.publishers.clone()).unwrap_or_default();
+        let mut bound: Vec<BoundTrack> = Vec::new();
+        let mut pending = None;
+        'medias: for media in &medias {
+            let all = media.codecs.iter().any(|codec| codec == "all");
+            // A publisher's tracks come first: whoever pushes is there now.
+            let mut candidates: Vec<Result<u64, usize>> = publishers.iter().map(|id| Ok(*id)).collect();
+            candidates.extend((0..slots).map(Err));
+            for candidate in candidates {
+                let source_id = match candidate {
+                    Ok(id) => id,
+                    Err(index) => {
+                        let url = self
+                            .streams
+                            .get(&name)
+                            .and_then(|s| s.slots.get(index))
+                            .map(|slot| slot.url.clone());
+                        if !guard.is_empty() && url.as_deref().is_some_and(|url| url == guard) {
+                            continue;
+                        }
+                        let Some(id) = self.source_of(now, &name, index) else { continue };
+                        id
+                    }
+                };
+                let Some(source) = self.sources.get(&source_id) else { continue };
+                match source.phase {
+                    Phase::Live => {}
+                    Phase::Idle => {
+                        self.dial(now, source_id);
+                        pending = Some(source_id);
+                        if old.is_empty() {
+                            break 'medias;
+                        }
+                    }
+                    Phase::Connecting { .. } if old.is_empty() => {
+                        pending = Some(source_id);
+                        if self.sources.get(&source_id).is_some_and(|s| s.failures == 0) {
+                            break 'medias;
+                        }
+                        continue;
+                    }
+                    _ => {}
+                }
+                let Some(source) = self.sources.get(&source_id) else { continue };
+                if source.phase != Phase::Live {
+                    // Down: what was bound stays bound.
+                    let kept: Vec<BoundTrack> = old
+                        .iter()
+                        .filter(|b| b.source == source_id && b.info.kind == media.kind && !bound.contains(b))
+                        .cloned()
+                        .collect();
+                    let found = !kept.is_empty();
+                    bound.extend(kept.into_iter().take(if all { usize::MAX } else { 1 }));
+                    if found && !all {
+                        continue 'medias;
+                    }
+                    if !found && matches!(source.phase, Phase::Waiting { .. }) {
+                        pending = pending.or(Some(source_id));
+                    }
+                    continue;
+                }
+                let taken = |bound: &[BoundTrack], id: u32| {
+                    bound.iter().any(|b| b.source == source_id && b.info.id == id)
+                };
+                let waits = now.saturating_sub(source.told_at) < READY_LIMIT;
+                let mut unready = false;
+                for (epoch, track) in source.tracks.iter().filter(|(_, track)| track.kind == media.kind) {
+                    if taken(&bound, track.id) || !codecs::accepts(media, track) {
+                        continue;
+                    }
+                    if !codecs::is_ready(track) {
+                        unready |= waits;
+                        continue;
+                    }
+                    bound.push(BoundTrack { source: source_id, epoch: *epoch, info: track.clone() });
+                    if !all {
+                        continue 'medias;
+                    }
+                }
+                if unready
+                    || (!source.is_final && waits && !source.tracks.iter().any(|(_, t)| t.kind == media.kind))
+                {
+                    pending = Some(source_id);
+                }
+            }
+        }
+        let _ = since;
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.pending = pending;
+        let first = consumer.deadline.is_some();
+        if first && pending.is_some() && !bound.iter().any(|b| b.info.kind == "video") {
+            return;
+        }
+        if first && pending.is_some_and(|p| self.sources.get(&p).is_some_and(|s| s.phase == Phase::Live)) {
+            // A live source is about to tell more; its limit is short.
+            return;
+        }
+        if bound.is_empty() {
+            if first && pending.is_none() {
+                self.give_up(id);
+            } else if !first && !old.is_empty() && pending.is_none() {
+                let message = self.mismatch(id);
+                self.refuse(id, Ended { class: Class::Unsupported, message, retry_after_ms: 0 });
+            }
+            return;
+        }
+        let same = bound.len() == old.len()
+            && bound
+                .iter()
+                .zip(&old)
+                .all(|(a, b)| a.source == b.source && a.info.id == b.info.id && a.info.codec == b.info.codec);
+        consumer.bound.clone_from(&bound);
+        if first || !same {
+            consumer.deadline = None;
+            self.actions.push_back(Action::Bound { consumer: id, bound: Bound { tracks: bound } });
+        }
+    }
+
+    /// Refuses a consumer with the reason that the reference would give.
+    fn give_up(&mut self, id: u64) {
+        let Some(consumer) = self.consumers.get(&id) else { return };
+        let errors: Vec<&Ended> = self.streams.get(&consumer.stream).map_or(Vec::new(), |stream| {
+            stream.slots.iter().filter_map(|slot| self.sources.get(&slot.source?)?.error.as_ref()).collect()
+        });
+        let mut texts: Vec<&str> = errors.iter().map(|ended| ended.message.as_str()).collect();
+        texts.dedup();
+        let class = errors.first().map_or(Class::NotFound, |ended| ended.class);
+        let message =
+            if texts.is_empty() { self.mismatch(id) } else { format!("streams: {}", texts.join(", ")) };
+        self.refuse(id, Ended { class, message, retry_after_ms: 0 });
+    }
+
+    fn refuse(&mut self, id: u64, ended: Ended) {
+        self.consumers.remove(&id);
+        self.actions.push_back(Action::Refused { consumer: id, ended });
+    }
+
+    fn mismatch(&self, id: u64) -> String {
+        let Some(consumer) = self.consumers.get(&id) else { return "streams: unknown error".to_owned() };
+        let stream = self.streams.get(&consumer.stream);
+        let ids = stream
+            .into_iter()
+            .flat_map(|s| s.publishers.iter().copied().chain(s.slots.iter().filter_map(|slot| slot.source)));
+        let sources: Vec<&Source> = ids.filter_map(|id| self.sources.get(&id)).collect();
+        if sources.iter().all(|source| source.tracks.is_empty()) {
+            return if sources.iter().any(|s| matches!(s.phase, Phase::Connecting { .. })) {
+                "streams: the source did not answer in time".to_owned()
+            } else {
+                "streams: unknown error".to_owned()
+            };
+        }
+        let left = codecs::list(sources.iter().flat_map(|source| {
+            source.tracks.iter().map(|(_, t)| (t.kind.as_str(), reference_name(&t.codec)))
+        }));
+        let right =
+            codecs::list(consumer.medias.iter().flat_map(|media| {
+                media.codecs.iter().map(|codec| (media.kind.as_str(), reference_name(codec)))
+            }));
+        format!("streams: codecs not matched: {left} => {right}")
+    }
+
+    fn is_wanted(&self, id: u64) -> bool {
+        self.consumers.values().any(|c| c.pending == Some(id) || c.bound.iter().any(|b| b.source == id))
+    }
+
+    /// Demands and lingers follow from who reads what.
+    fn settle(&mut self, now: Time) {
+        let mut wanted: HashMap<u64, Vec<u32>> = HashMap::new();
+        for consumer in self.consumers.values() {
+            if let Some(pending) = consumer.pending {
+                wanted.entry(pending).or_default();
+            }
+            for track in &consumer.bound {
+                let tracks = wanted.entry(track.source).or_default();
+                if !tracks.contains(&track.info.id) {
+                    tracks.push(track.info.id);
+                }
+            }
+        }
+        let mut over = Vec::new();
+        for (id, source) in &mut self.sources {
+            let mut tracks = wanted.get(id).cloned();
+            if let Some(tracks) = &mut tracks {
+                tracks.sort_unstable();
+                source.idle_since = None;
+            } else if !source.external && source.phase != Phase::Idle {
+                let since = *source.idle_since.get_or_insert(now);
+                if now.saturating_sub(since) >= LINGER {
+                    over.push(*id);
+                }
+            } else {
+                source.idle_since = None;
+            }
+            // While it lingers a source goes on as it was; publishers send everything.
+            let demand = match tracks {
+                _ if source.external => source.tracks.iter().map(|(_, t)| t.id).collect(),
+                Some(tracks) => tracks,
+                None => continue,
+            };
+            if source.phase == Phase::Live && source.demand != demand {
+                source.demand.clone_from(&demand);
+                source.last_media = now;
+                let demand = Demand { tracks: demand, class: "live".to_owned() };
+                self.actions.push_back(Action::Demand { source: *id, demand });
+            }
+        }
+        for id in over {
+            self.actions.push_back(Action::Close { source: id });
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: u64) {
+        self.sources.remove(&id);
+        for stream in self.streams.values_mut() {
+            stream.publishers.retain(|publisher| *publisher != id);
+            for slot in &mut stream.slots {
+                if slot.source == Some(id) {
+                    slot.source = None;
+                }
+            }
+        }
+        for consumer in self.consumers.values_mut() {
+            consumer.bound.retain(|b| b.source != id);
+            if consumer.bound.is_empty() && consumer.deadline.is_none() {
+                // A viewer of a publisher that left: another may come.
+                consumer.deadline = Some(consumer.since.max(Duration::ZERO) + DEFAULT_WAIT * 100_000);
+            }
+        }
+        self.actions.push_back(Action::Drop { source: id });
+    }
+
+    fn replace_publishers(&mut self, id: u64) {
+        let kinds: Vec<String> = self
+            .sources
+            .get(&id)
+            .map(|s| s.tracks.iter().map(|(_, t)| t.kind.clone()).collect())
+            .unwrap_or_default();
+        let mut replaced = Vec::new();
+        for stream in self.streams.values().filter(|stream| stream.publishers.contains(&id)) {
+            for other in stream.publishers.iter().filter(|other| **other != id) {
+                let overlap = self
+                    .sources
+                    .get(other)
+                    .is_some_and(|s| s.tracks.iter().any(|(_, t)| kinds.contains(&t.kind)));
+                if overlap {
+                    replaced.push(*other);
+                }
+            }
+        }
+        for other in replaced {
+            let message = "another publisher has taken this stream".to_owned();
+            let ended = Ended { class: Class::Busy, message, retry_after_ms: 0 };
+            self.actions.push_back(Action::Unpublished { source: other, ended });
+            self.forget(other);
+        }
+    }
+}
+
+/// What a session says beside its tracks.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// What the camera accepts.
+    pub send: Vec<SendTrack>,
+    /// No more tracks will come.
+    pub is_final: bool,
+    /// For `/api/streams`.
+    pub connection: Connection,
+}
+
+/// Sources whose text is equal but for the host's options are one run.
+fn run_key(url: &str) -> String {
+    let mut parts = url.split('#');
+    let base = parts.next().unwrap_or(url).to_owned();
+    let host_option = |part: &&str| {
+        let key = part.split('=').next().unwrap_or(part);
+        !matches!(key, "track" | "linger" | "history")
+    };
+    parts.filter(host_option).fold(base, |key, part| key + "#" + part)
+}

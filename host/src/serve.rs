@@ -1,0 +1,122 @@
+//! A client on an output: one consumer of a stream, one viewer of a mux run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use patchbay_plugin_api::message::{Bound, Class, Ended, Serve};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::app::{App, ConsumerNews};
+use crate::hub::Viewer;
+
+/// How often counters are written down.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+
+/// What a client gets next.
+#[derive(Debug)]
+pub enum Next {
+    /// Bytes.
+    Data(Bytes),
+    /// The stream changed: another content type, whose init chunk comes next.
+    Mime(String),
+}
+
+/// A served client. Dropping it ends its claim.
+pub struct Served {
+    app: Arc<App>,
+    consumer: u64,
+    news: mpsc::UnboundedReceiver<ConsumerNews>,
+    viewer: Viewer,
+    key: String,
+    serve: Serve,
+    counted: Instant,
+    until: Option<Instant>,
+}
+
+impl Served {
+    /// Waits for the stream and its mux run. The error's text is the API's.
+    pub async fn start(app: &Arc<App>, serve: Serve) -> Result<Self, Ended> {
+        let (consumer, mut news) = app.attach(&serve.consume).map_err(|error| Ended {
+            class: Class::NotFound,
+            message: error.to_string(),
+            retry_after_ms: 0,
+        })?;
+        let guard = Claim { app: Arc::clone(app), consumer };
+        let bound = loop {
+            match news.recv().await {
+                Some(ConsumerNews::Bound(bound)) => break bound,
+                Some(ConsumerNews::Refused(ended)) => return Err(ended),
+                None => return Err(Ended::default()),
+            }
+        };
+        let (viewer, key) = view(app, &serve, &bound).await?;
+        std::mem::forget(guard);
+        let until = (serve.duration_s > 0).then(|| Instant::now() + Duration::from_secs(serve.duration_s));
+        Ok(Self { app: Arc::clone(app), consumer, news, viewer, key, serve, counted: Instant::now(), until })
+    }
+
+    /// Content type with codecs.
+    pub fn mime(&self) -> &str {
+        &self.viewer.mime
+    }
+
+    /// What comes next; `None` at the end.
+    pub async fn next(&mut self) -> Option<Next> {
+        if self.counted.elapsed() >= COUNT_EVERY {
+            self.counted = Instant::now();
+            self.app.count(self.consumer, self.viewer.bytes, self.viewer.chunks, self.viewer.drops);
+        }
+        let until = self.until;
+        let limit = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            news = self.news.recv() => match news? {
+                ConsumerNews::Bound(bound) => self.rebind(&bound).await,
+                ConsumerNews::Refused(_) => None,
+            },
+            bytes = self.viewer.next() => bytes.map(Next::Data),
+            () = limit => None,
+        }
+    }
+
+    async fn rebind(&mut self, bound: &Bound) -> Option<Next> {
+        let key = crate::hub::key(&self.serve.format, &bound.tracks, &self.serve.options);
+        if key == self.key {
+            return Box::pin(self.next()).await;
+        }
+        let (viewer, key) = view(&self.app, &self.serve, bound).await.ok()?;
+        self.viewer = viewer;
+        self.key = key;
+        Some(Next::Mime(self.viewer.mime.clone()))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.app.detach(self.consumer);
+    }
+}
+
+struct Claim {
+    app: Arc<App>,
+    consumer: u64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.app.detach(self.consumer);
+    }
+}
+
+async fn view(app: &Arc<App>, serve: &Serve, bound: &Bound) -> Result<(Viewer, String), Ended> {
+    let run = app.mux(&serve.format, &bound.tracks, &serve.options)?;
+    let viewer = run.join(serve.history).await?;
+    Ok((viewer, run.key.clone()))
+}

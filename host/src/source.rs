@@ -1,0 +1,261 @@
+//! The data plane of one source: its ring, its tracks' configuration epochs, its place in time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use patchbay_plugin_api::Code;
+use patchbay_plugin_api::abi::RawUnit;
+use patchbay_plugin_api::message::{TrackChanged, TrackInfo, Tracks};
+use patchbay_ring::{BackingKind, Budget, Limits, PushError, Ring, RingError, RingHandle, UnitHeader, flags};
+
+/// Largest unit of compressed media, in bytes.
+pub const MAX_UNIT: usize = 8 << 20;
+
+/// Largest raw frame, in bytes.
+pub const MAX_RAW_UNIT: usize = 32 << 20;
+
+/// Most tracks of one source.
+pub const MAX_TRACKS: usize = 64;
+
+const NS: i128 = 1_000_000_000;
+
+/// ns of CLOCK_MONOTONIC.
+pub fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// One source: a ring that lives over all its sessions.
+pub struct Source {
+    /// Its id, as plugins read it.
+    pub id: u64,
+    /// What readers use.
+    pub handle: Arc<RingHandle>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    ring: Ring,
+    tracks: Vec<Track>,
+    session: u64,
+    /// ns between a session's time and the host's; set by the session's first unit.
+    offset_ns: Option<i128>,
+    /// Decoding time of the newest unit of any track, ns of the host.
+    newest_ns: i128,
+    last_media: Duration,
+}
+
+#[derive(Default)]
+struct Track {
+    info: TrackInfo,
+    epoch: u32,
+    /// Host's epoch to description, as long as a unit in the ring names it.
+    epochs: BTreeMap<u32, TrackInfo>,
+    /// The session's epoch to the host's.
+    session_epochs: BTreeMap<u32, u32>,
+    offset: Option<i64>,
+    last_dts: Option<i64>,
+    fresh: bool,
+    config: bool,
+    bytes: u64,
+    units: u64,
+    refused: u64,
+}
+
+/// Counters of one track.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TrackCounters {
+    /// Payload bytes that came in.
+    pub bytes: u64,
+    /// Units that came in.
+    pub units: u64,
+    /// Units that were refused.
+    pub refused: u64,
+}
+
+impl Source {
+    /// A source with an empty ring in shared memory.
+    pub fn new(id: u64, budget: &Arc<Budget>) -> Result<Self, RingError> {
+        let limits = Limits { budget: Arc::clone(budget), ..Limits::default() };
+        let ring = Ring::new(BackingKind::Memfd, limits)?;
+        let handle = ring.handle();
+        let inner = Inner {
+            ring,
+            tracks: Vec::new(),
+            session: 0,
+            offset_ns: None,
+            newest_ns: 0,
+            last_media: Duration::ZERO,
+        };
+        Ok(Self { id, handle, inner: Mutex::new(inner) })
+    }
+
+    /// A new session feeds this source from now on; what an older one pushes is refused.
+    pub fn begin(&self, session: u64) {
+        let mut inner = self.inner.lock();
+        inner.session = session;
+        inner.offset_ns = None;
+        for track in &mut inner.tracks {
+            track.session_epochs.clear();
+            track.offset = None;
+            track.fresh = true;
+        }
+    }
+
+    /// Takes a session's tracks. Gives them back with the host's epochs: `(epoch, info)` by id.
+    pub fn tracks(&self, session: u64, tracks: &Tracks) -> Option<Vec<(u32, TrackInfo)>> {
+        let mut inner = self.inner.lock();
+        if inner.session != session || tracks.receive.len() > MAX_TRACKS {
+            return None;
+        }
+        for info in &tracks.receive {
+            inner.configure(info, 0)?;
+        }
+        Some(inner.tracks.iter().map(|track| (track.epoch, track.info.clone())).collect())
+    }
+
+    /// Takes a session's new configuration of a track: the host's epoch of it.
+    pub fn track_changed(&self, session: u64, changed: &TrackChanged) -> Option<u32> {
+        let mut inner = self.inner.lock();
+        if inner.session != session {
+            return None;
+        }
+        inner.configure(&changed.track, changed.epoch)
+    }
+
+    /// Copies a unit into the ring. True with the code when the stream core wants to hear of media: at most twice a second.
+    pub fn push(&self, session: u64, unit: &RawUnit, data: &[u8]) -> (Code, bool) {
+        let Some(mut inner) = self.inner.try_lock_for(Duration::from_millis(100)) else {
+            return (Code::Busy, false);
+        };
+        if inner.session != session {
+            return (Code::Unknown, false);
+        }
+        let code = inner.push(unit, data);
+        let now = Duration::from_nanos(monotonic_ns());
+        let tell = code == Code::Ok && now.saturating_sub(inner.last_media) >= Duration::from_millis(500);
+        if tell {
+            inner.last_media = now;
+        }
+        (code, tell)
+    }
+
+    /// The description of a track in an epoch.
+    pub fn track_config(&self, track: u32, epoch: u32) -> Option<TrackInfo> {
+        self.inner.lock().tracks.get(track as usize)?.epochs.get(&epoch).cloned()
+    }
+
+    /// Keeps at least `ms` of history.
+    pub fn retain(&self, ms: u64) {
+        self.inner.lock().ring.retain(ms);
+    }
+
+    /// Counters by track id.
+    pub fn counters(&self) -> Vec<TrackCounters> {
+        let inner = self.inner.lock();
+        let counters = inner.tracks.iter();
+        counters.map(|t| TrackCounters { bytes: t.bytes, units: t.units, refused: t.refused }).collect()
+    }
+
+    /// Figures of the ring.
+    pub fn ring_stats(&self) -> patchbay_ring::RingStats {
+        self.inner.lock().ring.stats()
+    }
+
+    /// No more units will come: readers are told after what is left.
+    pub fn close(&self) {
+        self.inner.lock().ring.close(1);
+    }
+}
+
+impl Inner {
+    /// Gives the session's `epoch` of a track a host's epoch; equal descriptions keep theirs.
+    fn configure(&mut self, info: &TrackInfo, epoch: u32) -> Option<u32> {
+        let id = info.id as usize;
+        if id >= MAX_TRACKS {
+            return None;
+        }
+        if self.tracks.len() <= id {
+            self.tracks.resize_with(id + 1, Track::default);
+        }
+        let oldest = self.ring.oldest_epoch(info.id as u16);
+        let track = self.tracks.get_mut(id)?;
+        if track.epochs.is_empty() {
+            track.epoch = 0;
+            track.epochs.insert(0, info.clone());
+        } else if track.info != *info {
+            track.epoch += 1;
+            track.config = true;
+            track.epochs.insert(track.epoch, info.clone());
+        }
+        track.info = info.clone();
+        let newest = track.epoch;
+        track.session_epochs.insert(epoch, newest);
+        track.epochs.retain(|e, _| *e == newest || oldest.is_some_and(|oldest| *e >= oldest));
+        let has_keys = info.kind == "video" && !matches!(info.codec.as_str(), "mjpeg" | "rawvideo");
+        self.ring.set_track(info.id as u16, info.clock_rate.max(1), has_keys);
+        Some(newest)
+    }
+
+    fn push(&mut self, unit: &RawUnit, data: &[u8]) -> Code {
+        let now = monotonic_ns();
+        let Some(track) = self.tracks.get_mut(unit.track as usize).filter(|track| !track.epochs.is_empty())
+        else {
+            return Code::Unknown;
+        };
+        let limit = if track.info.codec == "rawvideo" { MAX_RAW_UNIT } else { MAX_UNIT };
+        let Some(&epoch) = track.session_epochs.get(&unit.epoch) else { return Code::Invalid };
+        if data.is_empty() || data.len() > limit {
+            track.refused += 1;
+            return Code::OverLimit;
+        }
+        let rate = i128::from(track.info.clock_rate.max(1));
+        // The first unit of a session says where its time lies on the host's clock, for all its tracks.
+        let offset_ns = *self.offset_ns.get_or_insert_with(|| {
+            let at = i128::from(now).max(self.newest_ns + NS / 1000);
+            at - i128::from(unit.dts) * NS / rate
+        });
+        let offset = *track.offset.get_or_insert_with(|| i64::try_from(offset_ns * rate / NS).unwrap_or(0));
+        let (mut pts, mut dts) = (unit.pts.saturating_add(offset), unit.dts.saturating_add(offset));
+        if track.fresh
+            && let Some(last) = track.last_dts
+            && dts <= last
+        {
+            // This track's first unit lies before what the last session sent.
+            let shift = last + 1 - dts;
+            pts += shift;
+            dts += shift;
+            track.offset = Some(offset + shift);
+        }
+        let known = flags::KEY | flags::DISCONTINUITY | flags::INCOMPLETE | flags::END;
+        let mut bits = unit.flags as u16 & known;
+        if track.last_dts.is_some() && (track.fresh || track.last_dts.is_some_and(|last| dts < last)) {
+            bits |= flags::DISCONTINUITY;
+        }
+        if std::mem::take(&mut track.config) {
+            bits |= flags::CONFIG;
+        }
+        track.fresh = false;
+        track.last_dts = Some(dts);
+        let header = UnitHeader {
+            track: unit.track as u16,
+            flags: bits,
+            epoch,
+            pts,
+            dts,
+            duration: unit.duration,
+            arrival_ns: if unit.arrival_ns == 0 { now } else { unit.arrival_ns },
+            ..UnitHeader::default()
+        };
+        track.bytes += data.len() as u64;
+        track.units += 1;
+        self.newest_ns = self.newest_ns.max(i128::from(dts) * NS / rate);
+        match self.ring.push(&header, data) {
+            Ok(_) => Code::Ok,
+            Err(PushError::TooLong { .. }) => Code::OverLimit,
+            Err(_) => Code::OverLimit,
+        }
+    }
+}

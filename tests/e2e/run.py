@@ -1,0 +1,302 @@
+#!/usr/bin/env python3
+"""Starts the built server as a user would and plays from it with real programs.
+
+Each test prints a line; the last line is `N passed, N failed`. A missing program skips its test, or fails it when
+PATCHBAY_REQUIRE_PEERS is set.
+"""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BINARY = pathlib.Path(os.environ.get("PATCHBAY_BINARY", ROOT / "target/release/patchbay"))
+TESTS = []
+
+
+class Skip(Exception):
+    """A peer is missing."""
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def peer(name, package):
+    if not shutil.which(name):
+        raise Skip(f"{name} is missing: apt-get install {package}")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """A running server with its own folder and free ports."""
+
+    def __init__(self, streams="streams:\n  demo: \"demo:\"\n", extra="", binary=BINARY):
+        self.folder = tempfile.TemporaryDirectory()
+        self.http, self.rtsp = free_port(), free_port()
+        self.path = pathlib.Path(self.folder.name)
+        (self.path / "plugins.yaml").write_text(
+            f"api:\n  listen: 127.0.0.1:{self.http}\nrtsp:\n  listen: 127.0.0.1:{self.rtsp}\n{extra}{streams}")
+        self.log = open(self.path / "log", "w+b")
+        self.process = subprocess.Popen([binary], cwd=self.path, stdout=self.log, stderr=subprocess.STDOUT)
+
+    def __enter__(self):
+        self.wait_log("INF [api] listen addr=")
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if kind:
+            print("  log: " + "\n  log: ".join(self.text().splitlines()[-30:]))
+        self.log.close()
+        self.folder.cleanup()
+
+    def text(self):
+        return (self.path / "log").read_text(errors="replace")
+
+    def wait_log(self, text, limit=30):
+        wait(lambda: text in self.text(), limit, f"log line {text!r}", self.process)
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.http}/{path}"
+
+    def get(self, path, method="GET", data=None, headers=None):
+        request = urllib.request.Request(self.url(path), data=data, method=method, headers=headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read()
+
+    def json(self, path):
+        status, _, body = self.get(path)
+        assert status == 200, (path, status, body)
+        return json.loads(body)
+
+
+def wait(condition, limit, what, process=None):
+    end = time.monotonic() + limit
+    while not condition():
+        if process and process.poll() is not None:
+            raise AssertionError(f"the server has ended with {process.returncode} while waiting for {what}")
+        if time.monotonic() > end:
+            raise AssertionError(f"no {what} within {limit} s")
+        time.sleep(0.05)
+
+
+def run(*command, limit=60, **more):
+    return subprocess.run([str(part) for part in command], capture_output=True, timeout=limit, stdin=subprocess.DEVNULL, **more)
+
+
+def probe(source, *options):
+    done = run("ffprobe", "-v", "error", *options, "-show_entries", "stream=codec_name,width,height,sample_rate", "-of", "json", source)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)["streams"]
+
+
+def metrics(server):
+    values = {}
+    for line in server.get("metrics")[2].decode().splitlines():
+        if not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            values[name] = int(value)
+    return values
+
+
+@test
+def boot_lines_and_api():
+    with Server() as server:
+        info = server.json("api")
+        assert info["version"].startswith("1.9.14+patchbay."), info
+        assert "demo" in server.json("api/schemes")
+        streams = server.json("api/streams")
+        assert streams["demo"]["producers"][0]["url"] == "demo:", streams
+        assert streams["demo"]["consumers"] is None, streams
+        assert server.get("api/streams?src=nope")[0] == 404
+        status, headers, _ = server.get("", "HEAD")
+        assert status == 200, status
+        for line in server.text().splitlines():
+            assert line.split(" ")[1] in ("INF", "WRN", "ERR", "DBG"), line
+
+
+@test
+def stream_mp4_is_what_ffprobe_expects():
+    peer("ffprobe", "ffmpeg")
+    with Server() as server:
+        done = run("ffmpeg", "-v", "error", "-i", server.url("api/stream.mp4?src=demo"), "-t", "3", "-c", "copy",
+                   "-f", "framemd5", "-", limit=40)
+        assert done.returncode == 0, done.stderr.decode()
+        lines = [line.split(",") for line in done.stdout.decode().splitlines() if not line.startswith("#")]
+        video = [int(line[1]) for line in lines if line[0].strip() == "0"]
+        audio = [int(line[1]) for line in lines if line[0].strip() == "1"]
+        assert len(video) > 50 and len(audio) > 80, (len(video), len(audio))
+        assert all(b > a for a, b in zip(video, video[1:])), video
+
+
+@test
+def frame_mp4_is_one_picture():
+    peer("ffprobe", "ffmpeg")
+    with Server() as server:
+        status, headers, body = server.get("api/frame.mp4?src=demo")
+        assert status == 200 and int(headers["content-length"]) == len(body), (status, body[:200])
+        path = server.path / "frame.mp4"
+        path.write_bytes(body)
+        done = run("ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames,width", "-of", "csv=p=0", path)
+        assert done.stdout.decode().strip() == "640,1", (done.stdout, done.stderr)
+
+
+@test
+def errors_are_the_references():
+    with Server() as server:
+        assert server.get("api/stream.mp4?src=nope")[::2] == (404, b"stream not found\n")
+        status, _, body = server.get("api/stream.mp4?src=demo&video=vp8")
+        assert status == 500 and body.startswith(b"streams: codecs not matched: video:H264"), body
+        for source, text in [("foo:bar", b"streams: source not supported\n"),
+                             ("exec:sh", b"streams: source from insecure producer\n"),
+                             ("demo:%20x", b"streams: source with spaces may be insecure\n")]:
+            assert server.get(f"api/streams?name=x&src={source}", "PUT")[::2] == (400, text), source
+
+
+@test
+def put_is_kept_and_delete_removes():
+    with Server() as server:
+        assert server.get("api/streams?name=second&src=demo:", "PUT")[0] == 200
+        assert "second" in server.json("api/streams")
+        text = (server.path / "plugins.yaml").read_text()
+        assert "second:" in text and "demo: \"demo:\"" in text, text
+        assert server.get("api/streams?src=second", "DELETE")[0] == 200
+        assert "second" not in server.json("api/streams")
+        assert "second" not in (server.path / "plugins.yaml").read_text()
+
+
+@test
+def foreign_pages_change_nothing():
+    with Server() as server:
+        evil = {"Origin": "http://evil.example"}
+        assert server.get("api/streams?name=x&src=demo:", "PUT", headers=evil)[0] == 403
+        assert server.get("api/streams?name=x&src=demo:", "PUT", headers={"Host": "evil.example"})[0] == 403
+        assert "x" not in server.json("api/streams")
+
+
+@test
+def one_run_for_many_viewers_and_nothing_left_behind():
+    peer("curl", "curl")
+    with Server() as server:
+        viewers = [subprocess.Popen(["curl", "-s", "-o", os.devnull, server.url("api/stream.mp4?src=demo")]) for _ in range(50)]
+        try:
+            wait(lambda: metrics(server)["patchbay_consumers"] == 50, 20, "50 consumers")
+            values = metrics(server)
+            assert values["patchbay_mux_runs"] == 1, values
+            assert values["patchbay_sources"] == 1, values
+        finally:
+            for viewer in viewers:
+                viewer.terminate()
+            for viewer in viewers:
+                viewer.wait()
+        wait(lambda: metrics(server)["patchbay_sources"] == 0, 20, "end of the source after its linger")
+        values = metrics(server)
+        assert values["patchbay_consumers"] == 0 and values["patchbay_mux_runs"] == 0, values
+        assert values["patchbay_ring_bytes"] == 0, values
+
+
+@test
+def plugins_that_are_none_are_refused_and_the_rest_runs():
+    folder = tempfile.mkdtemp()
+    try:
+        for file in BINARY.parent.glob("libpatchbay_plugin_*.so"):
+            shutil.copy(file, folder)
+        binary = pathlib.Path(shutil.copy(BINARY, folder))
+        whole = (binary.parent / "libpatchbay_plugin_mp4.so").read_bytes()
+        (binary.parent / "libpatchbay_plugin_cut.so").write_bytes(whole[: len(whole) // 2])
+        (binary.parent / "libpatchbay_plugin_junk.so").write_bytes(b"junk" * 100)
+        with Server(binary=binary) as server:
+            states = {plugin["name"]: plugin for plugin in server.json("api/plugins")}
+            assert states["libpatchbay_plugin_cut.so"]["state"] == "refused", states
+            assert states["libpatchbay_plugin_junk.so"]["state"] == "refused", states
+            assert server.get("api/frame.mp4?src=demo")[0] == 200
+        (binary.parent / "libpatchbay_plugin_demo.so").unlink()
+        with Server(binary=binary) as server:
+            assert "demo" not in server.json("api/schemes")
+            status, _, body = server.get("api/stream.mp4?src=demo")
+            assert (status, body) == (500, b"streams: streams: unsupported scheme: demo\n"), body
+    finally:
+        shutil.rmtree(folder)
+
+
+@test
+def the_host_links_no_plugin():
+    done = run("ldd", BINARY)
+    assert b"patchbay_plugin" not in done.stdout, done.stdout
+
+
+@test
+def the_page_plays_in_chromium():
+    peer("chromium", "chromium")
+    peer("node", "nodejs")
+    with Server() as server:
+        done = run("node", HERE / "page.mjs", server.url(""), os.environ.get("PATCHBAY_SCREENSHOT", ""), limit=90)
+        assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+        print("  " + done.stdout.decode().strip())
+
+
+@test
+def sigterm_ends_within_a_second_with_a_viewer():
+    peer("curl", "curl")
+    with Server() as server:
+        viewer = subprocess.Popen(["curl", "-s", "-o", os.devnull, server.url("api/stream.mp4?src=demo")])
+        wait(lambda: metrics(server)["patchbay_consumers"] == 1, 10, "consumer")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(5) == 0
+        viewer.wait(5)
+
+
+def main():
+    wanted = sys.argv[1:]
+    passed = failed = skipped = 0
+    for function in TESTS:
+        if wanted and function.__name__ not in wanted:
+            continue
+        begin = time.monotonic()
+        try:
+            function()
+        except Skip as reason:
+            if os.environ.get("PATCHBAY_REQUIRE_PEERS"):
+                failed += 1
+                print(f"FAILED {function.__name__}: {reason}", flush=True)
+            else:
+                skipped += 1
+                print(f"skipped {function.__name__}: {reason}", flush=True)
+        except Exception:
+            failed += 1
+            traceback.print_exc(file=sys.stdout)
+            print(f"FAILED {function.__name__}", flush=True)
+        else:
+            passed += 1
+            print(f"ok {function.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed else 0)
+
+
+main()
