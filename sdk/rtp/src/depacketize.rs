@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use patchbay_media::assembler::Flags;
-use patchbay_media::{Assembler, Codec, Parameters, Unit};
+use patchbay_media::{Assembler, Codec, Parameters, Unit, h265 as hevc};
 
 use self::timeline::{Stamp, Timeline};
 use crate::sdp::Media;
@@ -345,7 +345,8 @@ impl Depacketizer {
             self.items.push_back(Item::Parameters(parameters));
         }
         let Some(mut unit) = assembled.unit else { return };
-        if !self.loss.passes(&unit, picture, self.parameters.clock_rate) {
+        let is_rasl = self.parameters.codec == Codec::Hevc && hevc::is_rasl(nals.iter().map(Bytes::as_ref));
+        if !self.loss.passes(&unit, picture, is_rasl, self.parameters.clock_rate) {
             self.faults.dropped_units += 1;
             self.discontinuity = true;
             return;
@@ -360,19 +361,25 @@ impl Depacketizer {
 struct LossPolicy {
     keep: bool,
     waits_for_key: bool,
+    /// The newest key was reached without the pictures before it: the leading pictures that need those are skipped (R34).
+    skips_rasl: bool,
     had_key: bool,
     first_pts: Option<i64>,
 }
 
 impl LossPolicy {
-    fn passes(&mut self, unit: &Unit, picture: Picture, clock_rate: u32) -> bool {
+    fn passes(&mut self, unit: &Unit, picture: Picture, is_rasl: bool, clock_rate: u32) -> bool {
         let first_pts = *self.first_pts.get_or_insert(unit.pts);
         if unit.key && !unit.incomplete {
+            self.skips_rasl = self.waits_for_key || picture.gap_before;
             self.had_key = true;
             self.waits_for_key = false;
             return true;
         }
         self.waits_for_key |= picture.gap_before;
+        if is_rasl && self.skips_rasl && !self.keep {
+            return false;
+        }
         let limit = i64::from(clock_rate).saturating_mul(MAX_WAIT_FOR_FIRST_KEY.as_secs() as i64);
         if !self.had_key && unit.pts.saturating_sub(first_pts) >= limit {
             // An encoder that never sends keys: it refreshes the picture gradually.

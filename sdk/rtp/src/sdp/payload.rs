@@ -81,21 +81,17 @@ impl Map {
         }
     }
 
-    /// Whether this crate, or another of the project, knows what to do with the encoding.
+    /// Whether units, or an MPEG-TS stream, can be had from the encoding.
     pub(super) fn is_known(&self) -> bool {
         let name = self.encoding.as_str();
         KNOWN.contains(&name) || name.starts_with("G726-") || name.starts_with("AAL2-G726-")
     }
 }
 
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 13] = [
     "H264",
     "H265",
-    "AV1",
-    "VP8",
-    "VP9",
     "JPEG",
-    "MP4V-ES",
     "MPEG4-GENERIC",
     "MP4A-LATM",
     "OPUS",
@@ -106,9 +102,6 @@ const KNOWN: [&str; 20] = [
     "G722",
     "MPA",
     "MP2T",
-    "L8",
-    "L24",
-    "FLAC",
 ];
 
 /// The upper-case encoding name without synonyms.

@@ -64,6 +64,25 @@ fn r34_irap_types_are_keys_and_type_0_is_valid() {
 }
 
 #[test]
+fn r34_rasl_pictures_are_dropped_when_joining_at_a_cra_and_only_then() {
+    const CRA: &str = "2a01810203";
+    const RASL: &str = "1001d001";
+    const RADL: &str = "0e01d001";
+    let send = |feed: &mut Feed, from: u32| {
+        for (frame, payload) in [CRA, RASL, RADL, RASL, TRAIL].iter().enumerate() {
+            feed.hex((from + frame as u32) * 3600, true, payload);
+        }
+        let found = feed.units();
+        (found.len(), found.iter().filter(|unit| unit.discontinuity).count())
+    };
+    let mut feed = Feed::new(H265);
+    assert_eq!(send(&mut feed, 0), (3, 2), "joined here");
+    assert_eq!(send(&mut feed, 5), (5, 0), "the pictures before are there");
+    feed.skip(1);
+    assert_eq!(send(&mut feed, 10), (3, 3), "after a loss");
+}
+
+#[test]
 fn r35_slices_of_one_picture() {
     let mut feed = started();
     for frame in 1..3u32 {
