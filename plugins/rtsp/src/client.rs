@@ -11,7 +11,6 @@
 pub mod control;
 mod error;
 mod exchange;
-mod fallback;
 mod receiver;
 mod session;
 mod setup;

@@ -10,7 +10,10 @@ pub fn base(content_base: Option<&str>, content_location: Option<&str>, request_
         let text = single_scheme(text.trim());
         has_host(text).then(|| text.to_owned())
     };
-    content_base.and_then(usable).or_else(|| content_location.and_then(usable)).unwrap_or(request_url.to_owned())
+    content_base
+        .and_then(usable)
+        .or_else(|| content_location.and_then(usable))
+        .unwrap_or(request_url.to_owned())
 }
 
 /// The URL of a control attribute, as it goes on the request line.
@@ -98,7 +101,12 @@ mod tests {
             (Some("rtsp://rtsp://10.0.0.2/c/"), None, Some("a"), "rtsp://10.0.0.2/c/a"),
             (Some("rtsp://h/c/"), None, Some("rtsp://rtsp://h/c/a"), "rtsp://h/c/a"),
             (Some("10.0.0.2:554/stream0/"), None, Some("a"), "rtsp://10.0.0.2:554/cam?channel=1&subtype=0/a"),
-            (Some("rtsp://::ffff:10.0.0.2/c/"), None, Some("a"), "rtsp://10.0.0.2:554/cam?channel=1&subtype=0/a"),
+            (
+                Some("rtsp://::ffff:10.0.0.2/c/"),
+                None,
+                Some("a"),
+                "rtsp://10.0.0.2:554/cam?channel=1&subtype=0/a",
+            ),
             (Some("RTSP://h/c/ "), None, Some("RTSP://h/c/a"), "RTSP://h/c/a"),
         ];
         for (content_base, location, control, url) in rows {

@@ -156,6 +156,11 @@ impl Parser {
         self.pending.is_some()
     }
 
+    /// Whether the message that is being received has a body without a known length.
+    pub fn is_in_open_body(&self) -> bool {
+        matches!(self.pending, Some(Pending { body: Body::UntilNext(_), .. }))
+    }
+
     /// Ends the body of the message that is being received with what has arrived: the caller saw silence (C10).
     pub fn end_body(&mut self) -> Option<Item> {
         let pending = self.pending.take()?;

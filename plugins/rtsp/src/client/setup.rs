@@ -1,0 +1,239 @@
+//! SETUP and PLAY: the way that each media comes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::exchange::Sent;
+use super::session::{After, Session, Step, status_error};
+use super::timers::Playing;
+use super::{Error, Output, Reconnect, control};
+use crate::wire::{Lower, Response, Transport};
+
+/// RTP datagram that opens a NAT's port (C65).
+const PUNCH_RTP: [u8; 12] = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// RTCP datagram that does: an empty receiver report.
+const PUNCH_RTCP: [u8; 8] = [0x80, 0xc9, 0, 1, 0, 0, 0, 0];
+
+/// How the medias of a session are carried.
+#[derive(Debug, Default)]
+pub(super) struct Ways {
+    by_media: BTreeMap<usize, Way>,
+    /// Medias that the camera refused, with its answer.
+    refused: BTreeMap<usize, Error>,
+    /// The media whose SETUP or ports are awaited, with the number of its transport.
+    current: Option<(usize, u8)>,
+    play_retried: bool,
+}
+
+/// How one media is carried.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Tcp {
+        rtp: u8,
+        rtcp: u8,
+    },
+    /// The camera's ports as its answer named them and as packets came from them.
+    Udp {
+        named: Option<(u16, u16)>,
+        rtp: Option<u16>,
+        rtcp: Option<u16>,
+    },
+}
+
+impl Ways {
+    pub(super) fn media_of_channel(&self, channel: u8) -> Option<usize> {
+        let is_it = |way: &Way| matches!(way, Way::Tcp { rtp, rtcp } if *rtp == channel || *rtcp == channel);
+        self.by_media.iter().find(|(_, way)| is_it(way)).map(|(index, _)| *index)
+    }
+
+    pub(super) fn rtcp_channel(&self, index: usize) -> Option<u8> {
+        match self.by_media.get(&index)? {
+            Way::Tcp { rtcp, .. } => Some(*rtcp),
+            Way::Udp { .. } => None,
+        }
+    }
+
+    /// The camera's port for RTP or RTCP, as seen, else as named.
+    pub(super) fn peer_port(&self, index: usize, is_rtcp: bool) -> Option<u16> {
+        match self.by_media.get(&index)? {
+            Way::Tcp { .. } => None,
+            Way::Udp { named, rtp, rtcp } => {
+                let seen = if is_rtcp { *rtcp } else { *rtp };
+                seen.or(named.map(|(rtp, rtcp)| if is_rtcp { rtcp } else { rtp }))
+            }
+        }
+    }
+
+    /// Whether a datagram is taken: RTP with a payload type of the media fixes its sender's port, whatever port the answer
+    /// named (C66).
+    pub(super) fn accept(
+        &mut self,
+        index: usize,
+        to_rtcp: bool,
+        from_port: u16,
+        is_rtcp: bool,
+        data: &Bytes,
+        payload_types: &[u8],
+    ) -> bool {
+        let Some(Way::Udp { rtp, rtcp, .. }) = self.by_media.get_mut(&index) else { return false };
+        let peer = if to_rtcp { rtcp } else { rtp };
+        if let Some(peer) = peer {
+            return *peer == from_port;
+        }
+        let payload_type = data.get(1).map(|b| b & 0x7f);
+        let is_ours = is_rtcp || payload_type.is_some_and(|pt| payload_types.contains(&pt));
+        // RTCP on the RTP port must not fix that port's peer
+        if is_ours && is_rtcp == to_rtcp {
+            *peer = Some(from_port);
+        }
+        is_ours
+    }
+
+    pub(super) fn medias(&self) -> impl Iterator<Item = usize> {
+        self.by_media.keys().copied()
+    }
+}
+
+impl Session {
+    /// Sets up the next wanted media; when all are, plays.
+    pub(super) fn set_up_next(&mut self) {
+        if self.wanted.is_empty() {
+            self.step = Step::Idle { since: self.now };
+            return;
+        }
+        self.step = Step::Handshake;
+        let medias = self.described.as_ref().map_or(0, |d| d.session.medias.len());
+        let done = |ways: &Ways, i: usize| ways.by_media.contains_key(&i) || ways.refused.contains_key(&i);
+        self.wanted.retain(|index| *index < medias);
+        let next = self.wanted.iter().copied().find(|i| !done(&self.ways, *i));
+        match next {
+            Some(index) => {
+                let number = (self.ways.by_media.len() + self.ways.refused.len()) as u8;
+                self.ways.current = Some((index, number.min(127)));
+                match self.lower {
+                    Lower::Udp => self.out.push_back(Output::BindUdp { index }),
+                    Lower::Tcp => self.set_up(index, &Transport::tcp(number.min(127) * 2)),
+                }
+            }
+            None if self.ways.by_media.is_empty() => {
+                let error = self.ways.refused.pop_first().map_or(Error::NoMedia, |(_, error)| error);
+                self.leave(After::Close(Err(error)));
+            }
+            None => self.play(),
+        }
+    }
+
+    pub(super) fn udp_bound(&mut self, index: usize, port: u16) {
+        if self.lower == Lower::Udp && self.ways.current.is_some_and(|(current, _)| current == index) {
+            self.set_up(index, &Transport::udp(port));
+        }
+    }
+
+    fn set_up(&mut self, index: usize, transport: &Transport) {
+        let Some(described) = &self.described else { return };
+        let media = described.session.medias.get(index);
+        let url = control::join(&described.base, media.and_then(|m| m.control.as_deref()));
+        self.ask("SETUP", &url, vec![("Transport", transport.to_string())]);
+    }
+
+    pub(super) fn setup_answered(&mut self, sent: &Sent, response: &Response) {
+        let Some((index, number)) = self.ways.current.take() else { return };
+        if response.status != 200 {
+            if response.status == 461 && self.lower == Lower::Udp {
+                return self.fall_back_to_tcp();
+            }
+            self.ways.refused.insert(index, status_error(sent.method, response));
+            return self.set_up_next();
+        }
+        let header = response.headers.get("Transport").unwrap_or_default();
+        let answer = Transport::parse_all(header).into_iter().next().unwrap_or_default();
+        let way = match self.lower {
+            Lower::Udp if answer.lower() == Lower::Tcp => return self.fall_back_to_tcp(),
+            Lower::Udp => {
+                // 0-1 and the like are no ports (OpenIPC, C61)
+                let named = answer.server_port.filter(|(rtp, rtcp)| *rtp > 1 && *rtcp > 1);
+                Way::Udp { named, rtp: None, rtcp: None }
+            }
+            Lower::Tcp => {
+                let asked = number * 2;
+                let free = |(rtp, _): &(u8, u8)| self.ways.media_of_channel(*rtp).is_none();
+                let rtp = answer.interleaved.filter(free).map_or(asked, |(rtp, _)| rtp);
+                Way::Tcp { rtp, rtcp: rtp.saturating_add(1) }
+            }
+        };
+        self.ways.by_media.insert(index, way);
+        self.set_up_next();
+    }
+
+    fn fall_back_to_tcp(&mut self) {
+        self.lower = Lower::Tcp;
+        self.leave(After::Reconnect(Reconnect::UdpFails));
+    }
+
+    /// UDP brought nothing (C60).
+    pub(super) fn udp_silent(&mut self) {
+        self.fall_back_to_tcp();
+    }
+
+    fn play(&mut self) {
+        self.punch();
+        let url = self.described.as_ref().map_or(&self.request_url, |d| &d.control).clone();
+        self.ask("PLAY", &url, vec![("Range", "npt=0.000-".to_owned())]);
+    }
+
+    /// Opens the ports of a NAT before PLAY and while playing (C65).
+    pub(super) fn punch(&mut self) {
+        for index in self.ways.medias().collect::<Vec<_>>() {
+            for (from_rtcp, data) in [(false, &PUNCH_RTP[..]), (true, &PUNCH_RTCP[..])] {
+                if let Some(port) = self.ways.peer_port(index, from_rtcp) {
+                    let data = Bytes::copy_from_slice(data);
+                    self.out.push_back(Output::SendUdp { index, from_rtcp, port, data });
+                }
+            }
+        }
+    }
+
+    pub(super) fn play_answered(&mut self, sent: &Sent, response: &Response) {
+        match response.status {
+            200 => {
+                self.step = Step::Playing;
+                let interval = keepalive_interval(self.exchange.session_timeout);
+                self.playing = Some(Playing::new(self.now, interval, self.lower, self.ways.medias()));
+                self.out.push_back(Output::Playing);
+                let is_new =
+                    |i: &usize| !self.ways.by_media.contains_key(i) && !self.ways.refused.contains_key(i);
+                if self.wanted.iter().any(is_new) {
+                    self.leave(After::Reconnect(Reconnect::Wanted));
+                }
+            }
+            // Some want the request's URL, some no Range (C80)
+            404 | 457 if !self.ways.play_retried => {
+                self.ways.play_retried = true;
+                let url = if response.status == 404 { self.request_url.clone() } else { sent.url.clone() };
+                self.ask("PLAY", &url, Vec::new());
+            }
+            _ => self.leave(After::Close(Err(status_error("PLAY", response)))),
+        }
+    }
+}
+
+/// Time between keepalives (C101).
+fn keepalive_interval(timeout: Duration) -> Duration {
+    let early = timeout.saturating_sub(Duration::from_secs(5));
+    early.min(timeout / 2).clamp(Duration::from_secs(2), Duration::from_secs(30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c101_intervals() {
+        for (timeout, interval) in [(5, 2), (6, 2), (10, 5), (20, 10), (60, 30), (600, 30)] {
+            let got = keepalive_interval(Duration::from_secs(timeout));
+            assert_eq!(got, Duration::from_secs(interval), "{timeout}");
+        }
+    }
+}
