@@ -99,6 +99,23 @@ impl Input {
         Ok(())
     }
 
+    /// Waits until some track is wanted, while bytes wait.
+    pub async fn wanted(&mut self, session: &Session) -> Result<(), Error> {
+        let mut demand = session.demand();
+        loop {
+            if !demand.borrow_and_update().tracks.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.handle(command)?,
+                    None => return Err(Error::eof("closed")),
+                },
+                () = session.closed() => return Err(Error::eof("closed")),
+            }
+        }
+    }
+
     /// Handles commands that are waiting, so that a paced demuxer sees its demand while it sleeps.
     pub fn handle_waiting(&mut self) -> Result<(), Error> {
         while let Ok(command) = self.commands.try_recv() {

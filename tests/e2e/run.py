@@ -272,6 +272,101 @@ def sigterm_ends_within_a_second_with_a_viewer():
         viewer.wait(5)
 
 
+CLIPS = {
+    "h264-aac.mp4": "-c:v libx264 -preset veryfast -bf 3 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
+    "h264-plain.mp4": "-c:v libx264 -preset veryfast -bf 0 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
+    "hevc-opus.mkv": "-c:v libx265 -preset ultrafast -x265-params log-level=error:info=0:keyint=25:bframes=2 -pix_fmt yuv420p -c:a libopus -ac 2",
+}
+CLIP_FOLDER = tempfile.TemporaryDirectory()
+
+
+def clip(name):
+    """A clip of 10 s made by ffmpeg; mp4 with its index at the end."""
+    peer("ffmpeg", "ffmpeg")
+    path = pathlib.Path(CLIP_FOLDER.name) / name
+    if not path.exists():
+        done = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-f", "lavfi", "-i",
+                   "sine=frequency=440:sample_rate=48000", "-t", "10", *CLIPS[name].split(), path, limit=120)
+        assert done.returncode == 0, done.stderr.decode()
+    return path
+
+
+def pictures(source, *options, seconds=None):
+    """Hashes of the pictures' bitstream without parameter sets, in decoding order."""
+    codec = probe_codec(source, *options)
+    filters = {"h264": "h264_mp4toannexb,filter_units=remove_types=7|8|9", "hevc": "hevc_mp4toannexb,filter_units=remove_types=32|33|34|35"}
+    limit = ["-t", str(seconds)] if seconds else []
+    done = run("ffmpeg", "-v", "error", *options, "-i", source, "-map", "0:v", *limit, "-c", "copy", "-bsf:v", filters[codec],
+               "-f", "framemd5", "-", limit=60)
+    lines = [line.split(",") for line in done.stdout.decode().splitlines() if not line.startswith("#")]
+    assert lines, done.stderr.decode()
+    return [line[5].strip() for line in lines], [int(line[2]) for line in lines]
+
+
+def probe_codec(source, *options):
+    done = run("ffprobe", "-v", "error", *options, "-select_streams", "v", "-show_entries", "stream=codec_name", "-of", "csv=p=0", source)
+    return done.stdout.decode().split()[0].strip(",")
+
+
+def within(part, whole):
+    """Whether `part` stands in `whole` without a hole (the source may start again at its end)."""
+    twice = whole + whole
+    return any(twice[at:at + len(part)] == part for at in range(len(whole)))
+
+
+@test
+def files_come_out_as_they_went_in():
+    for name in ("h264-aac.mp4", "h264-plain.mp4"):
+        path = clip(name)
+        whole, _ = pictures(path)
+        with Server(streams=f"streams:\n  clip: file:{path}\n") as server:
+            for url, options in ((server.url("api/stream.mp4?src=clip"), ()),
+                                 (f"rtsp://127.0.0.1:{server.rtsp}/clip", ("-rtsp_transport", "tcp"))):
+                part, _ = pictures(url, *options, seconds=3)
+                assert len(part) > 50, (name, url, len(part))
+                assert within(part, whole), (name, url)
+
+
+@test
+def rtsp_players_play():
+    peer("ffprobe", "ffmpeg")
+    with Server() as server:
+        url = f"rtsp://127.0.0.1:{server.rtsp}/demo"
+        for transport in ("tcp", "udp"):
+            codecs = sorted(stream["codec_name"] for stream in probe(url, "-rtsp_transport", transport))
+            assert codecs == ["aac", "h264"], (transport, codecs)
+        peer("gst-launch-1.0", "gstreamer1.0-tools")
+        for scheme in ("rtspt", "rtspu"):
+            location = url.replace("rtsp", scheme, 1)
+            done = run("gst-launch-1.0", "-q", "rtspsrc", f"location={location}", "latency=100", "!", "rtph264depay", "!",
+                       "h264parse", "!", "identity", "eos-after=30", "!", "fakesink", limit=30)
+            assert done.returncode == 0, (scheme, done.stderr.decode())
+        done = run("ffprobe", "-v", "error", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{server.rtsp}/nope")
+        assert b"404" in done.stderr, done.stderr
+
+
+@test
+def a_publisher_is_seen_by_players_as_it_sends():
+    for name, codecs in (("h264-aac.mp4", ["aac", "h264"]), ("hevc-opus.mkv", ["hevc", "opus"])):
+        path = clip(name)
+        whole, _ = pictures(path)
+        with Server(streams="streams:\n  cam:\n") as server:
+            url = f"rtsp://127.0.0.1:{server.rtsp}/cam"
+            publisher = subprocess.Popen(["ffmpeg", "-v", "error", "-re", "-stream_loop", "3", "-i", path, "-c", "copy",
+                                          "-f", "rtsp", "-rtsp_transport", "tcp", url],
+                                         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            try:
+                wait(lambda: (server.json("api/streams")["cam"]["producers"] or [{}])[0].get("state") == "live", 15, "publisher")
+                found = sorted(stream["codec_name"] for stream in probe(url, "-rtsp_transport", "tcp"))
+                assert found == codecs, found
+                for source, options in ((url, ("-rtsp_transport", "tcp")), (server.url("api/stream.mp4?src=cam&video&audio"), ())):
+                    part, _ = pictures(source, *options, seconds=3)
+                    assert len(part) > 50 and within(part, whole), (name, source, len(part))
+            finally:
+                publisher.kill()
+                publisher.communicate()
+
+
 def main():
     wanted = sys.argv[1:]
     passed = failed = skipped = 0
