@@ -119,8 +119,9 @@ impl<R: Rings> Feed<R> {
         state.runs.insert(track, run.clone());
         state.epochs.insert(track, epoch);
         self.counters.runs.fetch_add(1, Relaxed);
-        drop(state);
-        self.changed.notify_one();
+        if self.task.get().is_some() {
+            self.changed.notify_one();
+        }
         run
     }
 
