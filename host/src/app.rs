@@ -53,6 +53,8 @@ pub struct App {
     consumers: Mutex<HashMap<u64, Taker>>,
     runs: Mutex<HashMap<String, Arc<Run>>>,
     next_session: AtomicU64,
+    /// Servers that are bound, or over.
+    settled: AtomicU64,
     started: Instant,
 }
 
@@ -159,6 +161,7 @@ impl App {
             consumers: Mutex::default(),
             runs: Mutex::default(),
             next_session: AtomicU64::new(1),
+            settled: AtomicU64::new(0),
             started: Instant::now(),
         });
         bridge::install(&app);
@@ -242,8 +245,17 @@ impl App {
         self.core.lock().counts()
     }
 
-    /// Starts servers whose `listen` is set.
-    pub fn start_servers(self: &Arc<Self>) {
+    /// Starts servers whose `listen` is set, and waits a little until each is bound or has said why not.
+    pub async fn start_servers(self: &Arc<Self>) {
+        let expected = self.open_servers();
+        let end = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end && self.settled.load(Ordering::Relaxed) < expected {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn open_servers(self: &Arc<Self>) -> u64 {
+        let mut opened = 0;
         for entry in self.catalogue.entries.iter().filter(|entry| entry.enabled) {
             let Some(listen) = &entry.manifest.listen else { continue };
             let name = &entry.manifest.name;
@@ -260,10 +272,12 @@ impl App {
                 Ok(instance) => {
                     let session = self.session(&instance, Target::Server);
                     instance.open(session, role::SERVER, &message::ServerOpen {});
+                    opened += 1;
                 }
                 Err(reason) => self.log.write(Level::Error, name, &reason, &[]),
             }
         }
+        opened
     }
 
     /// Ends all plugins.
@@ -464,6 +478,7 @@ impl App {
                 let listening: message::Listening = json(payload);
                 self.log.write(Level::Info, &listening.protocol, "listen", &[("addr", &listening.addr)]);
                 self.listening.lock().insert(listening.protocol, listening.info);
+                self.settled.fetch_add(1, Ordering::Relaxed);
             }
             (Target::Route(events), event::RESPONSE) => {
                 drop(events.send(RouteEvent::Response(json(payload))))
@@ -576,6 +591,7 @@ impl App {
                 run.end(ended.clone());
             }
             Target::Server => {
+                self.settled.fetch_add(1, Ordering::Relaxed);
                 if !ended.message.is_empty() {
                     self.log.write(Level::Error, &instance.manifest.name, &ended.message, &[]);
                 }

@@ -180,6 +180,7 @@ async fn handle(State(app): State<Arc<App>>, ConnectInfo(peer): ConnectInfo<Peer
 }
 
 /// Whether the caller is logged in; an answer when it has to and is not.
+#[allow(clippy::result_large_err)] // once per request, and it is the answer
 fn login(app: &App, peer: &Peer, headers: &HeaderMap) -> Result<bool, Response> {
     let api = &app.config.api;
     if !api.has_login() {
@@ -290,6 +291,7 @@ async fn own(path: &str, call: Call) -> Response {
 }
 
 /// A web page of another site can reach this server without being asked, and so can another machine.
+#[allow(clippy::result_large_err)] // once per request, and it is the answer
 fn may_change(call: &Call) -> Result<(), Response> {
     let header = |name| call.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let host = header(HOST).unwrap_or("");

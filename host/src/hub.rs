@@ -291,7 +291,8 @@ impl Viewer {
             match patch.kind {
                 PatchKind::TimeU64 => {
                     if let Some(value) = field.first_chunk::<8>().map(|b| u64::from_be_bytes(*b)) {
-                        let moved = value.wrapping_sub(start.cast_unsigned());
+                        // Before the viewer's 0 (sound that waited): at 0.
+                        let moved = value.cast_signed().saturating_sub(start).max(0);
                         field.copy_from_slice(&moved.to_be_bytes());
                     }
                 }

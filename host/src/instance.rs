@@ -85,6 +85,7 @@ pub enum StartError {
 pub type OnFailure = Arc<dyn Fn(u64, Code) + Send + Sync>;
 
 impl Instance {
+    #[allow(clippy::too_many_arguments)] // what a start takes
     /// Loads and starts the plugin of `entry`. `failure` hears of sessions whose `open` failed.
     pub fn start(
         entry: &Entry,

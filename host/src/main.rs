@@ -186,8 +186,8 @@ fn run(serve: &Serve) -> ExitCode {
         else {
             return End::Exit(1);
         };
-        app.start_servers();
         tokio::spawn(std::sync::Arc::clone(&app).run());
+        app.start_servers().await;
         patchbay::http::listen(&app).await;
         tokio::select! {
             _ = terminated.recv() => {

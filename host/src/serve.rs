@@ -44,12 +44,10 @@ impl Served {
             retry_after_ms: 0,
         })?;
         let guard = Claim { app: Arc::clone(app), consumer };
-        let bound = loop {
-            match news.recv().await {
-                Some(ConsumerNews::Bound(bound)) => break bound,
-                Some(ConsumerNews::Refused(ended)) => return Err(ended),
-                None => return Err(Ended::default()),
-            }
+        let bound = match news.recv().await {
+            Some(ConsumerNews::Bound(bound)) => bound,
+            Some(ConsumerNews::Refused(ended)) => return Err(ended),
+            None => return Err(Ended::default()),
         };
         let (viewer, key) = view(app, &serve, &bound).await?;
         std::mem::forget(guard);

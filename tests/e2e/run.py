@@ -275,6 +275,7 @@ def sigterm_ends_within_a_second_with_a_viewer():
 CLIPS = {
     "h264-aac.mp4": "-c:v libx264 -preset veryfast -bf 3 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
     "h264-plain.mp4": "-c:v libx264 -preset veryfast -bf 0 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
+    "h264-aac.ts": "-c:v libx264 -preset veryfast -bf 2 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
     "hevc-opus.mkv": "-c:v libx265 -preset ultrafast -x265-params log-level=error:info=0:keyint=25:bframes=2 -pix_fmt yuv420p -c:a libopus -ac 2",
 }
 CLIP_FOLDER = tempfile.TemporaryDirectory()
@@ -325,6 +326,18 @@ def files_come_out_as_they_went_in():
                 part, _ = pictures(url, *options, seconds=3)
                 assert len(part) > 50, (name, url, len(part))
                 assert within(part, whole), (name, url)
+
+
+@test
+def transport_streams_in_and_out():
+    path = clip("h264-aac.ts")
+    whole, _ = pictures(path)
+    with Server(streams=f"streams:\n  clip: file:{path}\n") as server:
+        for route in ("api/stream.ts?src=clip", "api/stream.mp4?src=clip"):
+            part, _ = pictures(server.url(route), seconds=3)
+            assert len(part) > 50 and within(part, whole), (route, len(part))
+        codecs = sorted(stream["codec_name"] for stream in probe(server.url("api/stream.ts?src=clip")))
+        assert codecs == ["aac", "h264"], codecs
 
 
 @test

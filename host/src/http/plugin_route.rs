@@ -28,7 +28,7 @@ pub(super) async fn serve(
     query: &str,
     body: Body,
 ) -> Response {
-    let open = open(route, &parts.method.to_string(), path, query, peer, parts, None);
+    let open = open(route, parts.method.as_str(), path, query, peer, parts, None);
     let (instance, session, mut events) = match app.route(plugin, &open) {
         Ok(route) => route,
         Err(reason) => return text(StatusCode::BAD_GATEWAY, &reason),

@@ -81,8 +81,8 @@ pub(super) fn accepts(media: &Media, track: &TrackInfo) -> bool {
 
 /// Whether everything is known that a reader needs.
 pub(super) fn is_ready(track: &TrackInfo) -> bool {
-    !track.codec.is_empty()
-        && !(matches!(track.codec.as_str(), "h264" | "hevc" | "aac") && track.extradata.is_empty())
+    let needs_parameters = matches!(track.codec.as_str(), "h264" | "hevc" | "aac");
+    !track.codec.is_empty() && (!needs_parameters || !track.extradata.is_empty())
 }
 
 /// `video:H264, audio:AAC`, without repeats.

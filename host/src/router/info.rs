@@ -6,7 +6,7 @@ use super::codecs::media_text;
 use super::{Consumer, Core, Phase, Source, Time};
 
 /// Counters that the data plane keeps: `(bytes, units)` by track id of a source.
-pub type TrackCounts<'a> = &'a dyn Fn(u64) -> Vec<(u64, u64)>;
+pub(crate) type TrackCounts<'a> = &'a dyn Fn(u64) -> Vec<(u64, u64)>;
 
 impl Core {
     /// One stream.

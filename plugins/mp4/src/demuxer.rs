@@ -1,7 +1,6 @@
 //! Role `demuxer`: MP4 files, whole (also with their index at the end) and fragmented.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use patchbay_mux::mp4::{Demuxer as Mp4Demuxer, Event};
 use patchbay_sdk::api::message::{Class, Connection};
@@ -62,7 +61,7 @@ impl Demuxer for Mp4 {
                 Event::Unit { track, unit } => {
                     let rate = known.get(track).map_or(1, |parameters| parameters.clock_rate);
                     if !request.head.live {
-                        let due = start + pacer.due(Duration::ZERO, unit.dts, rate);
+                        let due = start + pacer.due(start.elapsed(), unit.dts, rate);
                         tokio::select! {
                             () = sleep_until(due) => {}
                             () = session.closed() => return Ok(()),
