@@ -2,5 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod config;
+pub mod plugin;
 pub mod server;
+pub mod source;
 pub mod wire;
+
+patchbay_sdk::plugin! {
+    manifest: "../manifest.json",
+    plugin: plugin::Rtsp,
+    roles: [source, server],
+}

@@ -5,12 +5,14 @@
 //! | [`SourceUrl`] | a configured URL: credentials, host, byte-exact path, `#options` |
 //! | [`Secret`] | text that never reaches a log |
 //! | [`auth`] | Basic and Digest, client and server, for HTTP and RTSP |
+//! | [`tls`] | TLS client connections, verified or not |
 //!
 //! Parsers take any bytes.
 #![forbid(unsafe_code)]
 
 pub mod auth;
 pub mod secret;
+pub mod tls;
 pub mod url;
 
 pub use secret::Secret;
