@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::mp4;
+use crate::{mp4, mpegts};
 
 /// Bytes a demuxer may hold: its cache and a piece.
 const MAX_HELD: usize = 40 << 20;
@@ -46,4 +46,38 @@ pub fn mp4(data: &[u8]) {
         }
     }
     assert_eq!(demuxer.poll(), mp4::Event::End);
+}
+
+/// Decoding times of each track grow, presentation is not before decoding, nothing is held without limit.
+pub fn ts(data: &[u8]) {
+    let (head, body) = data.split_first().unwrap_or((&0, data));
+    let mut demuxer = mpegts::Demuxer::new(mpegts::Options { private_pcm: head & 1 != 0 });
+    let mut pieces = body.chunks(usize::from(*head) + 1);
+    let mut last = Vec::<Option<i64>>::new();
+    loop {
+        assert!(demuxer.buffered() <= MAX_HELD, "{} bytes held", demuxer.buffered());
+        match demuxer.poll() {
+            mpegts::Event::NeedData => match pieces.next() {
+                Some(piece) => demuxer.push(&Bytes::copy_from_slice(piece)),
+                None => demuxer.end(),
+            },
+            mpegts::Event::Tracks(tracks) => {
+                assert!(
+                    tracks.len() > last.len() && tracks.iter().all(|t| t.clock_rate == mpegts::CLOCK_RATE)
+                );
+                last.resize(tracks.len(), None);
+            }
+            mpegts::Event::TrackChanged { track, .. } => assert!(track < last.len()),
+            mpegts::Event::Unit { track, unit } => {
+                let last = last.get_mut(track).expect("a known track");
+                assert!(
+                    last.is_none_or(|last| unit.dts > last) && unit.dts <= unit.pts && !unit.data.is_empty()
+                );
+                *last = Some(unit.dts);
+            }
+            mpegts::Event::Error(_) => {}
+            mpegts::Event::End => break,
+        }
+    }
+    assert_eq!(demuxer.poll(), mpegts::Event::End);
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`fmp4::Muxer`] | units -> init segment and fragments for browsers |
 //! | [`mp4::Demuxer`] | MP4 files, whole or fragmented -> units |
+//! | [`mpegts::Demuxer`], [`mpegts::Muxer`] | MPEG transport streams <-> units |
 //! | [`Chunk`] | what an output hands to the host, with the places that differ per viewer |
 //! | [`Timeline`] | times that go on over outages, for every muxer |
 //!
@@ -16,6 +17,7 @@ pub mod fmp4;
 pub mod fuzz;
 pub mod history;
 pub mod mp4;
+pub mod mpegts;
 pub mod timeline;
 
 pub use chunk::{Chunk, Patch, PatchKind, Patches};

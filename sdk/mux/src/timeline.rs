@@ -23,8 +23,8 @@ pub fn rescale(ticks: i64, from: u32, to: u32) -> i64 {
 #[derive(Debug, Clone)]
 pub struct Timeline {
     tracks: Vec<Track>,
-    /// What was added last to any track's times, in nanoseconds.
-    shift_ns: i64,
+    /// What was added last to any track's times, in ticks of a clock rate.
+    shift: (i64, u32),
 }
 
 #[derive(Debug, Clone)]
@@ -58,7 +58,13 @@ impl Timeline {
             last: None,
             step: i64::from((rate / 25).max(1)),
         };
-        Self { tracks: clock_rates.into_iter().map(track).collect(), shift_ns: 0 }
+        Self { tracks: clock_rates.into_iter().map(track).collect(), shift: (0, 1) }
+    }
+
+    /// Adds a track; its index.
+    pub fn add(&mut self, clock_rate: u32) -> usize {
+        self.tracks.extend(Self::new([clock_rate]).tracks);
+        self.tracks.len() - 1
     }
 
     /// What the times of `track` are moved by now.
@@ -74,7 +80,7 @@ impl Timeline {
     /// Places the next unit of `track`.
     pub fn place(&mut self, track: usize, pts: i64, dts: i64, discontinuity: bool) -> Times {
         let front_ns = self.front_ns();
-        let shift_ns = self.shift_ns;
+        let (shift, shift_rate) = self.shift;
         let Some(t) = self.tracks.get_mut(track) else { return Times { pts, dts } };
         let ms = |ms: i64| rescale(ms, 1_000, t.clock_rate);
         let shifted = dts.saturating_add(t.offset);
@@ -89,17 +95,18 @@ impl Timeline {
         if new_count {
             let least = t.last.map_or(i64::MIN, |last| last.saturating_add(1));
             let front = front_ns.map_or(least, |ns| rescale(ns, NS, t.clock_rate));
-            // Where another track already went, when that fits this one too.
-            let together = rescale(shift_ns, NS, t.clock_rate);
+            // Where another track already went, when that fits this one too. A little overlap is better than sound apart
+            // from its picture.
+            let together = rescale(shift, shift_rate, t.clock_rate);
             let candidate = dts.saturating_add(together);
-            let fits =
-                candidate >= least && candidate.abs_diff(front) <= ms(FARTHEST_APART_MS).unsigned_abs();
+            let fits = candidate > least.saturating_sub(ms(NEW_COUNT_MS))
+                && candidate.abs_diff(front) <= ms(FARTHEST_APART_MS).unsigned_abs();
             if fits {
                 t.offset = together;
             } else {
                 let next = t.last.map_or(front, |last| last.saturating_add(t.step).max(front));
                 t.offset = next.saturating_sub(dts);
-                self.shift_ns = rescale(t.offset, t.clock_rate, NS);
+                self.shift = (t.offset, t.clock_rate);
             }
         }
         let Some(t) = self.tracks.get_mut(track) else { return Times { pts, dts } };
