@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use patchbay_plugin_api::abi::chunk_flags;
 use patchbay_plugin_api::entry::ChunkRef;
-use patchbay_plugin_api::message::{BoundTrack, Ended, History, Join, command};
+use patchbay_plugin_api::message::{BoundTrack, Class, Ended, History, Join, command};
 use patchbay_plugin_api::{Code, Patch, PatchKind};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -110,6 +110,11 @@ impl Run {
     /// Whether it is over.
     pub fn is_ended(&self) -> bool {
         self.ended.borrow().is_some()
+    }
+
+    /// Whether it is over because its source is: another one may come.
+    pub fn source_is_gone(&self) -> bool {
+        self.ended.borrow().as_ref().is_some_and(|ended| ended.class == Class::Eof)
     }
 
     /// Viewers now.
@@ -226,6 +231,11 @@ pub struct Viewer {
 }
 
 impl Viewer {
+    /// Whether the run ended because its source did: another one may come.
+    pub fn source_is_gone(&self) -> bool {
+        !self.last && self.run.source_is_gone()
+    }
+
     /// The next bytes; `None` at the end of the run.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {

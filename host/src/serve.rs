@@ -79,7 +79,15 @@ impl Served {
                 ConsumerNews::Bound(bound) => self.rebind(&bound).await,
                 ConsumerNews::Refused(_) => None,
             },
-            bytes = self.viewer.next() => bytes.map(Next::Data),
+            bytes = self.viewer.next() => match bytes {
+                Some(bytes) => Some(Next::Data(bytes)),
+                // A publisher has left: its next one is shown to the same client.
+                None if self.viewer.source_is_gone() => match self.news.recv().await? {
+                    ConsumerNews::Bound(bound) => self.rebind(&bound).await,
+                    ConsumerNews::Refused(_) => None,
+                },
+                None => None,
+            },
             () = limit => None,
         }
     }

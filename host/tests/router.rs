@@ -1,0 +1,264 @@
+//! The stream core against a scripted clock.
+
+use std::time::Duration;
+
+use patchbay::router::{Action, Core, LINGER, Told};
+use patchbay_plugin_api::message::{Class, Connection, Consume, Ended, TrackInfo};
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn track(id: u32, kind: &str, codec: &str) -> (u32, TrackInfo) {
+    let info = TrackInfo {
+        id,
+        kind: kind.to_owned(),
+        codec: codec.to_owned(),
+        clock_rate: 90_000,
+        extradata: "AQ==".to_owned(),
+        ..TrackInfo::default()
+    };
+    (0, info)
+}
+
+fn told() -> Told {
+    Told { is_final: true, ..Told::default() }
+}
+
+fn ask(stream: &str, query: &str) -> Consume {
+    Consume { stream: stream.to_owned(), query: query.to_owned(), timeout_ms: 3_000, ..Consume::default() }
+}
+
+fn drain(core: &mut Core) -> Vec<Action> {
+    std::iter::from_fn(|| core.poll()).collect()
+}
+
+fn opened(actions: &[Action]) -> Vec<(u64, String)> {
+    let open = |action: &Action| match action {
+        Action::Open { source, url } => Some((*source, url.clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(open).collect()
+}
+
+fn core(urls: &[&str]) -> Core {
+    let mut core = Core::new(7);
+    core.set_stream("cam", &urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>());
+    core
+}
+
+fn gone(message: &str) -> Ended {
+    Ended { class: Class::NotFound, message: message.to_owned(), retry_after_ms: 0 }
+}
+
+#[test]
+fn a_source_is_dialled_for_its_first_reader_once_for_all_and_closed_after_the_linger() {
+    let mut core = core(&["rtsp://a"]);
+    assert!(drain(&mut core).is_empty());
+    let first = core.attach(at(1), &ask("cam", "video"), "").unwrap();
+    let second = core.attach(at(1), &ask("cam", "video&audio"), "").unwrap();
+    let actions = drain(&mut core);
+    assert_eq!(opened(&actions).len(), 1, "{actions:?}");
+    let source = opened(&actions)[0].0;
+    core.tracks(at(2), source, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    let actions = drain(&mut core);
+    let bound = |id: u64| {
+        let found = |action: &Action| match action {
+            Action::Bound { consumer, bound } if *consumer == id => Some(bound.tracks.len()),
+            _ => None,
+        };
+        actions.iter().find_map(found)
+    };
+    assert_eq!((bound(first), bound(second)), (Some(1), Some(2)));
+    assert!(actions.iter().any(|a| matches!(a, Action::Demand { demand, .. } if demand.tracks == [0, 1])), "{actions:?}");
+    core.detach(at(5), first);
+    core.detach(at(5), second);
+    assert!(!drain(&mut core).iter().any(|a| matches!(a, Action::Close { .. })));
+    assert!(core.next_wake().is_some_and(|wake| wake <= at(5) + LINGER));
+    core.tick(at(5) + LINGER);
+    let actions = drain(&mut core);
+    assert_eq!(actions, [Action::Close { source }, Action::Drop { source }]);
+}
+
+#[test]
+fn a_later_source_is_not_dialled_when_an_earlier_one_has_everything() {
+    let mut core = core(&["rtsp://a", "rtsp://b"]);
+    core.attach(at(0), &ask("cam", "video&audio"), "").unwrap();
+    let first = opened(&drain(&mut core));
+    assert_eq!(first.len(), 1);
+    core.tracks(at(1), first[0].0, vec![track(0, "video", "h264")], told());
+    let second = opened(&drain(&mut core));
+    assert_eq!(second.iter().map(|(_, url)| url.as_str()).collect::<Vec<_>>(), ["rtsp://b"], "audio is missing");
+    let mut core = self::core(&["rtsp://a", "rtsp://b"]);
+    core.attach(at(0), &ask("cam", "video&audio"), "").unwrap();
+    let first = opened(&drain(&mut core));
+    core.tracks(at(1), first[0].0, vec![track(0, "video", "h264"), track(1, "audio", "opus")], told());
+    assert!(opened(&drain(&mut core)).is_empty());
+}
+
+#[test]
+fn failed_dials_back_off_and_a_waiting_consumer_has_its_own_limit() {
+    let mut core = core(&["rtsp://a"]);
+    let consumer = core.attach(at(0), &ask("cam", "video"), "").unwrap();
+    let source = opened(&drain(&mut core))[0].0;
+    core.ended(at(0), source, gone("connection refused"));
+    assert!(drain(&mut core).is_empty(), "the consumer still waits");
+    core.tick(Duration::from_millis(700));
+    assert!(drain(&mut core).is_empty(), "1 s less 20 %");
+    core.tick(Duration::from_millis(1_250));
+    assert_eq!(opened(&drain(&mut core)).len(), 1, "1 s and 20 %");
+    core.ended(Duration::from_millis(1_250), source, gone("connection refused"));
+    core.tick(at(3));
+    let actions = drain(&mut core);
+    let expected = gone("streams: connection refused");
+    assert!(actions.contains(&Action::Refused { consumer, ended: expected }), "{actions:?}");
+    core.tick(at(60));
+    assert!(opened(&drain(&mut core)).is_empty(), "nobody wants it any more");
+}
+
+#[test]
+fn a_bound_consumer_stays_over_an_outage_and_a_new_codec_is_told() {
+    let mut core = core(&["rtsp://a"]);
+    let consumer = core.attach(at(0), &ask("cam", "video"), "").unwrap();
+    let source = opened(&drain(&mut core))[0].0;
+    core.tracks(at(1), source, vec![track(0, "video", "h264")], told());
+    drain(&mut core);
+    core.ended(at(2), source, gone("gone"));
+    core.tick(at(4));
+    let actions = drain(&mut core);
+    assert_eq!(opened(&actions), [(source, "rtsp://a".to_owned())], "the same ring goes on");
+    assert!(!actions.iter().any(|a| matches!(a, Action::Refused { .. })));
+    core.tracks(at(5), source, vec![track(0, "video", "h264")], told());
+    let actions = drain(&mut core);
+    assert!(!actions.iter().any(|a| matches!(a, Action::Bound { .. })), "nothing has changed: {actions:?}");
+    assert!(actions.iter().any(|a| matches!(a, Action::Demand { .. })), "the new session must be told: {actions:?}");
+    core.ended(at(6), source, gone("gone"));
+    core.tick(at(12));
+    drain(&mut core);
+    core.tracks(at(13), source, vec![track(0, "video", "hevc")], told());
+    let actions = drain(&mut core);
+    let renewed = |a: &Action| {
+        matches!(a, Action::Bound { consumer: c, bound } if *c == consumer && bound.tracks[0].info.codec == "hevc")
+    };
+    assert!(actions.iter().any(renewed), "{actions:?}");
+}
+
+#[test]
+fn codecs_that_do_not_match_are_named_as_the_reference_does() {
+    let mut core = core(&["x:a"]);
+    let consumer = core.attach(at(0), &ask("cam", "video=h264,h265&audio=aac"), "").unwrap();
+    let source = opened(&drain(&mut core))[0].0;
+    core.tracks(at(1), source, vec![track(0, "video", "mjpeg")], told());
+    let message = "streams: codecs not matched: video:JPEG => video:H264, video:H265, audio:AAC";
+    let actions = drain(&mut core);
+    let refused = |a: &Action| {
+        matches!(a, Action::Refused { consumer: c, ended } if *c == consumer && ended.message == message)
+    };
+    assert!(actions.iter().any(refused), "{actions:?}");
+}
+
+#[test]
+fn aliases_and_loopback_urls_are_the_same_stream() {
+    let mut core = core(&["rtsp://a"]);
+    core.set_alias("other", "cam");
+    for name in ["cam", "other", "cam/", "rtsp://host:8554/cam", "rtsp://h/other?video"] {
+        assert_eq!(core.resolve(name).as_deref(), Some("cam"), "{name}");
+    }
+    assert_eq!(core.resolve("rtsp://host/nope"), None);
+    assert!(core.attach(at(0), &ask("nope", ""), "video").is_err());
+}
+
+#[test]
+fn a_stream_does_not_read_itself() {
+    let mut core = core(&["rtsp://a", "ffmpeg:cam#audio=opus"]);
+    let mut wish = ask("cam", "audio=opus");
+    wish.source = "ffmpeg:cam#audio=opus".to_owned();
+    core.attach(at(0), &wish, "").unwrap();
+    let first = opened(&drain(&mut core));
+    core.tracks(at(1), first[0].0, vec![track(0, "video", "h264")], told());
+    assert!(opened(&drain(&mut core)).is_empty());
+}
+
+#[test]
+fn a_second_publisher_of_the_same_kind_replaces_the_first() {
+    let mut core = core(&[]);
+    let first = core.publish(at(0), "cam", Connection::default()).unwrap();
+    core.tracks(at(0), first, vec![track(0, "video", "h264")], told());
+    let consumer = core.attach(at(1), &ask("cam", "video"), "").unwrap();
+    drain(&mut core);
+    let second = core.publish(at(2), "cam", Connection::default()).unwrap();
+    assert!(!drain(&mut core).iter().any(|a| matches!(a, Action::Unpublished { .. })), "it has shown nothing yet");
+    core.tracks(at(3), second, vec![track(0, "video", "h264")], told());
+    let actions = drain(&mut core);
+    let replaced = |a: &Action| matches!(a, Action::Unpublished { source, .. } if *source == first);
+    assert!(actions.iter().any(replaced), "{actions:?}");
+    let moved = |a: &Action| {
+        matches!(a, Action::Bound { consumer: c, bound } if *c == consumer && bound.tracks[0].source == second)
+    };
+    assert!(actions.iter().any(moved), "{actions:?}");
+}
+
+#[test]
+fn equal_sources_of_two_streams_are_one_run() {
+    let mut core = core(&["rtsp://a"]);
+    core.set_stream("lens", &["rtsp://a#track=1".to_owned()]);
+    core.attach(at(0), &ask("cam", "video"), "").unwrap();
+    core.attach(at(0), &ask("lens", "video"), "").unwrap();
+    assert_eq!(opened(&drain(&mut core)).len(), 1);
+}
+
+proptest::proptest! {
+    /// Whatever happens in whatever order: nothing panics, nothing is opened while it is open, and every consumer hears
+    /// `Bound` or `Refused` within its limit.
+    #[test]
+    fn any_order_of_events(events in proptest::collection::vec((0_u8..8, 0_u64..6, 1_u64..5), 1..200)) {
+        let mut core = core(&["rtsp://a", "rtsp://b"]);
+        let mut now = Duration::ZERO;
+        let mut open = std::collections::BTreeSet::new();
+        let mut waiting = std::collections::BTreeMap::new();
+        for (kind, which, seconds) in events {
+            now += Duration::from_secs(seconds);
+            let source = open.iter().nth(which as usize).copied();
+            match (kind, source) {
+                (0 | 1, _) => {
+                    let queries = ["video", "audio", "video&audio", "video=all", "audio=opus", "mp4"];
+                    let id = core.attach(now, &ask("cam", queries[which as usize]), "").unwrap();
+                    waiting.insert(id, now);
+                }
+                (2, _) => {
+                    let id = waiting.keys().nth(which as usize).copied();
+                    if let Some(id) = id {
+                        core.detach(now, id);
+                        waiting.remove(&id);
+                    }
+                }
+                (3 | 4, Some(source)) => {
+                    core.tracks(now, source, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+                    core.media(now, source);
+                }
+                (5, Some(source)) => {
+                    open.remove(&source);
+                    core.ended(now, source, gone("gone"));
+                }
+                (6, Some(source)) => core.track_changed(now, source, 1, track(0, "video", "hevc").1),
+                _ => {}
+            }
+            core.tick(now);
+            for action in drain(&mut core) {
+                match action {
+                    Action::Open { source, .. } => proptest::prop_assert!(open.insert(source), "{} is open", source),
+                    Action::Close { source } | Action::Drop { source } => {
+                        open.remove(&source);
+                    }
+                    Action::Bound { consumer, .. } | Action::Refused { consumer, .. } => {
+                        waiting.remove(&consumer);
+                    }
+                    _ => {}
+                }
+            }
+            for (id, since) in &waiting {
+                proptest::prop_assert!(now - *since < Duration::from_secs(3), "{} has waited", id);
+            }
+        }
+    }
+}
