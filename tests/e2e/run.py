@@ -7,6 +7,7 @@ PATCHBAY_REQUIRE_PEERS is set.
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
 import socket
@@ -338,6 +339,133 @@ def transport_streams_in_and_out():
             assert len(part) > 50 and within(part, whole), (route, len(part))
         codecs = sorted(stream["codec_name"] for stream in probe(server.url("api/stream.ts?src=clip")))
         assert codecs == ["aac", "h264"], codecs
+
+
+class Camera:
+    """gst-rtsp-server with live H.264 and G.711."""
+
+    def __init__(self, *options, port=None):
+        if not pathlib.Path("/usr/bin/python3").exists():
+            raise Skip("/usr/bin/python3 is missing: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0")
+        self.port = port or free_port()
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(["/usr/bin/python3", HERE.parent / "peers/rtspserver.py", "--port", str(self.port), *options],
+                                        stdout=self.log, stderr=subprocess.STDOUT)
+        wait(lambda: "READY" in self.text(), 20, "camera", self.process)
+
+    def text(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def times(url, seconds):
+    """Times of the first track of `url` in the order of arrival, for a while."""
+    done = run("ffmpeg", "-v", "error", "-i", url, "-map", "0:v", "-t", str(seconds), "-c", "copy", "-f", "framemd5", "-", limit=seconds + 40)
+    return [int(line.split(",")[2]) for line in done.stdout.decode().splitlines() if not line.startswith("#")]
+
+
+@test
+def an_rtsp_camera_over_tcp_udp_and_with_digest():
+    peer("ffprobe", "ffmpeg")
+    for options, user in (((), ""), (("--auth", "digest"), "admin:12345@")):
+        camera = Camera(*options)
+        try:
+            url = f"rtsp://{user}127.0.0.1:{camera.port}/cam"
+            streams = f"streams:\n  tcp: {url}\n  udp: {url}#transport=udp\n  wrong: {url.replace('12345', 'no')}\n"
+            with Server(streams=streams) as server:
+                for name in ("tcp", "udp"):
+                    codecs = sorted(stream["codec_name"] for stream in probe(f"rtsp://127.0.0.1:{server.rtsp}/{name}", "-rtsp_transport", "tcp"))
+                    assert codecs == ["h264", "pcm_alaw"], (name, codecs)
+                if user:
+                    status, _, body = server.get("api/stream.mp4?src=wrong")
+                    assert status == 500 and b"login" in body.lower() or b"401" in body, (status, body)
+                    assert "12345" not in server.text() and "admin:" not in server.text(), "a secret is in the log"
+        finally:
+            camera.stop()
+
+
+@test
+def players_stay_over_an_outage():
+    peer("ffmpeg", "ffmpeg")
+    camera = Camera()
+    try:
+        with Server(streams=f"streams:\n  cam: rtsp://127.0.0.1:{camera.port}/cam\n") as server:
+            player = subprocess.Popen(["ffmpeg", "-v", "error", "-i", server.url("api/stream.mp4?src=cam"), "-t", "20", "-map", "0:v", "-c", "copy",
+                                       "-f", "framemd5", "-"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            wait(lambda: metrics(server)["patchbay_consumers"] == 1, 10, "player")
+            wait(lambda: any("units_total" in k and v > 50 for k, v in metrics(server).items()), 20, "units")
+            camera.stop()
+            wait(lambda: server.json("api/streams")["cam"]["producers"][0]["state"] == "offline", 15, "state offline")
+            producer = server.json("api/streams")["cam"]["producers"][0]
+            assert producer["error"] and producer["retry_at"], producer
+            camera = Camera(port=camera.port)
+            out, _ = player.communicate(timeout=60)
+            stamps = [int(line.split(",")[2]) for line in out.decode().splitlines() if not line.startswith("#")]
+            assert len(stamps) > 200, len(stamps)
+            assert all(b > a for a, b in zip(stamps, stamps[1:])), stamps
+            holes = [b - a for a, b in zip(stamps, stamps[1:]) if b - a > 90_000]
+            assert len(holes) == 1, holes
+    finally:
+        camera.stop()
+
+
+def rtsp_viewer(server):
+    """A player that has said PLAY over TCP."""
+    url = f"rtsp://127.0.0.1:{server.rtsp}/demo"
+    connection = socket.create_connection(("127.0.0.1", server.rtsp), timeout=20)
+    stream = connection.makefile("rb")
+
+    def ask(method, target, sequence, extra=""):
+        connection.sendall(f"{method} {target} RTSP/1.0\r\nCSeq: {sequence}\r\n{extra}\r\n".encode())
+        status, headers = stream.readline().decode(), {}
+        while (line := stream.readline().decode().strip()):
+            key, _, value = line.partition(":")
+            headers[key.lower()] = value.strip()
+        stream.read(int(headers.get("content-length", 0)))
+        assert " 200 " in status, (method, status)
+        return headers
+
+    ask("DESCRIBE", url, 1, "Accept: application/sdp\r\n")
+    session = ask("SETUP", f"{url}/trackID=0", 2, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n")["session"].split(";")[0]
+    connection.sendall(f"PLAY {url} RTSP/1.0\r\nCSeq: 3\r\nSession: {session}\r\n\r\n".encode())
+    connection.settimeout(None)
+    return connection
+
+
+def http_viewer(server):
+    connection = socket.create_connection(("127.0.0.1", server.http), timeout=20)
+    connection.sendall(b"GET /api/stream.mp4?src=demo HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return connection
+
+
+@test
+def five_hundred_viewers_cost_one_copy_and_leave_at_once():
+    with Server() as server:
+        for kind, join in (("rtsp", rtsp_viewer), ("mp4", http_viewer)):
+            for turn in range(3):
+                viewers = [join(server) for _ in range(500)]
+                try:
+                    wait(lambda: metrics(server)["patchbay_consumers"] == 500, 60, "500 consumers")
+                    before, count = metrics(server), {viewer: 0 for viewer in viewers}
+                    end = time.monotonic() + 2
+                    while time.monotonic() < end:
+                        for viewer in select.select(viewers, [], [], 0.1)[0]:
+                            count[viewer] += len(viewer.recv(1 << 16))
+                    assert min(count.values()) > 10_000, sorted(count.values())[:5]
+                    values = metrics(server)
+                    if kind == "mp4":
+                        assert values["patchbay_mux_runs"] == 1, values
+                    assert values["patchbay_sources"] == 1, values
+                finally:
+                    for viewer in viewers:
+                        viewer.close()
+                wait(lambda: metrics(server)["patchbay_consumers"] == 0, 30, "end of all consumers")
+        wait(lambda: metrics(server)["patchbay_sources"] == 0, 20, "end of the source")
+        assert metrics(server)["patchbay_ring_bytes"] == 0
 
 
 @test
