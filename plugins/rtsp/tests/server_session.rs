@@ -7,7 +7,7 @@ use patchbay_media::{Codec, Parameters};
 use patchbay_plugin_rtsp::server::login::Login;
 use patchbay_plugin_rtsp::server::session::{
     Config, Event, IDLE_TIMEOUT, LOGIN_DELAY, Offer, Output, PUBLISH_TIMEOUT, Path, RECORD_TIMEOUT, Reason,
-    RtpInfo, Session,
+    RtpInfo, Session, TEARDOWN_TIMEOUT,
 };
 use patchbay_plugin_rtsp::wire::{Item, Parser, Request, Response, Transport};
 use proptest::prelude::*;
@@ -461,7 +461,25 @@ fn s60_the_flow_of_ffmpeg_with_its_own_channels() {
     let step = ask(&mut session, request("RECORD", URL).header("Range", "npt=0.000-"));
     assert_eq!(step.events, [Event::Record { tracks: vec![(0, Path::Tcp(4, 5)), (1, Path::Tcp(2, 3))] }]);
     assert_eq!(step.replies[0].status, 200);
-    assert_eq!(ask(&mut session, request("TEARDOWN", URL)).closed, Some(Reason::Teardown));
+    let step = ask(&mut session, request("TEARDOWN", URL));
+    assert_eq!((step.events.as_slice(), step.replies[0].status), ([Event::Teardown].as_slice(), 200));
+    assert!(!session.is_publishing());
+}
+
+#[test]
+fn s03_after_teardown_the_connection_stays_for_a_while() {
+    let mut session = playing();
+    let step = ask(&mut session, request("TEARDOWN", "*"));
+    assert_eq!((step.events.as_slice(), step.closed), ([Event::Teardown].as_slice(), None));
+    // GStreamer sometimes sends PAUSE behind it.
+    assert_eq!(reply(&mut session, request("PAUSE", URL)).status, 455);
+    assert_eq!(describe(&mut session, URL).status, 200, "and may begin anew");
+    setup(&mut session, "rtsp://192.0.2.1:8554/cam/trackID=0", TCP);
+    play(&mut session);
+    ask(&mut session, request("TEARDOWN", "*"));
+    assert_eq!(session.wake_at(), Some(T0 + TEARDOWN_TIMEOUT));
+    session.timeout(T0 + TEARDOWN_TIMEOUT);
+    assert_eq!(drain(&mut session).closed, Some(Reason::Teardown));
 }
 
 #[test]
@@ -556,7 +574,7 @@ proptest! {
         let (mut asked, mut answers, mut now) = (0_u32, Vec::new(), T0);
         for (method, text, wait) in steps {
             let method = ["OPTIONS", "DESCRIBE", "ANNOUNCE", "SETUP", "SETUP", "PLAY", "PAUSE", "RECORD",
-                "GET_PARAMETER", "SET_PARAMETER", "FOO", "PLAY"][method];
+                "GET_PARAMETER", "SET_PARAMETER", "TEARDOWN", "PLAY"][method];
             let transport = if wait % 2 == 0 { TCP.to_owned() } else { format!("RTP/AVP;client_port={text}") };
             let url = format!("rtsp://h/cam/{text}trackID={}", wait % 4);
             now += Duration::from_millis(u64::from(wait));
@@ -574,7 +592,7 @@ proptest! {
                         Event::Announce { .. } => session.announced(),
                         Event::Udp { .. } => session.udp((2, 3)),
                         Event::Play { .. } => answers.push(response(&session.played(&[]))),
-                        Event::Pause | Event::Record { .. } => {}
+                        Event::Pause | Event::Record { .. } | Event::Teardown => {}
                     },
                 }
             }

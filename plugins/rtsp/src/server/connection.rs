@@ -233,6 +233,15 @@ impl<S: Streams> Connection<S> {
                 self.viewer = None;
                 self.sending = None;
             }
+            Event::Teardown => {
+                if let Some(ingest) = &mut self.ingest {
+                    let _ = ingest.flush(self.server.clock.at());
+                }
+                self.count();
+                self.leave();
+                self.sockets.clear();
+                self.received = Received::new();
+            }
             Event::Record { tracks } => {
                 if let Err(error) = self.start_ingest(&tracks) {
                     tracing::debug!(remote = %self.remote, "cannot publish: {error}");

@@ -30,6 +30,8 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(65);
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time from ANNOUNCE to RECORD (S64).
 pub const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that a client has to close its connection after TEARDOWN.
+pub const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay of the answer to a wrong login (S24).
 pub const LOGIN_DELAY: Duration = Duration::from_secs(2);
 /// Wrong logins after which the connection is closed (S24).
@@ -130,6 +132,8 @@ pub enum Event {
     },
     /// Stop to send until the next `Play`. The reply follows.
     Pause,
+    /// The client has ended what it set up; the connection stays a while.
+    Teardown,
     /// Packets of these medias will come; they may have come already (S61).
     Record {
         /// The medias that were set up.
@@ -152,7 +156,7 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The client said TEARDOWN.
+    /// The client said TEARDOWN and did not close.
     #[error("teardown")]
     Teardown,
     /// Nothing came in time.
@@ -174,6 +178,7 @@ enum State {
     Paused,
     Announced,
     Recording,
+    TornDown,
     Closed,
 }
 
@@ -272,7 +277,8 @@ impl Session {
             self.proceed();
         }
         if self.deadline().is_some_and(|at| now >= at) {
-            self.close(Reason::Silence);
+            let is_torn_down = self.state == State::TornDown;
+            self.close(if is_torn_down { Reason::Teardown } else { Reason::Silence });
         }
     }
 
@@ -441,17 +447,14 @@ impl Session {
             "PLAY" => self.play(cseq),
             "RECORD" => self.record(cseq),
             "PAUSE" => self.pause(cseq),
-            "TEARDOWN" => {
-                self.reply(cseq, Response::new(200));
-                self.close(Reason::Teardown);
-            }
+            "TEARDOWN" => self.teardown(cseq),
             "GET_PARAMETER" | "SET_PARAMETER" => self.reply(cseq, Response::new(200)),
             _ => self.reply(cseq, Response::new(501).header("Public", PUBLIC)),
         }
     }
 
     fn describe(&mut self, cseq: Option<String>, request: &Request) {
-        if !matches!(self.state, State::Init | State::Described) {
+        if !matches!(self.state, State::Init | State::Described | State::TornDown) {
             return self.reply(cseq, Response::new(455));
         }
         self.set_target(&request.url);
@@ -491,6 +494,16 @@ impl Session {
         }
     }
 
+    /// The connection is not closed: GStreamer may send PAUSE behind it and takes a closed connection for a fault.
+    fn teardown(&mut self, cseq: Option<String>) {
+        self.reply(cseq, Response::new(200));
+        self.outputs.push_back(Output::Event(Event::Teardown));
+        self.state = State::TornDown;
+        self.paths.clear();
+        self.offers.clear();
+        self.medias.clear();
+    }
+
     fn set_target(&mut self, url: &str) {
         self.target = Target::parse(url);
         if self.target.origin.is_empty() {
@@ -506,7 +519,7 @@ impl Session {
     fn check_login(&self, request: &Request) -> Verdict {
         let Some(login) = &self.config.login else { return Verdict::Granted };
         let stream = match self.state {
-            State::Init => "",
+            State::Init | State::TornDown => "",
             _ => self.target.path.as_str(),
         };
         login.check(request, stream)
@@ -555,6 +568,7 @@ impl Session {
             State::Closed => None,
             State::Playing | State::Paused if !udp => None,
             State::Recording => Some(self.alive_at + PUBLISH_TIMEOUT),
+            State::TornDown if self.pending.is_none() => Some(self.alive_at + TEARDOWN_TIMEOUT),
             State::Announced => Some(self.announced_at + RECORD_TIMEOUT),
             // The application answers these; it has limits of its own.
             _ if self.pending.is_some() => None,

@@ -7,7 +7,7 @@ use crate::wire::{Request, Response};
 
 impl Session {
     pub(super) fn announce(&mut self, cseq: Option<String>, request: &Request) {
-        if !matches!(self.state, State::Init | State::Described) {
+        if !matches!(self.state, State::Init | State::Described | State::TornDown) {
             return self.reply(cseq, Response::new(455));
         }
         let description = sdp::parse(&request.body);
