@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn c43_setup_urls() {
         // (Content-Base, Content-Location, control, SETUP URL)
-        let rows: [(Option<&str>, Option<&str>, Option<&str>, &str); 17] = [
+        type Row<'a> = (Option<&'a str>, Option<&'a str>, Option<&'a str>, &'a str);
+        let rows: [Row; 17] = [
             (None, None, Some("trackID=0"), "rtsp://10.0.0.2:554/cam?channel=1&subtype=0/trackID=0"),
             (Some("rtsp://10.0.0.2/cam/"), None, Some("trackID=0"), "rtsp://10.0.0.2/cam/trackID=0"),
             (Some("rtsp://10.0.0.2/cam/"), None, Some("/trackID=0"), "rtsp://10.0.0.2/cam/trackID=0"),

@@ -44,7 +44,7 @@ pub enum Error {
     /// All medias are encrypted (C71).
     #[error("the camera offers encrypted media only (SRTP), which is not supported")]
     Srtp,
-    /// More redirects than [`super::session::MAX_REDIRECTS`], or one that names no RTSP URL.
+    /// More than five redirects in a row, or one that names no RTSP URL.
     #[error("the camera redirects in circles or to nowhere")]
     Redirect,
     /// A redirect from TLS to plain text.

@@ -191,7 +191,9 @@ impl Exchange {
             (None, Some(_)) => return Answer::Stray,
         };
         self.parser.set_body_until_next(false);
-        self.note_session(response);
+        if sent.method == "SETUP" || sent.method == "PLAY" {
+            self.note_session(response);
+        }
         if response.status == 401 {
             return match self.challenged(response) {
                 Ok(()) => self.repeat(sent, None, now + reply_timeout),

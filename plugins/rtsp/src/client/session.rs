@@ -13,13 +13,16 @@ use super::{Config, Described, Error, Input, Output, Reconnect, Target, Verify, 
 use crate::wire::{Item, Lower, Request, Response, write_interleaved};
 
 /// Most redirects in a row (C9).
-pub const MAX_REDIRECTS: u32 = 5;
+pub(super) const MAX_REDIRECTS: u32 = 5;
 /// Wait for the answer to TEARDOWN (C11).
 pub(super) const TEARDOWN_WAIT: Duration = Duration::from_secs(1);
 /// Silence that ends a body without a length (C10).
 pub(super) const BODY_SILENCE: Duration = Duration::from_millis(500);
 /// A described camera that nobody wants is let go after this.
 pub(super) const IDLE_CONNECTION: Duration = Duration::from_secs(10);
+/// Pause before a new connection replaces one that failed: a camera or GStreamer's server that is still busy with the old
+/// one answers 503.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Port of all three schemes (C1).
 const DEFAULT_PORT: u16 = 554;
 /// Longest piece of an error's body that is told, in characters.
@@ -71,6 +74,11 @@ pub(super) enum Step {
     Leaving {
         deadline: Duration,
         then: After,
+    },
+    /// Between two connections.
+    Pausing {
+        until: Duration,
+        why: Reconnect,
     },
     /// No connection, nothing wanted.
     Parked,
@@ -218,7 +226,9 @@ impl Session {
         match std::mem::replace(&mut self.step, Step::Parked) {
             Step::Leaving { then, .. } => self.finish(then),
             Step::Idle { .. } => self.finish(After::Park),
-            step @ (Step::Closed(_) | Step::Parked | Step::Dialling) => self.step = step,
+            step @ (Step::Closed(_) | Step::Parked | Step::Dialling | Step::Pausing { .. }) => {
+                self.step = step
+            }
             Step::Handshake => {
                 self.step = Step::Handshake;
                 // A body that ends with the connection is complete (C10)
@@ -294,6 +304,11 @@ impl Session {
                 if !self.wanted.is_empty() {
                     self.connect(Some(Reconnect::Wanted));
                 }
+            }
+            After::Reconnect(why @ (Reconnect::UdpFails | Reconnect::MediaMissing)) => {
+                self.exchange.reset();
+                self.out.push_back(Output::Disconnect);
+                self.step = Step::Pausing { until: self.now + RECONNECT_PAUSE, why };
             }
             After::Reconnect(why) => self.connect(Some(why)),
             After::Close(result) => {

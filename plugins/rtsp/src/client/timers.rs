@@ -83,6 +83,7 @@ impl Session {
         match &self.step {
             Step::Leaving { deadline, .. } => return *deadline,
             Step::Idle { since } => return *since + IDLE_CONNECTION,
+            Step::Pausing { until, .. } => return *until,
             _ => {}
         }
         let mut wake = Duration::MAX;
@@ -114,6 +115,7 @@ impl Session {
         match &self.step {
             Step::Leaving { .. } => return self.left(),
             Step::Idle { .. } => return self.finish(After::Park),
+            Step::Pausing { why, .. } => return self.connect(Some(*why)),
             _ => {}
         }
         if let Some(sent) = self.exchange.awaited().cloned() {

@@ -85,9 +85,7 @@ impl Transport {
                 "destination" if !value.is_empty() => this.destination = Some(value.to_owned()),
                 "source" if !value.is_empty() => this.source = Some(value.to_owned()),
                 "ttl" => this.ttl = value.parse().ok(),
-                "ssrc" if value.len() <= 8 && !value.starts_with('+') => {
-                    this.ssrc = u32::from_str_radix(value, 16).ok();
-                }
+                "ssrc" => this.ssrc = ssrc(part),
                 "mode" if !value.is_empty() => this.mode = Some(value.to_owned()),
                 _ => {}
             }
@@ -139,6 +137,13 @@ impl fmt::Display for Transport {
         }
         Ok(())
     }
+}
+
+/// An SSRC of up to eight hex digits directly behind the `=`.
+fn ssrc(part: &str) -> Option<u32> {
+    let (_, value) = part.split_once('=')?;
+    let is_hex = value.len() <= 8 && value.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_hex { u32::from_str_radix(value, 16).ok() } else { None }
 }
 
 /// `a-b` or a single `a`, whose partner is then `a + 1` (C61: RTCP is the first number plus one).
