@@ -192,7 +192,7 @@ impl Run {
             ready,
             starts: admitted.starts,
             position: admitted.position,
-            sequence: 1,
+            sequence: 0,
             last: admitted.last,
             wait_key: false,
             bytes: 0,

@@ -4,9 +4,9 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 
 /// Blocks that are kept; the oldest is dropped whole.
-pub const BLOCKS: usize = 16;
+pub(super) const BLOCKS: usize = 16;
 /// Bytes of a block.
-pub const BLOCK: usize = 64 << 10;
+pub(super) const BLOCK: usize = 64 << 10;
 
 #[derive(Default)]
 pub(crate) struct Memory {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes that may wait for the output. When they are used up new lines are dropped and counted.
-pub const QUEUE: usize = 1 << 20;
+pub(super) const QUEUE: usize = 1 << 20;
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,

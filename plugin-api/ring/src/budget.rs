@@ -78,11 +78,6 @@ impl Lease {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
-
-    /// The budget it is part of.
-    pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
-    }
 }
 
 impl Drop for Lease {

@@ -22,6 +22,8 @@ mod handle;
 mod layout;
 #[cfg(all(target_os = "linux", not(loom)))]
 mod mapped;
+#[cfg(loom)]
+mod model;
 mod output;
 mod reader;
 mod ring;

@@ -137,7 +137,7 @@ impl<'a> View<'a> {
     fn payload(self, slot: &Slot) -> Option<&'a [AtomicU64]> {
         let len = u64::from(slot.header.len);
         let position = slot.offset % self.geometry.arena;
-        if position % 8 != 0 || position + len > self.geometry.arena {
+        if !position.is_multiple_of(8) || position + len > self.geometry.arena {
             return None;
         }
         let first = self.geometry.arena_word(slot.offset);
@@ -242,8 +242,7 @@ impl<'a> View<'a> {
         let mut found = None;
         let mut at = self.newest_key(track, head)?;
         // Each step goes back by one at least, and never below the floor.
-        loop {
-            let Ok(slot) = self.slot(at) else { break };
+        while let Ok(slot) = self.slot(at) {
             if slot.header.track == track && slot.header.last_key == at {
                 found = Some(at);
                 if slot.header.arrival_ns <= latest_ns {

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 /// An ordering (or check) without which the ring is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Site {
+pub(crate) enum Site {
     /// Writer: the raised floor before the bytes that it excludes. Partner: [`Site::Validate`].
     Floor,
     /// Writer: payload and slot before the new head. Partner: [`Site::Head`].

@@ -43,10 +43,6 @@ impl Writer {
         self.geometry
     }
 
-    pub(crate) fn backing(&self) -> &Arc<dyn Backing> {
-        &self.backing
-    }
-
     /// Where the next unit of `bytes` (aligned, at most the arena) goes: behind the last one, or at the arena's start
     /// when it would straddle the end.
     pub(crate) fn place(&self, bytes: u64) -> Place {
