@@ -8,6 +8,7 @@
 //! One request is answered at a time; others wait. Call [`Session::request`], [`Session::timeout`] or an answer, then
 //! [`Session::poll`] until it gives `None`, and come back at [`Session::wake_at`].
 
+mod event;
 mod publish;
 mod setup;
 
@@ -15,8 +16,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchbay_media::Parameters;
 use patchbay_rtp::sdp;
+
+pub use event::{Event, Offer, Output, Path, Reason, RtpInfo};
 
 use crate::server::login::{Login, Verdict};
 use crate::server::url::{self, Target};
@@ -53,121 +55,6 @@ pub struct Config {
     pub login: Option<Login>,
     /// `rtsp://host:port` for requests whose URL names none.
     pub origin: String,
-}
-
-/// A media that a player may set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// Codec and what its decoder needs.
-    pub parameters: Parameters,
-    /// Payload type.
-    pub payload_type: u8,
-    /// The packetizing run's RTP channel over TCP; RTCP is the next one.
-    pub channel: u8,
-    /// The run's SSRC.
-    pub ssrc: u32,
-}
-
-/// `RTP-Info` of one media (S9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RtpInfo {
-    /// The media's index among the offers.
-    pub track: usize,
-    /// Sequence number of the first packet that will be sent; `None` leaves the media out.
-    pub sequence: Option<u16>,
-    /// Its RTP time, when it is known.
-    pub timestamp: Option<u32>,
-}
-
-/// Where one media of a connection goes to or comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
-    /// Frames on the connection, RTP on this channel and RTCP on the other.
-    Tcp(u8, u8),
-    /// Datagrams between these ports: the client's and the server's RTP port, each with RTCP on the second.
-    Udp {
-        /// The client's ports.
-        client: (u16, u16),
-        /// The server's.
-        server: (u16, u16),
-    },
-}
-
-/// What the application must do. Answers are methods of [`Session`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A player asks for a stream: [`Session::described`] or [`Session::refuse`].
-    Describe {
-        /// The stream's decoded name.
-        stream: String,
-        /// Codec filters and options, not decoded.
-        query: String,
-        /// The player could talk back.
-        backchannel: bool,
-        /// `User-Agent`.
-        user_agent: String,
-    },
-    /// A publisher offers a stream: [`Session::announced`] or [`Session::refuse`].
-    Announce {
-        /// The stream's decoded name.
-        stream: String,
-        /// Options, not decoded.
-        query: String,
-        /// Its description.
-        sdp: Bytes,
-        /// `User-Agent`.
-        user_agent: String,
-    },
-    /// Datagrams are wanted: [`Session::udp`] or [`Session::refuse`] with 461.
-    Udp {
-        /// The media's index.
-        track: usize,
-        /// The client's ports.
-        client: (u16, u16),
-    },
-    /// Start to send: [`Session::played`].
-    Play {
-        /// The medias that were set up.
-        tracks: Vec<(usize, Path)>,
-    },
-    /// Stop to send until the next `Play`. The reply follows.
-    Pause,
-    /// The client has ended what it set up; the connection stays a while.
-    Teardown,
-    /// Packets of these medias will come; they may have come already (S61).
-    Record {
-        /// The medias that were set up.
-        tracks: Vec<(usize, Path)>,
-    },
-}
-
-/// What to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Send these bytes.
-    Send(Bytes),
-    /// Tell the application.
-    Event(Event),
-    /// Close the connection once all was sent.
-    Close(Reason),
-}
-
-/// Why the server closes a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The client said TEARDOWN and did not close.
-    #[error("teardown")]
-    Teardown,
-    /// Nothing came in time.
-    #[error("silence")]
-    Silence,
-    /// Too many wrong logins.
-    #[error("wrong login")]
-    Login,
-    /// Too many requests at once.
-    #[error("too many requests at once")]
-    Flood,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
