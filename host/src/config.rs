@@ -8,8 +8,8 @@
 //! | [`ConfigFile`] | writes single keys and fragments, keeping comments |
 //! | [`node`], [`vars`], [`emit`], [`patch`], [`merge`] | the text work, without I/O |
 
-pub mod emit;
 mod decode;
+pub mod emit;
 pub mod file;
 mod layer;
 pub mod merge;
@@ -36,10 +36,51 @@ use std::path::{Path, PathBuf};
 /// Module names of a go2rtc.yaml, which the configuration may hold without a warning whether a plugin of that name is
 /// installed or not.
 pub const MODULES: [&str; 45] = [
-    "alsa", "api", "bubble", "debug", "doorbird", "dvrip", "echo", "eseecloud", "exec", "expr", "ffmpeg",
-    "flussonic", "gopro", "hass", "hls", "homekit", "http", "isapi", "ivideon", "kasa", "mjpeg", "mp4", "mpegts",
-    "multitrans", "nest", "ngrok", "onvif", "pinggy", "ring", "roborock", "rtmp", "rtsp", "srtp", "streams", "tapo",
-    "tuya", "v4l2", "webrtc", "webtorrent", "wyoming", "wyze", "ws", "xiaomi", "yandex", "mpeg",
+    "alsa",
+    "api",
+    "bubble",
+    "debug",
+    "doorbird",
+    "dvrip",
+    "echo",
+    "eseecloud",
+    "exec",
+    "expr",
+    "ffmpeg",
+    "flussonic",
+    "gopro",
+    "hass",
+    "hls",
+    "homekit",
+    "http",
+    "isapi",
+    "ivideon",
+    "kasa",
+    "mjpeg",
+    "mp4",
+    "mpegts",
+    "multitrans",
+    "nest",
+    "ngrok",
+    "onvif",
+    "pinggy",
+    "ring",
+    "roborock",
+    "rtmp",
+    "rtsp",
+    "srtp",
+    "streams",
+    "tapo",
+    "tuya",
+    "v4l2",
+    "webrtc",
+    "webtorrent",
+    "wyoming",
+    "wyze",
+    "ws",
+    "xiaomi",
+    "yandex",
+    "mpeg",
 ];
 
 /// Settings in force after all sources were merged.

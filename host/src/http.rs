@@ -143,12 +143,22 @@ pub async fn listen(app: &Arc<App>) {
             }
             Err(error) => {
                 let error = error.to_string();
-                app.log.write(Level::Error, "api", "listen", &[("error", &error), ("addr", &api.unix_listen)]);
+                app.log.write(
+                    Level::Error,
+                    "api",
+                    "listen",
+                    &[("error", &error), ("addr", &api.unix_listen)],
+                );
             }
         }
     }
     if !api.tls_listen.is_empty() {
-        app.log.write(Level::Warn, "api", "tls_listen is not supported yet: put a TLS proxy before api.listen", &[]);
+        app.log.write(
+            Level::Warn,
+            "api",
+            "tls_listen is not supported yet: put a TLS proxy before api.listen",
+            &[],
+        );
     }
 }
 
@@ -162,7 +172,11 @@ async fn bind(address: &str) -> std::io::Result<TcpListener> {
     }
 }
 
-async fn handle(State(app): State<Arc<App>>, ConnectInfo(peer): ConnectInfo<Peer>, request: Request) -> Response {
+async fn handle(
+    State(app): State<Arc<App>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+) -> Response {
     let cors = app.config.api.origin == "*";
     let mut response = match login(&app, &peer, request.headers()) {
         Err(response) => return response,
@@ -211,7 +225,8 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
     let (mut parts, body) = request.into_parts();
     let full = parts.uri.path().to_owned();
     let base = app.config.api.base_path.clone();
-    let listed = |path: &str| app.config.api.allow_paths.as_ref().is_none_or(|list| list.iter().any(|p| p == path));
+    let listed =
+        |path: &str| app.config.api.allow_paths.as_ref().is_none_or(|list| list.iter().any(|p| p == path));
     if !base.is_empty() && full == base {
         let mut response = empty(StatusCode::MOVED_PERMANENTLY);
         if let Ok(location) = HeaderValue::from_str(&format!("{base}/")) {
@@ -300,7 +315,9 @@ fn may_change(call: &Call) -> Result<(), Response> {
         || name.eq_ignore_ascii_case("localhost")
         || call.app.config.api.hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
     if !trusted && !matches!(call.peer, Peer::Unix) {
-        let message = format!("changes under the name {name} are refused: add it to the configuration, api: hosts: [{name}]");
+        let message = format!(
+            "changes under the name {name} are refused: add it to the configuration, api: hosts: [{name}]"
+        );
         return Err(text(StatusCode::FORBIDDEN, &message));
     }
     if call.app.config.api.origin != "*"
@@ -387,7 +404,8 @@ mod tests {
 
     #[test]
     fn queries_are_decoded_once() {
-        let query = Query::parse("name=a+b&src=rtsp://u:p%2540w@h/s?a%3D1%26b%3D2%23backchannel%3D0&src=x&video");
+        let query =
+            Query::parse("name=a+b&src=rtsp://u:p%2540w@h/s?a%3D1%26b%3D2%23backchannel%3D0&src=x&video");
         assert_eq!(query.get("name"), Some("a b"));
         assert_eq!(query.all("src"), ["rtsp://u:p%40w@h/s?a=1&b=2#backchannel=0", "x"]);
         assert_eq!(query.get("video"), Some(""));

@@ -7,18 +7,18 @@
 //! | [`log`] | the log |
 //! | [`redact`] | keeping secrets out of it |
 
-pub mod cli;
-pub mod config;
-pub mod log;
-pub mod redact;
 pub mod app;
 pub mod bridge;
 pub mod catalogue;
 pub mod chain;
+pub mod cli;
+pub mod config;
+pub mod http;
 pub mod hub;
 pub mod instance;
 pub mod loader;
+pub mod log;
+pub mod redact;
 pub mod router;
 pub mod serve;
 pub mod source;
-pub mod http;

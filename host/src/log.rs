@@ -109,7 +109,9 @@ impl Output {
             "stderr" => Some(Self::Stderr),
             "" => Some(Self::Memory),
             "file" => Some(Self::File(PathBuf::from("go2rtc.log"))),
-            _ => text.strip_prefix("file:").filter(|path| !path.is_empty()).map(|path| Self::File(path.into())),
+            _ => {
+                text.strip_prefix("file:").filter(|path| !path.is_empty()).map(|path| Self::File(path.into()))
+            }
         }
     }
 }
@@ -218,8 +220,14 @@ impl LogHandle {
     /// Writes one line of a module (empty: none). Field values are texts; the names are kept as they are.
     pub fn write(&self, level: Level, module: &str, message: &str, fields: &[(&str, &str)]) {
         if self.enabled(module, level) {
-            let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), Value::Text((*value).to_owned())));
-            self.put(Line { level, module: module.to_owned(), message: message.to_owned(), fields: fields.collect() });
+            let fields =
+                fields.iter().map(|(key, value)| ((*key).to_owned(), Value::Text((*value).to_owned())));
+            self.put(Line {
+                level,
+                module: module.to_owned(),
+                message: message.to_owned(),
+                fields: fields.collect(),
+            });
         }
     }
 

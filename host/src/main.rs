@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {
-            let _ = write!(std::io::stderr(), "{error}\n");
+            let _ = writeln!(std::io::stderr(), "{error}");
             say(cli::USAGE);
             return ExitCode::from(2);
         }

@@ -124,7 +124,8 @@ pub fn mask_query(text: &str) -> Cow<'_, str> {
             continue;
         }
         let before = text.get(..at).unwrap_or_default();
-        let key_len = before.len() - before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "_-".contains(c)).len();
+        let key_len = before.len()
+            - before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "_-".contains(c)).len();
         let key = before.get(before.len() - key_len..).unwrap_or_default();
         if !is_secret_key(key) {
             continue;
@@ -170,7 +171,17 @@ pub fn is_secret_key(key: &str) -> bool {
     let last = key.rsplit(['_', '-']).next().unwrap_or(&key);
     matches!(
         last,
-        "user" | "username" | "password" | "passwd" | "pass" | "pwd" | "auth" | "token" | "secret" | "private" | "pin"
+        "user"
+            | "username"
+            | "password"
+            | "passwd"
+            | "pass"
+            | "pwd"
+            | "auth"
+            | "token"
+            | "secret"
+            | "private"
+            | "pin"
     ) || matches!(key.as_str(), "api_key" | "apikey" | "api-key" | "credential" | "authorization")
 }
 
@@ -214,7 +225,8 @@ fn userinfo_len(token: &str, encoded: bool) -> Option<usize> {
     let slash = token
         .char_indices()
         .find(|(at, c)| {
-            *c == '/' || encoded && token.get(*at..at + 3).is_some_and(|word| word.eq_ignore_ascii_case("%2F"))
+            *c == '/'
+                || encoded && token.get(*at..at + 3).is_some_and(|word| word.eq_ignore_ascii_case("%2F"))
         })
         .map_or(token.len(), |(at, _)| at);
     let authority = token.get(..slash)?;
@@ -222,7 +234,8 @@ fn userinfo_len(token: &str, encoded: bool) -> Option<usize> {
     if let Some(at) = last_at(authority) {
         return Some(at);
     }
-    let port = authority.rsplit_once(']').map_or(authority, |(_, rest)| rest).split_once(':').map(|(_, port)| port);
+    let port =
+        authority.rsplit_once(']').map_or(authority, |(_, rest)| rest).split_once(':').map(|(_, port)| port);
     let is_password = port.is_some_and(|port| !port.chars().all(|c| c.is_ascii_digit()));
     if is_password { last_at(token) } else { None }
 }

@@ -1,4 +1,5 @@
 //! The shipped `plugins.yaml` is a configuration without problems, also with every comment taken as an example.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
 
 use patchbay::config::{Config, Sources, Variables};
 
@@ -29,7 +30,8 @@ fn its_examples_are_right_too() {
         let indent = &line[..line.len() - trimmed.len()];
         let Some(rest) = trimmed.strip_prefix("# ") else { return line.to_owned() };
         let first = rest.split_whitespace().next().unwrap_or("");
-        let example = first.ends_with(':') && first.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == ':')
+        let example = first.ends_with(':')
+            && first.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == ':')
             || first == "-";
         if example { format!("{indent}{rest}").trim_end().to_owned() } else { line.to_owned() }
     };

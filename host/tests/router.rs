@@ -1,4 +1,5 @@
 //! The stream core against a scripted clock.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
 
 use std::time::Duration;
 
@@ -70,7 +71,10 @@ fn a_source_is_dialled_for_its_first_reader_once_for_all_and_closed_after_the_li
         actions.iter().find_map(found)
     };
     assert_eq!((bound(first), bound(second)), (Some(1), Some(2)));
-    assert!(actions.iter().any(|a| matches!(a, Action::Demand { demand, .. } if demand.tracks == [0, 1])), "{actions:?}");
+    assert!(
+        actions.iter().any(|a| matches!(a, Action::Demand { demand, .. } if demand.tracks == [0, 1])),
+        "{actions:?}"
+    );
     core.detach(at(5), first);
     core.detach(at(5), second);
     assert!(!drain(&mut core).iter().any(|a| matches!(a, Action::Close { .. })));
@@ -88,7 +92,11 @@ fn a_later_source_is_not_dialled_when_an_earlier_one_has_everything() {
     assert_eq!(first.len(), 1);
     core.tracks(at(1), first[0].0, vec![track(0, "video", "h264")], told());
     let second = opened(&drain(&mut core));
-    assert_eq!(second.iter().map(|(_, url)| url.as_str()).collect::<Vec<_>>(), ["rtsp://b"], "audio is missing");
+    assert_eq!(
+        second.iter().map(|(_, url)| url.as_str()).collect::<Vec<_>>(),
+        ["rtsp://b"],
+        "audio is missing"
+    );
     let mut core = self::core(&["rtsp://a", "rtsp://b"]);
     core.attach(at(0), &ask("cam", "video&audio"), "").unwrap();
     let first = opened(&drain(&mut core));
@@ -131,15 +139,16 @@ fn a_bound_consumer_stays_over_an_outage_and_a_new_codec_is_told() {
     core.tracks(at(5), source, vec![track(0, "video", "h264")], told());
     let actions = drain(&mut core);
     assert!(!actions.iter().any(|a| matches!(a, Action::Bound { .. })), "nothing has changed: {actions:?}");
-    assert!(actions.iter().any(|a| matches!(a, Action::Demand { .. })), "the new session must be told: {actions:?}");
+    assert!(
+        actions.iter().any(|a| matches!(a, Action::Demand { .. })),
+        "the new session must be told: {actions:?}"
+    );
     core.ended(at(6), source, gone("gone"));
     core.tick(at(12));
     drain(&mut core);
     core.tracks(at(13), source, vec![track(0, "video", "hevc")], told());
     let actions = drain(&mut core);
-    let renewed = |a: &Action| {
-        matches!(a, Action::Bound { consumer: c, bound } if *c == consumer && bound.tracks[0].info.codec == "hevc")
-    };
+    let renewed = |a: &Action| matches!(a, Action::Bound { consumer: c, bound } if *c == consumer && bound.tracks[0].info.codec == "hevc");
     assert!(actions.iter().any(renewed), "{actions:?}");
 }
 
@@ -151,9 +160,7 @@ fn codecs_that_do_not_match_are_named_as_the_reference_does() {
     core.tracks(at(1), source, vec![track(0, "video", "mjpeg")], told());
     let message = "streams: codecs not matched: video:JPEG => video:H264, video:H265, audio:AAC";
     let actions = drain(&mut core);
-    let refused = |a: &Action| {
-        matches!(a, Action::Refused { consumer: c, ended } if *c == consumer && ended.message == message)
-    };
+    let refused = |a: &Action| matches!(a, Action::Refused { consumer: c, ended } if *c == consumer && ended.message == message);
     assert!(actions.iter().any(refused), "{actions:?}");
 }
 
@@ -187,14 +194,15 @@ fn a_second_publisher_of_the_same_kind_replaces_the_first() {
     let consumer = core.attach(at(1), &ask("cam", "video"), "").unwrap();
     drain(&mut core);
     let second = core.publish(at(2), "cam", Connection::default()).unwrap();
-    assert!(!drain(&mut core).iter().any(|a| matches!(a, Action::Unpublished { .. })), "it has shown nothing yet");
+    assert!(
+        !drain(&mut core).iter().any(|a| matches!(a, Action::Unpublished { .. })),
+        "it has shown nothing yet"
+    );
     core.tracks(at(3), second, vec![track(0, "video", "h264")], told());
     let actions = drain(&mut core);
     let replaced = |a: &Action| matches!(a, Action::Unpublished { source, .. } if *source == first);
     assert!(actions.iter().any(replaced), "{actions:?}");
-    let moved = |a: &Action| {
-        matches!(a, Action::Bound { consumer: c, bound } if *c == consumer && bound.tracks[0].source == second)
-    };
+    let moved = |a: &Action| matches!(a, Action::Bound { consumer: c, bound } if *c == consumer && bound.tracks[0].source == second);
     assert!(actions.iter().any(moved), "{actions:?}");
 }
 

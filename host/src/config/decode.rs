@@ -34,14 +34,20 @@ pub(crate) fn unknown_plugins(config: &Config, installed: &[&str]) -> Vec<Proble
     let mut seen = Vec::new();
     for (key, _) in sections.iter().chain(toggles) {
         let Some(name) = key.text() else { continue };
-        let known = HOST_SECTIONS.contains(&name) || installed.contains(&name) || name == "ws" || name == "debug";
+        let known =
+            HOST_SECTIONS.contains(&name) || installed.contains(&name) || name == "ws" || name == "debug";
         if known || seen.contains(&name) {
             continue;
         }
         seen.push(name);
         let hint = nearest(name, HOST_SECTIONS.into_iter().chain(installed.iter().copied()));
         let hint = hint.map(|near| format!("did you mean {near:?}?"));
-        out.report(Severity::Warning, key.span, format!("no plugin {name:?} is installed, its settings do nothing"), hint);
+        out.report(
+            Severity::Warning,
+            key.span,
+            format!("no plugin {name:?} is installed, its settings do nothing"),
+            hint,
+        );
     }
     out.problems
 }
@@ -54,7 +60,14 @@ struct Decoder<'a> {
 impl Decoder<'_> {
     fn report(&mut self, severity: Severity, place: Span, message: String, hint: Option<String>) {
         let source = self.source(place);
-        self.problems.push(Problem { severity, source, line: place.line, column: place.column, message, hint });
+        self.problems.push(Problem {
+            severity,
+            source,
+            line: place.line,
+            column: place.column,
+            message,
+            hint,
+        });
     }
 
     fn source(&self, place: Span) -> String {
@@ -65,7 +78,9 @@ impl Decoder<'_> {
     fn entries(&mut self, root: &Node, name: &str) -> Vec<(Node, Node)> {
         match root.entry(name) {
             Some((key, section)) => match &section.kind {
-                Kind::Map(entries) => entries.iter().filter(|(key, _)| key.text().is_some()).cloned().collect(),
+                Kind::Map(entries) => {
+                    entries.iter().filter(|(key, _)| key.text().is_some()).cloned().collect()
+                }
                 _ if section.is_null() => Vec::new(),
                 _ => {
                     let hint = format!("indent its keys below \"{name}:\"");
@@ -110,7 +125,8 @@ impl Decoder<'_> {
             let (key, _) = entries.remove(bad.unwrap_or(0));
             let place = emitted.places.get(line).copied().filter(|place| place.line > 0).unwrap_or(key.span);
             let key = key.text().unwrap_or_default();
-            let message = format!("\"{name}.{key}\": {}, the key is ignored", expectation(&error.to_string()));
+            let message =
+                format!("\"{name}.{key}\": {}, the key is ignored", expectation(&error.to_string()));
             self.report(Severity::Error, place, message, None);
         }
     }
@@ -124,7 +140,12 @@ impl Decoder<'_> {
         for item in items {
             let Some(name) = item.text().filter(|name| !MODULES.contains(name)) else { continue };
             let hint = nearest(name, MODULES).map(|near| format!("did you mean {near:?}?"));
-            self.report(Severity::Warning, item.span, format!("unknown module {name:?} in \"app.modules\""), hint);
+            self.report(
+                Severity::Warning,
+                item.span,
+                format!("unknown module {name:?} in \"app.modules\""),
+                hint,
+            );
         }
         for name in app.modules.iter_mut().flatten().filter(|name| *name == "mpeg") {
             *name = "mpegts".to_owned();
@@ -151,7 +172,12 @@ impl Decoder<'_> {
                         let near = nearest(module, ["level", "format", "output", "time"]);
                         if let Some(near) = near.filter(|_| !MODULES.contains(&module)) {
                             let hint = Some(format!("did you mean {near:?}?"));
-                            self.report(Severity::Warning, key.span, format!("unknown key {module:?} in \"log\""), hint);
+                            self.report(
+                                Severity::Warning,
+                                key.span,
+                                format!("unknown key {module:?} in \"log\""),
+                                hint,
+                            );
                         }
                         true
                     }
@@ -193,7 +219,8 @@ impl Decoder<'_> {
                 Some(url) => out.push(url.to_owned()),
                 None => {
                     let what = if value.meaning() == Meaning::Bool { "boolean" } else { "number" };
-                    let message = format!("stream {name:?}: a source URL is a text, this is a {what}; it is left out");
+                    let message =
+                        format!("stream {name:?}: a source URL is a text, this is a {what}; it is left out");
                     let hint = "write a URL such as rtsp://192.168.1.10/stream1".to_owned();
                     self.report(Severity::Error, value.span, message, Some(hint));
                     return false;
@@ -204,7 +231,8 @@ impl Decoder<'_> {
                     match item.as_string() {
                         Some(url) => out.push(url.to_owned()),
                         None => {
-                            let message = format!("stream {name:?}: a source in a list must be a text; it is left out");
+                            let message =
+                                format!("stream {name:?}: a source in a list must be a text; it is left out");
                             let hint = "a URL that holds \": \" must stand in quotes".to_owned();
                             self.report(Severity::Error, item.span, message, Some(hint));
                         }
@@ -216,7 +244,12 @@ impl Decoder<'_> {
                 None => {
                     let place = entries.first().map_or(value.span, |(key, _)| key.span);
                     let hint = "write \"name: URL\", \"name: [URL, URL]\" or \"name: {url: URL}\"".to_owned();
-                    self.report(Severity::Error, place, format!("stream {name:?} has no \"url\""), Some(hint));
+                    self.report(
+                        Severity::Error,
+                        place,
+                        format!("stream {name:?} has no \"url\""),
+                        Some(hint),
+                    );
                 }
             },
         }
@@ -268,7 +301,10 @@ impl Decoder<'_> {
             } else if value.entries().is_none() && !value.is_null() {
                 let hint = match value.text().and_then(parse_boolean) {
                     Some(on) => {
-                        format!("to switch the plugin write \"plugins: {{{name}: {}}}\"", if on { "on" } else { "off" })
+                        format!(
+                            "to switch the plugin write \"plugins: {{{name}: {}}}\"",
+                            if on { "on" } else { "off" }
+                        )
                     }
                     None => format!("indent its keys below \"{name}:\""),
                 };
@@ -284,7 +320,9 @@ impl Decoder<'_> {
             let mut entries = value.entries().unwrap_or_default().to_vec();
             entries.retain(|(key, value)| {
                 // A mapping below one of these names is something of the plugin's own, such as a stream of this name.
-                matches!(key.text(), Some("enabled" | "isolation" | "threads")) && value.text().is_some() && !value.is_null()
+                matches!(key.text(), Some("enabled" | "isolation" | "threads"))
+                    && value.text().is_some()
+                    && !value.is_null()
             });
             plugins.insert(name.to_owned(), self.typed::<Plugin>(name, entries));
         }
@@ -292,12 +330,19 @@ impl Decoder<'_> {
             let name = key.text().unwrap_or_default();
             let entry: &mut Plugin = plugins.entry(name.to_owned()).or_default();
             match value.text().map(|text| (text, parse_boolean(text))) {
-                Some((_, Some(on))) => entry.enabled = if on { entry.enabled.or(Some(true)) } else { Some(false) },
+                Some((_, Some(on))) => {
+                    entry.enabled = if on { entry.enabled.or(Some(true)) } else { Some(false) }
+                }
                 Some((text, None)) if text.is_empty() || value.is_null() => {}
                 _ if HOST_SECTIONS.contains(&name) => {}
                 _ => {
                     let hint = Some("write on, off, or its settings as a mapping".to_owned());
-                    self.report(Severity::Error, value.span, format!("\"plugins.{name}\" is not understood"), hint);
+                    self.report(
+                        Severity::Error,
+                        value.span,
+                        format!("\"plugins.{name}\" is not understood"),
+                        hint,
+                    );
                 }
             }
         }
@@ -307,7 +352,8 @@ impl Decoder<'_> {
 
 /// The part of a message of serde that says what was expected; the rest may quote the value.
 fn expectation(message: &str) -> String {
-    let expected = message.split_once("expected ").map(|(_, rest)| rest.split(" at line").next().unwrap_or(rest));
+    let expected =
+        message.split_once("expected ").map(|(_, rest)| rest.split(" at line").next().unwrap_or(rest));
     match expected {
         Some(expected) => format!("expected {expected}"),
         None => "the value does not fit".to_owned(),

@@ -117,7 +117,9 @@ fn escaped(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if needs_escape(c) && u32::from(c) > 0xFFFF => out.push_str(&format!("\\U{:08X}", u32::from(c))),
+            c if needs_escape(c) && u32::from(c) > 0xFFFF => {
+                out.push_str(&format!("\\U{:08X}", u32::from(c)))
+            }
             c if needs_escape(c) => out.push_str(&format!("\\u{:04X}", u32::from(c))),
             c => out.push(c),
         }
@@ -138,10 +140,15 @@ fn reads_as_other(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let numeric = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'))
         && text.chars().any(|c| c.is_ascii_digit())
-        && text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ':' | '-' | '+' | '_' | 'e' | 'E' | 'T' | 'Z'));
+        && text
+            .chars()
+            .all(|c| c.is_ascii_digit() || matches!(c, '.' | ':' | '-' | '+' | '_' | 'e' | 'E' | 'T' | 'Z'));
     node::meaning(text) != Meaning::Str
         || numeric
-        || matches!(lower.as_str(), "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "<<" | "=")
+        || matches!(
+            lower.as_str(),
+            "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "<<" | "="
+        )
         || matches!(lower.trim_start_matches(['-', '+']), ".inf" | ".nan" | "nan" | "inf" | "infinity")
 }
 

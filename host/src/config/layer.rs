@@ -73,7 +73,9 @@ impl Reader {
         let section = match parse_raw(text) {
             Ok(document) => document.root.and_then(|mut root| root.remove("env")),
             // A variable may bring in more than a value: only the section is read.
-            Err(_) => parse_raw(&block_of(text, "env:")).ok().and_then(|d| d.root).and_then(|mut r| r.remove("env")),
+            Err(_) => {
+                parse_raw(&block_of(text, "env:")).ok().and_then(|d| d.root).and_then(|mut r| r.remove("env"))
+            }
         };
         let Some((_, section)) = section else { return };
         for (name, value) in section.entries().unwrap_or_default() {
@@ -96,7 +98,14 @@ impl Reader {
             Ok(document) => document,
             Err(error) => {
                 let ParseError { line, column, message, hint } = errors(error);
-                self.problems.push(Problem { severity: Severity::Error, source, line, column, message, hint });
+                self.problems.push(Problem {
+                    severity: Severity::Error,
+                    source,
+                    line,
+                    column,
+                    message,
+                    hint,
+                });
                 return None;
             }
         };
@@ -135,7 +144,14 @@ impl Reader {
             Err(error) => {
                 let source = self.names.last().cloned().unwrap_or_default();
                 let ParseError { line, column, message, hint } = error;
-                self.problems.push(Problem { severity: Severity::Error, source, line, column, message, hint });
+                self.problems.push(Problem {
+                    severity: Severity::Error,
+                    source,
+                    line,
+                    column,
+                    message,
+                    hint,
+                });
                 None
             }
         }
@@ -158,7 +174,8 @@ impl Reader {
                 });
                 continue;
             }
-            let layer = Node { span: name.span, ..Node::new(Kind::Map(vec![(name.clone(), settings.clone())])) };
+            let layer =
+                Node { span: name.span, ..Node::new(Kind::Map(vec![(name.clone(), settings.clone())])) };
             lay_over(root, layer, 0, false);
             if let Some(plugins) = root.get_mut("plugins")
                 && let Some(toggle) = plugins.get_mut(text)

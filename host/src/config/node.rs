@@ -128,7 +128,9 @@ impl Node {
     /// Text of a scalar that is a string.
     pub fn as_string(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Scalar(text, style) if *style != Style::Plain || meaning(text) == Meaning::Str => Some(text),
+            Kind::Scalar(text, style) if *style != Style::Plain || meaning(text) == Meaning::Str => {
+                Some(text)
+            }
             _ => None,
         }
     }
@@ -186,7 +188,9 @@ impl Node {
             (Kind::Scalar(a, _), Kind::Scalar(b, _)) => {
                 (self.is_null() && other.is_null()) || (a == b && self.meaning() == other.meaning())
             }
-            (Kind::List(a), Kind::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_data(b)),
+            (Kind::List(a), Kind::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_data(b))
+            }
             (Kind::Map(a), Kind::Map(b)) => {
                 let keys: HashMap<_, _> = b.iter().map(|(key, value)| (key.text(), value)).collect();
                 a.len() == b.len()
@@ -278,13 +282,18 @@ struct Builder {
 
 impl Builder {
     fn new(text: &str) -> Self {
-        let offsets = if text.is_ascii() { Vec::new() } else { text.char_indices().map(|(at, _)| at).collect() };
+        let offsets =
+            if text.is_ascii() { Vec::new() } else { text.char_indices().map(|(at, _)| at).collect() };
         let document = Document { root: None, duplicates: Vec::new(), several: false, end_marker: None };
         Self { offsets, len: text.len(), stack: Vec::new(), anchors: HashMap::new(), nodes: 0, document }
     }
 
     fn byte(&self, index: usize) -> usize {
-        if self.offsets.is_empty() { index.min(self.len) } else { self.offsets.get(index).copied().unwrap_or(self.len) }
+        if self.offsets.is_empty() {
+            index.min(self.len)
+        } else {
+            self.offsets.get(index).copied().unwrap_or(self.len)
+        }
     }
 
     fn build(mut self, text: &str) -> Result<Document, ParseError> {
@@ -334,7 +343,11 @@ impl Builder {
 
     fn open(&mut self, kind: Kind, span: Span, text: &str, anchor: usize) -> Result<(), ParseError> {
         if self.stack.len() >= MAX_DEPTH {
-            return Err(ParseError::at(span.line, span.column, format!("nested deeper than {MAX_DEPTH} levels")));
+            return Err(ParseError::at(
+                span.line,
+                span.column,
+                format!("nested deeper than {MAX_DEPTH} levels"),
+            ));
         }
         let flow = span.end > span.start && text.get(span.start..).is_some_and(|t| t.starts_with(['{', '[']));
         let span = Span { last_line: span.line, ..span };
@@ -354,7 +367,11 @@ impl Builder {
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), ParseError> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return Err(ParseError::at(node.span.line, node.span.column, format!("more than {MAX_NODES} values")));
+            return Err(ParseError::at(
+                node.span.line,
+                node.span.column,
+                format!("more than {MAX_NODES} values"),
+            ));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -378,7 +395,9 @@ impl Builder {
     }
 
     fn note_duplicate(&mut self) {
-        let Some(Open { node: Node { kind: Kind::Map(entries), .. }, key: Some(key), .. }) = self.stack.last() else {
+        let Some(Open { node: Node { kind: Kind::Map(entries), .. }, key: Some(key), .. }) =
+            self.stack.last()
+        else {
             return;
         };
         let Some(text) = key.text().filter(|text| *text != "<<") else { return };

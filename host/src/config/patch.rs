@@ -160,7 +160,13 @@ impl Patch<'_> {
     }
 
     /// Replaces the lines of an entry by a new block, or deletes them.
-    fn replace(&self, key: &Node, old: &Node, new: Option<&Node>, comments: bool) -> Result<String, PatchError> {
+    fn replace(
+        &self,
+        key: &Node,
+        old: &Node,
+        new: Option<&Node>,
+        comments: bool,
+    ) -> Result<String, PatchError> {
         let column = self.key_column(key)?;
         let mut block = String::new();
         if comments {
@@ -226,7 +232,8 @@ impl Patch<'_> {
         }
         let rest = self.text.get(end..).unwrap_or_default();
         let line_end = rest.find('\n').map_or(rest.len(), |at| at + 1);
-        let end = if rest.get(..line_end).unwrap_or_default().trim().is_empty() { end + line_end } else { end };
+        let end =
+            if rest.get(..line_end).unwrap_or_default().trim().is_empty() { end + line_end } else { end };
         Ok(self.splice(start, end, &block))
     }
 
@@ -234,7 +241,8 @@ impl Patch<'_> {
     fn splice(&self, start: usize, end: usize, block: &str) -> String {
         let before = self.text.get(..start).unwrap_or_default();
         let after = self.text.get(end..).unwrap_or_default();
-        let crlf = self.text.find('\n').is_some_and(|at| self.text.get(..at).is_some_and(|l| l.ends_with('\r')));
+        let crlf =
+            self.text.find('\n').is_some_and(|at| self.text.get(..at).is_some_and(|l| l.ends_with('\r')));
         let newline = if crlf { "\r\n" } else { "\n" };
         let mut new = String::with_capacity(self.text.len() + block.len() + 2);
         new.push_str(before);

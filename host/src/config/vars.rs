@@ -66,7 +66,8 @@ pub struct Expanded {
 
 /// Replaces the variables of a text; what is not found and has no default stays.
 pub fn expand(text: &str, variables: &Variables) -> Expanded {
-    let mut out = Expanded { text: String::with_capacity(text.len()), secrets: Vec::new(), pieces: Vec::new() };
+    let mut out =
+        Expanded { text: String::with_capacity(text.len()), secrets: Vec::new(), pieces: Vec::new() };
     let mut done = 0;
     for (start, end, inner) in references(text) {
         let (name, default) = match inner.split_once(':') {
@@ -140,7 +141,8 @@ impl<'a> Lines<'a> {
     pub(crate) fn place(&self, offset: usize) -> (u32, u32) {
         let line = self.starts.partition_point(|start| *start <= offset).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or(0);
-        let column = self.text.get(start..offset.min(self.text.len())).map_or(0, |part| part.chars().count()) + 1;
+        let column =
+            self.text.get(start..offset.min(self.text.len())).map_or(0, |part| part.chars().count()) + 1;
         (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
     }
 
@@ -220,7 +222,11 @@ impl Unmasked<'_> {
 const MASK: u32 = 0xF100;
 
 fn mask(c: char) -> char {
-    if c.is_ascii() && !c.is_ascii_alphanumeric() { char::from_u32(MASK + u32::from(c)).unwrap_or(c) } else { c }
+    if c.is_ascii() && !c.is_ascii_alphanumeric() {
+        char::from_u32(MASK + u32::from(c)).unwrap_or(c)
+    } else {
+        c
+    }
 }
 
 fn unmask(c: char) -> char {
@@ -263,7 +269,11 @@ mod tests {
         assert_eq!(expanded.text, "x one\ntwo y\nz é dd w");
         assert_eq!(expanded.secrets, ["one\ntwo"]);
         for word in ["x", "y", "z", "é", "w"] {
-            assert_eq!(expanded.original(expanded.text.rfind(word).unwrap()), text.rfind(word).unwrap(), "{word}");
+            assert_eq!(
+                expanded.original(expanded.text.rfind(word).unwrap()),
+                text.rfind(word).unwrap(),
+                "{word}"
+            );
         }
         assert_eq!(expanded.original(expanded.text.find("two").unwrap()), 2);
     }

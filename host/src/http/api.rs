@@ -132,7 +132,8 @@ pub(super) fn plugins(call: &Call) -> Response {
                 PluginState::Running => "running",
                 PluginState::Failed => "failed",
             };
-            let schemes: Vec<&str> = entry.manifest.schemes.iter().map(|scheme| scheme.name.as_str()).collect();
+            let schemes: Vec<&str> =
+                entry.manifest.schemes.iter().map(|scheme| scheme.name.as_str()).collect();
             let mut plugin = json!({
                 "name": entry.manifest.name, "version": entry.manifest.version, "abi": entry.manifest.abi,
                 "roles": entry.manifest.roles, "schemes": schemes, "licence": entry.manifest.licence,

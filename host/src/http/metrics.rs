@@ -42,9 +42,15 @@ pub(super) fn page(app: &App) -> Response {
     }
     for instance in app.running() {
         let name = &instance.manifest.name;
-        metric("patchbay_plugin_wakes_total", "counter", &format!("{{plugin=\"{name}\"}}"), instance.wakes.load(Ordering::Relaxed));
+        metric(
+            "patchbay_plugin_wakes_total",
+            "counter",
+            &format!("{{plugin=\"{name}\"}}"),
+            instance.wakes.load(Ordering::Relaxed),
+        );
         for (counter, value) in instance.counters.lock().iter() {
-            let safe: String = counter.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').take(64).collect();
+            let safe: String =
+                counter.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').take(64).collect();
             metric(&format!("patchbay_plugin_{safe}"), "counter", &format!("{{plugin=\"{name}\"}}"), *value);
         }
     }

@@ -45,7 +45,9 @@ pub(super) async fn serve(
     while let Some(event) = events.recv().await {
         match event {
             RouteEvent::Response(response) => head = Some(response),
-            RouteEvent::Data(data) if content.len() + data.len() <= MAX_ANSWER => content.extend_from_slice(&data),
+            RouteEvent::Data(data) if content.len() + data.len() <= MAX_ANSWER => {
+                content.extend_from_slice(&data)
+            }
             RouteEvent::Data(_) => return text(StatusCode::BAD_GATEWAY, "the plugin's answer is too long"),
             RouteEvent::Serve(mut served) => {
                 fill(&mut served, peer, parts);
@@ -85,10 +87,9 @@ pub(super) fn open(
     parts: &Parts,
     value: Option<serde_json::Value>,
 ) -> RouteOpen {
-    let headers = parts
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    let headers = parts.headers.iter().map(|(name, value)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    });
     RouteOpen {
         route: route.to_owned(),
         method: method.to_owned(),
@@ -102,7 +103,8 @@ pub(super) fn open(
 
 /// Completes what a plugin said of its client with what only the host knows.
 pub(super) fn fill(serve: &mut Serve, peer: &Peer, parts: &Parts) {
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header =
+        |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let Connection { protocol, remote_addr, user_agent, .. } = &mut serve.consume.connection;
     if protocol.is_empty() {
         "http".clone_into(protocol);

@@ -28,7 +28,8 @@ async fn get(call: &Call) -> Response {
     let probes = ["video", "audio"].iter().any(|key| call.query.get(key).is_some());
     let mut probe = None;
     if probes || call.query.get("microphone").is_some() {
-        let filter = |key: &'static str| call.query.all(key).into_iter().map(move |value| format!("{key}={value}"));
+        let filter =
+            |key: &'static str| call.query.all(key).into_iter().map(move |value| format!("{key}={value}"));
         let query: Vec<String> = ["video", "audio"].into_iter().flat_map(filter).collect();
         let connection = Connection {
             format_name: "probe".to_owned(),
@@ -103,7 +104,9 @@ fn put(call: &Call) -> Response {
     }
     call.app.streams(|core, _| core.set_stream(&name, &sources));
     let written = match &call.app.file {
-        Some(file) => file.set(&["streams", &name], &Node::strings(sources)).map_err(|error| error.to_string()),
+        Some(file) => {
+            file.set(&["streams", &name], &Node::strings(sources)).map_err(|error| error.to_string())
+        }
         None => Err("config file disabled".to_owned()),
     };
     match written {

@@ -50,7 +50,8 @@ fn same_origin(app: &App, parts: &Parts) -> bool {
     let host = header(HOST).unwrap_or("");
     let origin = origin.split_once("://").map_or(origin, |(_, rest)| rest);
     // Behind a proxy the host often comes without the port that the page was loaded from.
-    origin == host || (app.config.api.origin.is_empty() && origin.rsplit_once(':').is_some_and(|(name, _)| name == host))
+    origin == host
+        || (app.config.api.origin.is_empty() && origin.rsplit_once(':').is_some_and(|(name, _)| name == host))
 }
 
 async fn run(app: Arc<App>, peer: Peer, parts: Parts, socket: WebSocket) {

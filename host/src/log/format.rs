@@ -145,7 +145,12 @@ impl Line {
 /// The line that tells of lines the output did not take.
 pub(crate) fn lost_line(lost: u64) -> String {
     let fields = vec![("lines".to_owned(), Value::Number(lost.to_string()))];
-    let line = Line { level: Level::Warn, module: "log".to_owned(), message: "output blocked, lines lost".to_owned(), fields };
+    let line = Line {
+        level: Level::Warn,
+        module: "log".to_owned(),
+        message: "output blocked, lines lost".to_owned(),
+        fields,
+    };
     line.text(&time::now(), &TimeFormat::UnixMs, false)
 }
 

@@ -53,7 +53,8 @@ fn module_of(target: &str) -> &str {
 
 /// Whether the event comes from a dependency: its lines below warnings are not for users.
 fn is_foreign(target: &str) -> bool {
-    const CRATES: [&str; 9] = ["axum", "h2", "hyper", "hyper_util", "mio", "rustls", "tokio", "tower", "want"];
+    const CRATES: [&str; 9] =
+        ["axum", "h2", "hyper", "hyper_util", "mio", "rustls", "tokio", "tower", "want"];
     CRATES.contains(&target.split("::").next().unwrap_or_default())
 }
 

@@ -20,7 +20,8 @@ impl Memory {
         match blocks.back_mut() {
             Some(block) if block.len() + line.len() <= BLOCK => block.extend_from_slice(line),
             _ => {
-                let mut block = if blocks.len() >= BLOCKS { blocks.pop_front().unwrap_or_default() } else { Vec::new() };
+                let mut block =
+                    if blocks.len() >= BLOCKS { blocks.pop_front().unwrap_or_default() } else { Vec::new() };
                 block.clear();
                 block.extend_from_slice(line);
                 blocks.push_back(block);

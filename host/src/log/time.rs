@@ -61,16 +61,58 @@ pub(crate) fn clock(now: &Now) -> String {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// Words of a layout, longest first where one starts with another.
 const WORDS: [&str; 35] = [
-    "January", "Jan", "Monday", "Mon", "MST", "2006", "-07:00:00", "-07:00", "-0700", "-07", "Z07:00:00", "Z07:00",
-    "Z0700", "Z07", "002", "01", "02", "03", "04", "05", "06", "15", "PM", "pm", "__2", "_2", "1", "2", "3", "4", "5",
-    ".000000000", ".000000", ".000", ",000",
+    "January",
+    "Jan",
+    "Monday",
+    "Mon",
+    "MST",
+    "2006",
+    "-07:00:00",
+    "-07:00",
+    "-0700",
+    "-07",
+    "Z07:00:00",
+    "Z07:00",
+    "Z0700",
+    "Z07",
+    "002",
+    "01",
+    "02",
+    "03",
+    "04",
+    "05",
+    "06",
+    "15",
+    "PM",
+    "pm",
+    "__2",
+    "_2",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    ".000000000",
+    ".000000",
+    ".000",
+    ",000",
 ];
 
 /// Formats a time by a layout in which Go's reference time (Mon Jan 2 15:04:05 MST 2006) stands in the wanted form.
@@ -94,7 +136,8 @@ fn go_layout(now: &Now, layout: &str) -> String {
 }
 
 fn put(out: &mut String, now: &Now, word: &str) {
-    let month = usize::try_from(now.month() - 1).ok().and_then(|at| MONTHS.get(at)).copied().unwrap_or_default();
+    let month =
+        usize::try_from(now.month() - 1).ok().and_then(|at| MONTHS.get(at)).copied().unwrap_or_default();
     let day = usize::try_from(now.weekday().to_monday_zero_offset()).ok().and_then(|at| DAYS.get(at));
     let day = day.copied().unwrap_or_default();
     let hour12 = if now.hour() % 12 == 0 { 12 } else { now.hour() % 12 };

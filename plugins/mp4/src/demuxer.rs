@@ -17,7 +17,12 @@ use crate::output::Mp4;
 const MAX_UNSEEKABLE: u64 = 64 << 20;
 
 impl Demuxer for Mp4 {
-    async fn demux(self: Arc<Self>, request: Request, mut input: Input, session: Session) -> Result<(), Error> {
+    async fn demux(
+        self: Arc<Self>,
+        request: Request,
+        mut input: Input,
+        session: Session,
+    ) -> Result<(), Error> {
         let mut demuxer = Mp4Demuxer::new();
         let mut known: Vec<Parameters> = Vec::new();
         let mut pacer = Pacer::default();

@@ -1,1 +1,32 @@
-//! To be written.
+//! A plugin with every role, for tests. What stands after the first `:` of its URLs says how it behaves: [`Behaviour`].
+#![forbid(unsafe_code)]
+
+pub mod behaviour;
+pub mod bytes_side;
+pub mod output;
+pub mod server;
+pub mod source;
+
+pub use behaviour::Behaviour;
+
+use patchbay_sdk::{Config, Error, Plugin};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Fixture {
+    /// Address of the server, empty: none.
+    pub listen: String,
+}
+
+impl Plugin for Fixture {
+    fn start(config: Config) -> Result<Self, Error> {
+        let listen = config.yaml.lines().find_map(|line| line.trim().strip_prefix("listen:"));
+        Ok(Self { listen: listen.unwrap_or_default().trim().trim_matches('"').to_owned() })
+    }
+}
+
+patchbay_sdk::plugin! {
+    manifest: "../manifest.json",
+    plugin: Fixture,
+    roles: [source, demuxer, transport, output, server, routes],
+}
