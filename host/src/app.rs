@@ -577,13 +577,13 @@ impl App {
                     current
                 };
                 if current {
-                    self.core.lock().ended(now, id, ended.clone());
+                    self.source_ended(now, id, ended);
                 }
             }
             Target::Transport(chain) => {
                 if !chain.transport_ended(ended) {
                     self.feeds.lock().remove(&chain.source);
-                    self.core.lock().ended(now, chain.source, ended.clone());
+                    self.source_ended(now, chain.source, ended);
                 }
             }
             Target::Output(run) => {
@@ -603,6 +603,20 @@ impl App {
             }
         }
         self.news.notify_one();
+    }
+
+    /// Tells the stream core, and the user, that a source is down.
+    fn source_ended(&self, now: Time, id: u64, ended: &Ended) {
+        let mut core = self.core.lock();
+        let (url, failures) =
+            core.source(id).map(|(url, failures)| (url.to_owned(), failures)).unwrap_or_default();
+        core.ended(now, id, ended.clone());
+        drop(core);
+        // The first failure is news, the ones behind it are not.
+        let level = if failures == 0 && ended.class != Class::Eof { Level::Warn } else { Level::Debug };
+        if !url.is_empty() && !ended.message.is_empty() {
+            self.log.write(level, "streams", "source is down", &[("error", &ended.message), ("url", &url)]);
+        }
     }
 
     fn open_failed(self: &Arc<Self>, ctx: u64, session: u64, code: Code) {

@@ -71,6 +71,14 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// `start` has not returned in time.
+    #[error(
+        "plugin {name} refuses to start: it has not returned for 1 s: restart Patchbay, or switch the plugin off"
+    )]
+    Hangs {
+        /// Its name.
+        name: String,
+    },
     /// `start` failed.
     #[error("plugin {name} refuses to start ({code}): see its lines in the log")]
     Start {
@@ -79,6 +87,30 @@ pub enum StartError {
         /// What it returned.
         code: Code,
     },
+}
+
+/// What `start` is told.
+struct Start {
+    wake_fd: i32,
+    ctx: u64,
+    threads: u32,
+    log_level: u32,
+    host: HostTableRef,
+    settings: String,
+}
+
+impl Start {
+    fn call(&self, plugin: &Plugin) -> Code {
+        let info = StartInfo {
+            size: size_of::<StartInfo>() as u32,
+            wake_fd: self.wake_fd,
+            ctx: self.ctx,
+            threads: self.threads,
+            log_level: self.log_level,
+            config: Slice::new(self.settings.as_bytes()),
+        };
+        plugin.start(self.host, &info)
+    }
 }
 
 /// What a caller is told when an open or command failed inside the plugin.
@@ -118,24 +150,32 @@ impl Instance {
             counters: Mutex::default(),
             wakes: AtomicU64::new(0),
         });
-        let info = StartInfo {
-            size: size_of::<StartInfo>() as u32,
+        let start = Start {
             wake_fd: instance.wake.as_raw_fd(),
             ctx,
             threads,
             log_level,
-            config: Slice::new(settings.as_bytes()),
+            host,
+            settings: settings.to_owned(),
         };
         crate::bridge::register(&instance);
-        let code = plugin.start(host, &info);
-        if code != Code::Ok {
-            return Err(StartError::Start { name, code });
-        }
+        let (answer, code) = mpsc::channel();
         let weak = Arc::downgrade(&instance);
         thread::Builder::new()
             .name(format!("call {name}"))
-            .spawn(move || serve(&weak, &plugin, &queue, &failure))
+            .spawn(move || {
+                let code = start.call(&plugin);
+                if answer.send(code).is_ok() && code == Code::Ok {
+                    serve(&weak, &plugin, &queue, &failure);
+                }
+            })
             .map_err(system)?;
+        // On the plugin's own thread, so that one that blocks here holds nobody.
+        match code.recv_timeout(CALL_LIMIT) {
+            Ok(Code::Ok) => {}
+            Ok(code) => return Err(StartError::Start { name, code }),
+            Err(_) => return Err(StartError::Hangs { name }),
+        }
         Ok(instance)
     }
 

@@ -52,14 +52,20 @@ pub fn load(path: &Path, manifest: &Manifest, folder: &Path) -> Result<Plugin, L
     let library = unsafe { Library::open(Some(&copy), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
     // The mapping keeps the code; the name is of no more use.
     let _ = fs::remove_file(&copy);
-    let library = library.map_err(|error| LoadError::Link(one_line(&error.to_string())))?;
+    let library = library.map_err(|error| LoadError::Link(with_causes(&error)))?;
     // SAFETY: a library with this symbol was built by abi_stable's convention: a static that starts with an AbiHeader,
     // which `upgrade` checks before anything behind it is used. NODELETE keeps it for the life of the process.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()).map(|symbol| *symbol) };
-    let header = header.map_err(|error| LoadError::Link(one_line(&error.to_string())))?;
+    let header = header.map_err(|error| LoadError::Link(with_causes(&error)))?;
     let header = header.upgrade().map_err(|error| TableError::Constructor(one_line(&error.to_string())))?;
     std::mem::forget(library);
     Ok(Plugin::from_header(header, direction)?)
+}
+
+/// libloading's own text leaves out the linker's, which stands behind it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    one_line(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
 }
 
 fn one_line(text: &str) -> String {

@@ -228,6 +228,11 @@ impl Core {
         known(text).or_else(|| known(text.strip_suffix('/')?)).or_else(path)
     }
 
+    /// What a source dials, and how often that has failed in a row.
+    pub fn source(&self, id: u64) -> Option<(&str, usize)> {
+        self.sources.get(&id).map(|source| (source.url.as_str(), source.failures))
+    }
+
     /// Names of all streams and aliases.
     pub fn names(&self) -> Vec<String> {
         self.streams.keys().chain(self.aliases.keys()).cloned().collect()

@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn layouts_follow_the_reference_time() {
         let zone = TimeZone::fixed(jiff::tz::offset(2));
-        let at = Timestamp::from_nanosecond(1_795_217_044_724_012_345).unwrap().to_zoned(zone);
+        let at = Timestamp::from_nanosecond(1_795_209_844_724_012_345).unwrap().to_zoned(zone);
         for (layout, answer) in [
             ("2006-01-02T15:04:05Z07:00", "2026-11-20T23:24:04+02:00"),
             ("2006-01-02 15:04:05.000000", "2026-11-20 23:24:04.724012"),
@@ -197,7 +197,7 @@ mod tests {
         ] {
             assert_eq!(go_layout(&at, layout), answer, "{layout}");
         }
-        assert_eq!(TimeFormat::UnixMs.json(&at).as_deref(), Some("1795217044724"));
+        assert_eq!(TimeFormat::UnixMs.json(&at).as_deref(), Some("1795209844724"));
         assert_eq!(TimeFormat::parse("").json(&at), None);
         assert_eq!(clock(&at), "23:24:04.724");
     }
