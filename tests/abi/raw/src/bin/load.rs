@@ -83,12 +83,18 @@ impl HostEntry for Notes {
     }
 }
 
+/// An error with what is behind it: libloading's own text leaves out the linker's.
+fn whole(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 fn load(path: &OsString, direction: Direction) -> Result<String, String> {
     // SAFETY: the library is one of this package's fixtures, without constructors of its own.
-    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| e.to_string())?;
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| whole(&e))?;
     // SAFETY: under this name the fixtures export abi_stable's header; `upgrade` checks it before use.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()).map(|symbol| *symbol) }
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| whole(&error))?;
     std::mem::forget(library);
     let header = header.upgrade().map_err(|error| error.to_string())?;
     let plugin = Plugin::from_header(header, direction).map_err(|error| error.to_string())?;
