@@ -5,12 +5,14 @@
 //! | [`SourceUrl`] | a configured URL: credentials, host, byte-exact path, `#options` |
 //! | [`Secret`] | text that never reaches a log |
 //! | [`auth`] | Basic and Digest, client and server, for HTTP and RTSP |
+//! | [`http`] | a client for cameras and other odd servers |
 //! | [`tls`] | TLS client connections, verified or not |
 //!
-//! Parsers take any bytes.
+//! Parsers take any bytes; only [`http`] and [`tls`] do I/O.
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod http;
 pub mod secret;
 pub mod tls;
 pub mod url;
@@ -28,6 +30,18 @@ pub mod fuzz {
         if let Ok(url) = crate::SourceUrl::parse(&text) {
             assert_eq!(url.expose(), text.trim());
         }
+    }
+
+    /// Parses the head of an HTTP response, and the rest as its body.
+    pub fn http(data: &[u8]) {
+        let mut buffer = bytes::BytesMut::from(data);
+        let Ok(Some(head)) = crate::http::Head::take(&mut buffer) else { return };
+        let mut decoder = crate::http::Decoder::new(crate::http::Framing::of(&head, "GET"));
+        let mut len = 0;
+        while let Ok(Some(piece)) = decoder.take(&mut buffer) {
+            len += piece.len();
+        }
+        assert!(len <= data.len());
     }
 
     /// Parses challenges and an `Authorization` header.
