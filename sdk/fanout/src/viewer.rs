@@ -442,6 +442,7 @@ impl<S: Socket, M: Clone + Send + 'static> State<S, M> {
             if let Some(feed) = &mut self.feed {
                 feed.position = Position(next.position.0 + 1);
                 feed.await_key &= !next.tracks_entered;
+                feed.skipped(next.skipped, &mut self.sent);
             }
             self.push_first(next.bytes.slice(n..));
         }
@@ -453,6 +454,8 @@ struct Next<M> {
     bytes: Bytes,
     position: Position,
     tracks_entered: Tracks,
+    /// Buffers before it that were left out, since the one before.
+    skipped: u64,
     /// Only for those who rewrite.
     buffer: Option<Buffer<M>>,
 }
@@ -475,16 +478,13 @@ impl<S: Socket, M: Clone + Send + 'static> Feed<S, M> {
         let log = inner.log.lock();
         if let Take::Skip { to, skipped } = log.take(self.position, self.keyed, self.joining) {
             Counters::add(&self.fanout.inner.counters.skips, 1);
-            Counters::add(
-                &self.fanout.inner.counters.skipped,
-                usize::try_from(skipped).unwrap_or(usize::MAX),
-            );
+            self.skipped(skipped, sent);
             self.position = to;
             self.await_key = self.keyed;
             self.joining = false;
         }
         let mut batch = Vec::new();
-        let (mut position, mut await_key) = (self.position, self.await_key);
+        let (mut position, mut await_key, mut skipped) = (self.position, self.await_key, 0);
         while batch.len() < max
             && let Some(buffer) = log.get(position)
         {
@@ -494,13 +494,17 @@ impl<S: Socket, M: Clone + Send + 'static> Feed<S, M> {
                     bytes: buffer.bytes.clone(),
                     position,
                     tracks_entered: await_key & !next_await,
+                    skipped: std::mem::take(&mut skipped),
                     buffer: self.rewrite.is_some().then(|| buffer.clone()),
                 });
-            } else if batch.is_empty() {
-                if buffer.tracks & self.tracks != 0 {
-                    self.skipped(1, sent);
+            } else {
+                let missed = u64::from(buffer.tracks & self.tracks != 0);
+                if batch.is_empty() {
+                    self.skipped(missed, sent);
+                    self.position = Position(position.0 + 1);
+                } else {
+                    skipped += missed;
                 }
-                self.position = Position(position.0 + 1);
             }
             await_key = next_await;
             position = Position(position.0 + 1);
