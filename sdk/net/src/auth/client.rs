@@ -65,13 +65,6 @@ impl Answer {
         let digest = Digest::from_challenge(&challenge)?;
         Some(Self::Digest { digest, challenge, nc: 0 })
     }
-
-    fn nonce(&self) -> Option<&str> {
-        match self {
-            Self::Basic => None,
-            Self::Digest { digest, .. } => Some(&digest.nonce),
-        }
-    }
 }
 
 impl Client {
@@ -135,12 +128,9 @@ impl Client {
             return Err(Rejected::Refused);
         }
         if let Some(current) = self.current.as_ref().filter(|_| self.answered) {
-            // A login that worked before, or was only stale, is repeated once (C25)
-            let same = offers.iter().find(|o| o.rank() == current.rank());
-            let renewed = is_stale && same.is_some_and(|o| o.nonce() != current.nonce());
-            if !(self.rounds == 1 && (renewed || self.proven))
-                && let Some(refused) = self.refused.get_mut(current.rank())
-            {
+            // Stale means that the login is right; one that worked before is repeated once (C25)
+            let again = is_stale || (self.rounds == 1 && self.proven);
+            if !again && let Some(refused) = self.refused.get_mut(current.rank()) {
                 *refused = true;
             }
         }
