@@ -11,6 +11,7 @@
 pub mod control;
 mod error;
 mod exchange;
+mod handshake;
 mod receiver;
 mod session;
 mod setup;

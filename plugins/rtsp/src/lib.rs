@@ -3,6 +3,8 @@
 
 pub mod client;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod plugin;
 pub mod server;
 pub mod source;

@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use patchbay_rtp::{is_rtcp, sdp};
+use patchbay_rtp::is_rtcp;
 
 use super::exchange::{Answer, Exchange, Sent};
+use super::handshake::Description;
 use super::setup::Ways;
 use super::timers::Playing;
-use super::{Config, Described, Error, Input, Output, Reconnect, Target, Verify, Wait, control};
+use super::{Config, Error, Input, Output, Reconnect, Target, Verify, Wait};
 use crate::wire::{Item, Lower, Request, Response, write_interleaved};
 
-/// Most redirects in a row (C9).
-pub(super) const MAX_REDIRECTS: u32 = 5;
 /// Wait for the answer to TEARDOWN (C11).
 pub(super) const TEARDOWN_WAIT: Duration = Duration::from_secs(1);
 /// Silence that ends a body without a length (C10).
@@ -24,10 +23,7 @@ pub(super) const IDLE_CONNECTION: Duration = Duration::from_secs(10);
 /// one answers 503.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// Port of all three schemes (C1).
-const DEFAULT_PORT: u16 = 554;
-/// Longest piece of an error's body that is told, in characters.
-const MAX_ERROR_TEXT: usize = 200;
-
+pub(super) const DEFAULT_PORT: u16 = 554;
 /// A client session (see the module page). Times are on any monotonic clock.
 #[derive(Debug)]
 pub struct Session {
@@ -45,18 +41,10 @@ pub struct Session {
     pub(super) ways: Ways,
     pub(super) playing: Option<Playing>,
     pub(super) public: Vec<String>,
-    redirects: u32,
+    pub(super) redirects: u32,
     /// The session was begun anew because medias were missing (C105).
     pub(super) redone: bool,
     pub(super) last_received: Duration,
-}
-
-/// What is remembered of DESCRIBE.
-#[derive(Debug)]
-pub(super) struct Description {
-    pub(super) session: sdp::Session,
-    pub(super) base: String,
-    pub(super) control: String,
 }
 
 #[derive(Debug)]
@@ -418,93 +406,10 @@ impl Session {
         }
     }
 
-    fn options_answered(&mut self, response: &Response) {
-        // Whatever it says is not fatal; Public selects the keepalive (C20)
-        if response.status == 200 {
-            let methods = response.headers.all("Public").flat_map(|line| line.split(','));
-            self.public = methods.map(|m| m.trim().to_ascii_uppercase()).collect();
-        }
-        let url = self.request_url.clone();
-        self.ask("DESCRIBE", &url, vec![("Accept", "application/sdp".to_owned())]);
-    }
-
-    fn describe_answered(&mut self, response: &Response) {
-        if response.status != 200 {
-            return self.leave(After::Close(Err(status_error("DESCRIBE", response))));
-        }
-        let session = sdp::parse(&response.body);
-        if session.medias.is_empty() {
-            return self.leave(After::Close(Err(Error::NoMedia)));
-        }
-        if session.is_srtp && session.medias.iter().all(sdp::Media::is_srtp) {
-            return self.leave(After::Close(Err(Error::Srtp)));
-        }
-        let base = control::base(
-            response.headers.get("Content-Base"),
-            response.headers.get("Content-Location"),
-            &self.request_url,
-        );
-        let control = control::join(&base, session.control.as_deref());
-        let before = self.described.replace(Description { session: session.clone(), base, control });
-        match before {
-            None => self.out.push_back(Output::Described(Box::new(Described {
-                session,
-                text: response.body.clone(),
-                server: response.headers.get("Server").unwrap_or_default().to_owned(),
-            }))),
-            Some(before) if !same_medias(&before.session, &session) => {
-                return self.leave(After::Close(Err(Error::MediasChanged)));
-            }
-            Some(_) => {}
-        }
-        self.redirects = 0;
-        self.set_up_next();
-    }
-
-    fn redirect(&mut self, response: &Response) {
-        self.redirects += 1;
-        let location = response.headers.get("Location").unwrap_or_default();
-        let url = patchbay_net::SourceUrl::parse(location)
-            .ok()
-            .filter(|url| self.redirects <= MAX_REDIRECTS && matches!(url.scheme(), "rtsp" | "rtsps"));
-        let Some(url) = url else { return self.leave(After::Close(Err(Error::Redirect))) };
-        let tls = match (url.scheme(), self.target.tls) {
-            ("rtsp", Some(_)) => return self.leave(After::Close(Err(Error::RedirectDowngrade))),
-            ("rtsp", None) => None,
-            (_, Some(verify)) => Some(verify),
-            (_, None) if url.host_is_ip() => Some(Verify::No),
-            (_, None) => Some(Verify::Yes),
-        };
-        self.request_url = url.request_url(url.scheme());
-        self.target = Target { tls, host: url.host().to_owned(), port: url.port().unwrap_or(DEFAULT_PORT) };
-        if let Some(credentials) = url.credentials() {
-            let seed = self.config.seed;
-            self.exchange = Exchange::new(Some(credentials.clone()), self.config.user_agent.clone(), seed);
-        }
-        self.leave(After::Reconnect(Reconnect::Redirected));
-    }
-
     /// The awaited answer did not come.
     pub(super) fn reply_overdue(&mut self, sent: &Sent) {
         let method = sent.method;
         self.exchange.forget();
         self.leave(After::Close(Err(Error::Timeout(Wait::Reply(method)))));
     }
-}
-
-/// The error of an answer, with its text for people (C28).
-pub(super) fn status_error(method: &'static str, response: &Response) -> Error {
-    let text = String::from_utf8_lossy(&response.body);
-    let text: String = text.chars().filter(|c| !c.is_control()).take(MAX_ERROR_TEXT).collect();
-    Error::Status {
-        method,
-        status: response.status,
-        reason: response.reason.chars().filter(|c| !c.is_control()).take(MAX_ERROR_TEXT).collect(),
-        text: text.trim().to_owned(),
-    }
-}
-
-fn same_medias(a: &sdp::Session, b: &sdp::Session) -> bool {
-    let key = |m: &sdp::Media| (m.kind_name.clone(), m.encoding.clone(), m.clock_rate, m.channels);
-    a.medias.iter().map(key).eq(b.medias.iter().map(key))
 }

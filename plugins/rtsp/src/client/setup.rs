@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::exchange::Sent;
-use super::session::{After, Session, Step, status_error};
+use super::handshake::status_error;
+use super::session::{After, Session, Step};
 use super::timers::Playing;
 use super::{Error, Output, Reconnect, control};
 use crate::wire::{Lower, Response, Transport};
