@@ -162,7 +162,8 @@ fn guard(report: impl FnOnce(&str), call: impl FnOnce() -> Code) -> i32 {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(code) => code as i32,
         Err(panic) => {
-            let message = panic_message(&panic);
+            // `&panic` would be the box itself as `dyn Any`, whose text is never found.
+            let message = panic_message(&*panic);
             // Reporting runs foreign code too; if that panics as well there is nothing left to tell.
             let _ = catch_unwind(AssertUnwindSafe(|| report(&message)));
             // The payload's own drop may panic: leak it instead.
