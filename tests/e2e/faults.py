@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""Breaks plugins in every way that the fixtures know, while another stream plays through the same server.
+
+Needs the fixtures beside the server (`cargo build -p patchbay-plugin-raw -p patchbay-plugin-fixture`, in PATCHBAY_FIXTURES or
+target/debug). Each test prints a line; the last line is `N passed, N failed`.
+"""
+import concurrent.futures
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+from run import BINARY, ROOT, Server, free_port, metrics, wait
+
+FIXTURES = pathlib.Path(os.environ.get("PATCHBAY_FIXTURES", ROOT / "target/debug"))
+STREAMS = "streams:\n  demo: \"demo:\"\n"
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+@contextlib.contextmanager
+def prefix(*fixtures, shipped=("demo", "mp4")):
+    """A folder with a copy of the server, shipped plugins and fixtures."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for name in shipped:
+            shutil.copy(library(BINARY.parent, name), folder)
+        for name in fixtures:
+            shutil.copy(library(FIXTURES, name), folder)
+        yield pathlib.Path(shutil.copy(BINARY, folder))
+
+
+def library(folder, name):
+    return folder / f"libpatchbay_plugin_{name}.so"
+
+
+@contextlib.contextmanager
+def fault(text):
+    """What the fixture `raw` is told to do, for servers that start meanwhile."""
+    os.environ["PATCHBAY_RAW_FAULT"] = text
+    try:
+        yield
+    finally:
+        del os.environ["PATCHBAY_RAW_FAULT"]
+
+
+class Viewer:
+    """Plays `demo` and counts its bytes; the answer may not end nor pause."""
+
+    def __init__(self, server):
+        self.bytes, self.error, self.longest = 0, None, 0.0
+        self.answer = urllib.request.urlopen(server.url("api/stream.mp4?src=demo"), timeout=10)
+        self.thread = threading.Thread(target=self.play, daemon=True)
+        self.thread.start()
+
+    def play(self):
+        last = time.monotonic()
+        try:
+            while part := self.answer.read1(1 << 16):
+                now = time.monotonic()
+                self.longest, last = max(self.longest, now - last), now
+                self.bytes += len(part)
+            self.error = "the answer has ended"
+        except Exception as error:  # noqa: BLE001 (the main thread shows it)
+            self.error = error
+
+    def goes_on(self, more=30_000):
+        """Waits for `more` bytes from now on."""
+        goal = self.bytes + more
+        wait(lambda: self.bytes >= goal or self.error, 10, f"{more} more bytes of demo")
+        assert self.error is None, self.error
+        assert self.longest < 2, f"demo paused for {self.longest:.1f} s"
+
+
+@contextlib.contextmanager
+def playing(binary, streams="", extra=""):
+    """A server with a viewer of `demo` that plays before, during and after."""
+    with Server(binary=binary, streams=STREAMS + streams, extra=extra) as server:
+        viewer = Viewer(server)
+        viewer.goes_on()
+        yield server, viewer
+        viewer.goes_on()
+        assert server.process.poll() is None, server.process.returncode
+
+
+def errors(server):
+    return [line for line in server.text().splitlines() if line.split(" ")[1:2] == ["ERR"]]
+
+
+def one_line(server, *words):
+    """Waits for a line of level ERR or WRN with all words, and for nothing else of these levels about it."""
+    found = []
+
+    def look():
+        found[:] = [line for line in server.text().splitlines() if all(word in line for word in words)]
+        return found
+    wait(look, 10, f"log line with {words}", server.process)
+    assert len(found) == 1, found
+    assert len(found[0]) < 500, found
+    return found[0]
+
+
+def ask(server, path):
+    """Status and first bytes of an answer, or the whole text of a refusal."""
+    try:
+        with urllib.request.urlopen(server.url(path), timeout=20) as answer:
+            return answer.status, answer.read(12)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def state(server, name):
+    return {plugin["name"]: plugin for plugin in server.json("api/plugins")}[name]
+
+
+@test
+def libraries_that_are_none_are_refused_with_one_line_each():
+    with prefix("raw") as binary:
+        folder = binary.parent
+        whole = library(folder, "raw").read_bytes()
+        abi = b"{\"abi\":\"1.0.0-draft."
+        assert whole.count(abi) == 1, whole.count(abi)
+        at = whole.index(abi) + len(abi) - len("1.0.0-draft.")
+        other = whole[:at] + b"2.0.0-draft." + whole[at + len("1.0.0-draft."):]
+        library(folder, "raw").write_bytes(other)
+        library(folder, "cut").write_bytes(whole[:len(whole) // 2])
+        library(folder, "head").write_bytes(whole[:64])
+        library(folder, "empty").write_bytes(b"")
+        library(folder, "random").write_bytes(os.urandom(100_000))
+        library(folder, "renamed").write_bytes(whole)
+        library(folder, "nothing").write_bytes(pathlib.Path(BINARY).read_bytes())
+        library(folder, "folder").mkdir()
+        reasons = {"raw": "ABI 2.0.0-draft.", "cut": "ELF", "head": "ELF", "empty": "ELF", "random": "ELF",
+                   "renamed": "its manifest says", "nothing": "no Patchbay plugin", "folder": "cannot read it"}
+        with playing(binary) as (server, _):
+            for name, reason in reasons.items():
+                line = one_line(server, f"libpatchbay_plugin_{name}.so")
+                assert " ERR [plugins] " in line and reason in line, (name, line)
+                assert state(server, f"libpatchbay_plugin_{name}.so")["state"] == "refused", name
+            assert "raw" not in server.json("api/schemes")
+
+
+@test
+def a_library_that_cannot_be_linked_is_refused_when_it_is_needed():
+    with prefix("raw") as binary:
+        path = library(binary.parent, "raw")
+        whole = path.read_bytes()
+        symbol = b"_1as_0lib_1header_0root_bmodule_bloader"
+        path.write_bytes(whole.replace(symbol, b"x" * len(symbol)))
+        with playing(binary, "  raw: \"raw:\"\n") as (server, _):
+            status, body = ask(server, "api/stream.mp4?src=raw&video=all")
+            assert status == 500 and b"linker" in body, (status, body)
+            one_line(server, " ERR [raw] ", "undefined symbol")
+            ask(server, "api/stream.mp4?src=raw&video=all")
+            one_line(server, " ERR [raw] ", "undefined symbol")
+
+
+@test
+def a_panic_in_start_refuses_the_plugin():
+    with prefix("raw") as binary, fault("start:panic"), playing(binary, "  raw: \"raw:\"\n") as (server, _):
+        status, body = ask(server, "api/stream.mp4?src=raw&video=all")
+        assert status == 500 and b"raw refuses to start" in body, (status, body)
+        one_line(server, " ERR [raw] ", "panic in start", "raw was told to panic in start")
+        one_line(server, " ERR [raw] ", "refuses to start (the callee panicked)")
+
+
+def panic_in(call, asked):
+    with prefix("raw", "fixture") as binary, fault(f"{call}:panic"):
+        with playing(binary, "  raw: \"raw:\"\n  fixture: \"fixture:ok\"\n") as (server, _):
+            asked(server)
+            told = lambda: [line for line in errors(server) if f"panic in {call}" in line]
+            wait(told, 10, f"panic in {call}", server.process)
+            line = told()[0]
+            assert " ERR [raw] " in line and line.endswith(f": raw was told to panic in {call}"), line
+            # The plugin itself is still of use, and so is every other.
+            assert ask(server, "api/stream.fixture?src=fixture")[1].startswith(b"FIXO\0\0\0\x04\xff\xd8\xff\xd9")
+
+
+@test
+def a_panic_in_open_fails_one_session():
+    def asked(server):
+        status, body = ask(server, "api/stream.fixture?src=raw")
+        assert status == 500 and b"plugin raw: the callee panicked" in body, (status, body)
+    panic_in("open", asked)
+
+
+@test
+def a_panic_in_command_fails_one_session():
+    panic_in("command", lambda server: ask_and_leave(server, "raw"))
+
+
+@test
+def a_panic_in_close_fails_one_session():
+    panic_in("close", lambda server: ask_and_leave(server, "raw"))
+
+
+def ask_and_leave(server, name):
+    """Opens a stream, waits a moment for its first bytes, and goes."""
+    with socket.create_connection(("127.0.0.1", server.http), timeout=20) as connection:
+        connection.sendall(f"GET /api/stream.fixture?src={name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        connection.settimeout(2)
+        with contextlib.suppress(TimeoutError):
+            connection.recv(4096)
+
+
+@test
+def a_panic_in_stop_does_not_disturb_the_end():
+    with prefix("raw", "fixture") as binary, fault("stop:panic"):
+        with playing(binary, "  raw: \"raw:\"\n") as (server, _):
+            ask_and_leave(server, "raw")
+        # `Server` sends SIGTERM and waits.
+        assert server.process.returncode == 0, server.process.returncode
+
+
+def block_in(call, asked):
+    with prefix("raw", "fixture") as binary, fault(f"{call}:block"):
+        with playing(binary, "  raw: \"raw:\"\n  fixture: \"fixture:ok\"\n") as (server, _):
+            asked(server)
+            one_line(server, " ERR [raw] ", "has not returned for 1 s")
+            # Who asks from now on is told so.
+            status, body = ask(server, "api/stream.fixture?src=raw")
+            assert status == 500 and b"has not returned for 1 s" in body, (status, body)
+            assert state(server, "raw")["state"] == "failed", state(server, "raw")
+            assert ask(server, "api/stream.fixture?src=fixture")[0] == 200
+        assert server.process.returncode == 0, server.process.returncode
+
+
+@test
+def a_block_in_start_fails_the_plugin():
+    block_in("start", lambda server: ask(server, "api/stream.fixture?src=raw"))
+
+
+@test
+def a_block_in_open_fails_the_plugin():
+    def asked(server):
+        status, body = ask(server, "api/stream.fixture?src=raw")
+        assert status == 500 and b"has not returned for 1 s" in body, (status, body)
+    block_in("open", asked)
+
+
+@test
+def a_block_in_command_fails_the_plugin():
+    block_in("command", lambda server: ask_and_leave(server, "raw"))
+
+
+@test
+def a_block_in_stop_does_not_hold_the_end():
+    with prefix("raw", "fixture") as binary, fault("stop:block"):
+        with playing(binary, "  raw: \"raw:\"\n") as (server, _):
+            ask_and_leave(server, "raw")
+            begin = time.monotonic()
+        assert server.process.returncode == 0, server.process.returncode
+        assert time.monotonic() - begin < 6, time.monotonic() - begin
+
+
+@test
+def sources_of_the_sdk_that_misbehave_fail_alone():
+    words = ["panic-open", "panic-task", "refuse-auth", "not-found", "garbage", "eof", "ok"]
+    streams = "".join(f"  {word}: \"fixture:{word}\"\n  b-{word}: \"fixturebytes:{word}\"\n" for word in words)
+    said = {"panic-open": b"panicked", "refuse-auth": b"login was refused", "not-found": b"no such camera"}
+    with prefix("fixture") as binary, playing(binary, streams) as (server, viewer):
+        # At once: a refusal takes as long as the host tries the source again.
+        asked = [(word, name) for word in words for name in (word, f"b-{word}")]
+        with concurrent.futures.ThreadPoolExecutor(len(asked)) as pool:
+            answers = pool.map(lambda one: ask(server, f"api/stream.fixture?src={one[1]}"), asked)
+            for (word, name), (status, body) in zip(asked, answers):
+                if word in said:
+                    assert status == 500 and said[word] in body, (name, status, body)
+                elif word != "garbage" and name != "b-panic-task":
+                    assert status == 200 and body.startswith(b"FIXO"), (name, status, body)
+        viewer.goes_on()
+        wait(lambda: metrics(server)["patchbay_sources"] == 1, 30, "end of all sources but demo")
+
+
+@test
+def outputs_routes_and_servers_that_misbehave_fail_alone():
+    port = free_port()
+    extra = f"fixture:\n  listen: \"127.0.0.1:{port}\"\n"
+    with prefix("fixture") as binary, playing(binary, "  ok: \"fixture:ok\"\n  pub:\n", extra) as (server, _):
+        assert f"[fixture] listen addr=127.0.0.1:{port}" in server.text(), server.text()
+        for word in ("panic-open", "panic-task", "not-found", "garbage"):
+            ask_cut(server, f"api/stream.fixture?src=ok&behaviour={word}")
+        assert ask(server, "api/stream.fixture?src=ok")[1].startswith(b"FIXO")
+        assert server.get("api/fixture", "POST", b"abc")[::2] == (200, b"abc")
+        ask_cut(server, "api/fixture?behaviour=garbage")
+        for word in ("panic-open", "panic-task", "refuse-auth", "not-found"):
+            assert ask_cut(server, f"api/fixture?behaviour={word}") != 200, word
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as publisher:
+            publisher.sendall(b"publish pub ok\n")
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as player:
+                player.sendall(b"play pub\n")
+                assert player.recv(8) == b"\0\0\0\x04\xff\xd8\xff\xd9"
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as publisher:
+            publisher.sendall(b"publish pub garbage\n")
+            ask_and_leave(server, "pub")
+
+
+def ask_cut(server, path):
+    """Status of an answer that may break off."""
+    with socket.create_connection(("127.0.0.1", server.http), timeout=20) as connection:
+        connection.sendall(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        connection.settimeout(3)
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            head = connection.recv(64)
+            return int(head.split(b" ")[1]) if head.startswith(b"HTTP/1.1 ") else 0
+    return 0
+
+
+def main():
+    wanted, passed, failed = sys.argv[1:], 0, 0
+    for function in TESTS:
+        if wanted and function.__name__ not in wanted:
+            continue
+        begin = time.monotonic()
+        try:
+            function()
+        except Exception:
+            failed += 1
+            traceback.print_exc(file=sys.stdout)
+            print(f"FAILED {function.__name__}", flush=True)
+        else:
+            passed += 1
+            print(f"ok {function.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
