@@ -31,7 +31,9 @@ impl Transport for Fixture {
         let behaviour = Behaviour::of(&request.url);
         behaviour.panic_if(Behaviour::PanicOpen);
         behaviour.begin().await?;
-        session.head(&Head { mime: "video/x-fixture".to_owned(), live: true, ..Head::default() })?;
+        // The hint names the format at once: without it the host gathers bytes first, and these come slowly.
+        let (mime, hint) = ("video/x-fixture".to_owned(), "fixture".to_owned());
+        session.head(&Head { mime, hint, live: true, ..Head::default() })?;
         session.write(Bytes::from_static(MAGIC)).await?;
         for turn in 0.. {
             if turn > 0 {
