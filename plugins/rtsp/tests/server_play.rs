@@ -445,6 +445,34 @@ async fn tracks_of_two_sources_share_a_connection_without_sharing_channels() {
 }
 
 #[tokio::test]
+async fn times_grow_over_a_break_and_reports_tell_the_shift() {
+    let host = camera().await;
+    let mut peer = Peer::connect(&host, "cam?video").await;
+    peer.play().await;
+    push(&host.memory, 0, 10);
+    // The source comes back: it begins 30 ms before its last picture.
+    for number in 0..10 {
+        let mut unit = picture(25 + number, number == 0, 100);
+        unit.pts = 9 * 3600 - 2700 + number * 3600;
+        unit.dts = unit.pts;
+        unit.discontinuity = number == 0;
+        host.memory.push(1, 0, unit);
+    }
+    let (media, _) = frames(&mut peer, |m| is_last(&m[0], 34)).await;
+    let mut times: Vec<u32> = media[0].iter().map(|p| p.timestamp).collect();
+    times.dedup();
+    assert_eq!(times.len(), 20);
+    assert!(times.windows(2).all(|w| w[1].wrapping_sub(w[0]) == 3600), "{times:?}");
+    // A viewer that joins now has the same times.
+    let mut late = Peer::connect(&host, "cam?video&history=raw").await;
+    late.play().await;
+    let (media, reports) = frames(&mut late, |m| is_last(&m[0], 34)).await;
+    assert_eq!(media[0].last().unwrap().timestamp, *times.last().unwrap());
+    let Rtcp::SenderReport(report, _) = &reports[0].1 else { panic!() };
+    assert_eq!(report.rtp_timestamp, *times.last().unwrap());
+}
+
+#[tokio::test]
 async fn another_codec_ends_the_players_with_a_reason() {
     let host = camera().await;
     let mut peer = Peer::connect(&host, "cam?video").await;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use patchbay_fanout::Writer;
 use patchbay_rtp::sdp;
 use patchbay_sdk::Error;
-use patchbay_sdk::api::message::{Class, Connection as Shown, ConsumerCounters, Publish};
+use patchbay_sdk::api::message::{Connection as Shown, ConsumerCounters, Publish};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -271,7 +271,7 @@ impl<S: Streams> Connection<S> {
                 }
             }
             Done::Described(Err(error)) | Done::Published(Err(error)) => {
-                let (status, retry_after) = status_of(&error);
+                let (status, retry_after) = describe::status_of(&error);
                 tracing::debug!(remote = %self.remote, status, "refused: {error}");
                 self.session.refuse(status, retry_after);
             }
@@ -400,18 +400,6 @@ impl<S: Streams> Connection<S> {
                 packets: sent.buffers,
                 drops: sent.skipped,
             });
-        }
-    }
-}
-
-/// The RTSP status of a refusal: 404 only for a name that does not exist (S12, S62).
-fn status_of(error: &Error) -> (u16, Option<u64>) {
-    match error.class {
-        Class::NotFound => (404, None),
-        Class::Unsupported => (406, None),
-        _ => {
-            let seconds = error.retry_after_ms.div_ceil(1000);
-            (503, Some(seconds.max(describe::RETRY_AFTER_S)))
         }
     }
 }

@@ -144,7 +144,7 @@ impl Streams for Memory {
 
     async fn publish(&self, publish: Publish) -> Result<MemoryIntake, Error> {
         let sender = self.inner.lock().publish.get(&publish.stream).cloned();
-        let sender = sender.ok_or_else(|| Error::not_found("no such stream"))?;
+        let sender = sender.ok_or_else(|| Error::not_found("stream not found"))?;
         let (end, ended) = watch::channel(None);
         sender.send(Published::Accepted(publish, end)).map_err(|_| Error::not_found("gone"))?;
         Ok(MemoryIntake { sender, ended })
@@ -159,7 +159,7 @@ pub struct MemoryClaim {
 
 impl Claim for MemoryClaim {
     async fn next(&mut self) -> Result<Bound, Error> {
-        let bound = self.bound.as_mut().ok_or_else(|| Error::not_found("no such stream"))?;
+        let bound = self.bound.as_mut().ok_or_else(|| Error::not_found("stream not found"))?;
         loop {
             bound.changed().await.map_err(|_| Error::eof("closed"))?;
             let Some(mut bound) = bound.borrow_and_update().clone() else { continue };

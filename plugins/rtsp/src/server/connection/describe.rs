@@ -23,6 +23,10 @@ pub(super) const RETRY_AFTER_S: u64 = 2;
 /// Query keys that choose tracks.
 const FILTERS: [&str; 4] = ["video", "audio", "mp4", "microphone"];
 
+/// The host's words for a name that it does not know. A camera that is not found has the same class, but its stream is
+/// known, and players must come back.
+const UNKNOWN: &str = "stream not found";
+
 /// A stream that a player was told of.
 pub(super) struct Described<S: Streams> {
     pub(super) claim: S::Claim,
@@ -39,7 +43,7 @@ pub(super) async fn describe<S: Streams>(
 ) -> Result<Described<S>, Error> {
     let bare = stream.trim_end_matches('/').to_owned();
     let names = if bare == stream { vec![stream] } else { vec![stream, bare] };
-    let mut result = Err(Error::not_found("no such stream"));
+    let mut result = Err(Error::not_found(UNKNOWN));
     for name in names {
         let consume = Consume {
             stream: name,
@@ -50,7 +54,7 @@ pub(super) async fn describe<S: Streams>(
             ..Consume::default()
         };
         result = claim(&server, &consume, &query).await;
-        if !result.as_ref().is_err_and(|error| error.class == Class::NotFound) {
+        if !result.as_ref().is_err_and(is_unknown) {
             break;
         }
     }
@@ -105,6 +109,19 @@ async fn claim<S: Streams>(
     Ok(Described { claim, room, wanted })
 }
 
+fn is_unknown(error: &Error) -> bool {
+    error.class == Class::NotFound && error.message == UNKNOWN
+}
+
+/// The RTSP status of a refusal, and when to come back: 404 only for a name that does not exist (S12, S62).
+pub(super) fn status_of(error: &Error) -> (u16, Option<u64>) {
+    match error.class {
+        _ if is_unknown(error) => (404, None),
+        Class::Unsupported => (406, None),
+        _ => (503, Some(error.retry_after_ms.div_ceil(1000).max(RETRY_AFTER_S))),
+    }
+}
+
 /// The description of the track says all that a player needs.
 fn is_complete(info: &patchbay_sdk::api::message::TrackInfo) -> bool {
     let Some(Parameters { codec, extradata, .. }) = track::parameters(info) else {
@@ -142,6 +159,15 @@ mod tests {
         assert_eq!(filters("video=h264", "video&audio"), "video=h264");
         assert_eq!(filters("pkt_size=9000", "video&audio"), "video&audio&pkt_size=9000");
         assert_eq!(filters("mp4", "video&audio"), "mp4");
+    }
+
+    #[test]
+    fn s12_only_an_unknown_name_is_404() {
+        assert_eq!(status_of(&Error::not_found("stream not found")), (404, None));
+        assert_eq!(status_of(&Error::not_found("the camera answered 404")), (503, Some(2)));
+        let busy = Error { retry_after_ms: 9_500, ..Error::timeout("x") };
+        assert_eq!(status_of(&busy), (503, Some(10)));
+        assert_eq!(status_of(&Error::unsupported("x")), (406, None));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::wire::write_interleaved;
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// A unit older than this is not sent to a joining viewer as its first sound.
 const FRESH: Duration = Duration::from_millis(500);
+/// A source that begins further behind its last unit than this many seconds counts anew.
+const SHIFT_MAX_S: i64 = 10;
 /// Difference between the source's clock and ours from which on its wall time is set anew.
 const CLOCK_JUMP_NS: i64 = 2_000_000_000;
 
@@ -84,6 +86,10 @@ pub struct Run {
     /// Made with the first unit: its time decides the base.
     packetizer: Option<Packetizer>,
     last: Option<Last>,
+    /// Added to the source's times, in ticks: a source that came back may begin a little before its last unit.
+    shift: i64,
+    /// Decoding time and distance of the newest units, as sent.
+    newest: Option<(i64, i64)>,
     /// NTP and RTP time of one moment.
     clock: Option<(u64, u32)>,
     packets: u32,
@@ -111,6 +117,8 @@ impl Run {
             max_payload,
             packetizer: None,
             last: None,
+            shift: 0,
+            newest: None,
             clock: None,
             packets: 0,
             octets: 0,
@@ -155,6 +163,8 @@ impl Run {
             return None;
         }
         self.start(unit.pts);
+        let unit = &self.place(unit);
+        let source_pts = unit.pts.saturating_sub(self.shift);
         let sets = (unit.key && self.is_keyed()).then_some(&self.parameters);
         let packetizer = self.packetizer.as_mut()?;
         let (sequence, timestamp) = (packetizer.next_sequence(), packetizer.timestamp(unit.pts));
@@ -166,7 +176,7 @@ impl Run {
         let octets = packets.octets();
         let frames = packets.take();
         self.last = Some(Last { frames: frames.clone(), sequence, timestamp, at: now.at });
-        self.set_clock(unit.pts, wall, now);
+        self.set_clock(source_pts, wall, now);
         let due = self.reported_at.is_none_or(|at| now.at.saturating_sub(at) >= REPORT_EVERY);
         let report = if due { self.report() } else { None };
         // Counted behind the report: it tells what was sent before it.
@@ -180,10 +190,35 @@ impl Run {
         Some(both.freeze())
     }
 
+    /// Moves a unit to times that grow. Players are told of the shift by the sender reports, and the next break in the
+    /// source's times begins without one, so that shifts do not add up.
+    fn place(&mut self, unit: &Unit) -> Unit {
+        let mut unit = unit.clone();
+        if unit.discontinuity
+            && let Some((newest, step)) = self.newest
+        {
+            let behind = newest.saturating_add(step).saturating_sub(unit.dts);
+            // Further behind it is a new count, and the receiver's own clock recovery deals with it.
+            let limit = i64::from(self.parameters.clock_rate) * SHIFT_MAX_S;
+            self.shift = if (1..limit).contains(&behind) { behind } else { 0 };
+        }
+        unit.pts = unit.pts.saturating_add(self.shift);
+        unit.dts = unit.dts.saturating_add(self.shift);
+        let step = self.newest.map_or(1, |(newest, step)| match unit.dts.saturating_sub(newest) {
+            grown if grown > 0 && !unit.discontinuity => grown,
+            _ => step,
+        });
+        self.newest = Some((unit.dts, step));
+        unit
+    }
+
     /// Notes that a unit of this time arrived about now.
     pub fn set_clock(&mut self, pts: i64, wall: &mut WallClock, now: Now) {
         let unix_ns = wall.unix_ns(pts, self.parameters.clock_rate, now.unix_ns);
-        self.clock = self.packetizer.as_ref().map(|p| (rtcp::ntp_from_unix_ns(unix_ns), p.timestamp(pts)));
+        self.clock = self
+            .packetizer
+            .as_ref()
+            .map(|p| (rtcp::ntp_from_unix_ns(unix_ns), p.timestamp(pts.saturating_add(self.shift))));
     }
 
     /// The sender report of now as an interleaved frame; `None` before the first unit.
@@ -219,12 +254,26 @@ impl Run {
             _ if is_true_time => Times::True,
             [.., before, last] => {
                 // No later unit is shown before it is decoded.
-                Times::Before(last.dts.saturating_add(last.dts.saturating_sub(before.dts).max(1)))
+                Times::Before(
+                    self.shift + last.dts.saturating_add(last.dts.saturating_sub(before.dts).max(1)),
+                )
             }
-            [last] => Times::Before(last.dts.saturating_add(1)),
+            [last] => Times::Before(self.shift.saturating_add(last.dts).saturating_add(1)),
             [] => return None,
         };
         let mut packets = Packets::new(self.channel);
+        let shifted: Vec<Unit>;
+        let units = if self.shift == 0 {
+            units
+        } else {
+            let moved = |unit: &Unit| Unit {
+                pts: unit.pts.saturating_add(self.shift),
+                dts: unit.dts.saturating_add(self.shift),
+                ..unit.clone()
+            };
+            shifted = units.iter().map(moved).collect();
+            &shifted
+        };
         let history = History { units, parameters: Some(&self.parameters), times };
         if packetizer.packetize_history(&history, &mut packets) == 0 {
             return None;
