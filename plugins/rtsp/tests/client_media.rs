@@ -239,11 +239,12 @@ fn c89_answers_alone_keep_a_session_for_a_while_only() {
         _ => None,
     });
     rig.send(frame(0, &rtp(0, 1))).send(frame(2, &rtp(1, 1))).run(1.0);
+    let last = rig.media.last().unwrap().0;
     rig.streams = Vec::new();
-    rig.run(25.0);
-    assert_eq!(rig.closed, None);
-    rig.run(20.0);
+    rig.run(40.0);
     assert_eq!(rig.error(), &Error::Timeout(Wait::Silence));
+    assert!(rig.count("GET_PARAMETER") >= 6, "{:?}", rig.methods());
+    assert_eq!(rig.closed.as_ref().unwrap().0 - last, Duration::from_secs(30));
 }
 
 #[test]

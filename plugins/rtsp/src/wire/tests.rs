@@ -73,10 +73,11 @@ fn c10_short_body_ends_by_silence() {
 #[test]
 fn c83_resync_behind_junk() {
     let frame = |n: u8| [b'$', 0, 0, 4, 0x80, n, 2, 3];
-    for junk in [1usize, 7, 1500, 20_000] {
+    // Dollars, unlikely channels; dollars, likely channels and lengths, but no header behind
+    let pattern = [[0x00, b'$', 0xff, 0x01, 0x80, b'R', b'T'], [0x00, b'$', 0x01, 0x00, 0x01, 0x00, 0x00]];
+    for (junk, pattern) in [1usize, 7, 1500, 20_000].into_iter().flat_map(|n| pattern.map(|p| (n, p))) {
         let mut bytes = frame(1).to_vec();
-        // Deterministic junk that holds dollars but no header chain
-        bytes.extend((0..junk).map(|i| [0x00, b'$', 0xff, 0x01, 0x80, b'R', b'T'][i % 7]));
+        bytes.extend((0..junk).map(|i| pattern[i % 7]));
         bytes.extend(frame(2));
         bytes.extend(frame(3));
         bytes.extend(b"RTSP/1.0 200 OK\r\nCSeq: 9\r\n\r\n");
