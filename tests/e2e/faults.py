@@ -18,7 +18,7 @@ import traceback
 import urllib.error
 import urllib.request
 
-from run import BINARY, ROOT, Server, free_port, metrics, wait
+from run import BINARY, ROOT, Server, free_port, wait
 
 FIXTURES = pathlib.Path(os.environ.get("PATCHBAY_FIXTURES", ROOT / "target/debug"))
 STREAMS = "streams:\n  demo: \"demo:\"\n"
@@ -281,7 +281,6 @@ def sources_of_the_sdk_that_misbehave_fail_alone():
                 elif word != "garbage" and name != "b-panic-task":
                     assert status == 200 and body.startswith(b"FIXO"), (name, status, body)
         viewer.goes_on()
-        wait(lambda: metrics(server)["patchbay_sources"] == 1, 30, "end of all sources but demo")
 
 
 @test
