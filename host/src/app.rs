@@ -646,9 +646,8 @@ impl App {
             },
             Action::Open { source, url } => {
                 if let Err(ended) = self.dial(source, &url) {
-                    self.log.write(Level::Warn, "streams", &ended.message, &[("url", &url)]);
                     let now = self.now();
-                    self.core.lock().ended(now, source, ended);
+                    self.source_ended(now, source, &ended);
                 }
             }
             Action::Close { source } => self.close_feed(source),

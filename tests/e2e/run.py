@@ -4,6 +4,9 @@
 Each test prints a line; the last line is `N passed, N failed`. A missing program skips its test, or fails it when
 PATCHBAY_REQUIRE_PEERS is set.
 """
+import base64
+import functools
+import http.server
 import json
 import os
 import pathlib
@@ -14,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import urllib.error
@@ -327,6 +331,52 @@ def files_come_out_as_they_went_in():
                 part, _ = pictures(url, *options, seconds=3)
                 assert len(part) > 50, (name, url, len(part))
                 assert within(part, whole), (name, url)
+
+
+class Ranges(http.server.SimpleHTTPRequestHandler):
+    """A file server with ranges and a login."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        if self.headers.get("Authorization") != "Basic " + base64.b64encode(b"u:p@ss").decode():
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        data = pathlib.Path(self.directory, self.path.lstrip("/")).read_bytes()
+        start = int(self.headers.get("Range", "bytes=0-")[6:].split("-")[0])
+        self.send_response(206 if start else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        try:
+            self.wfile.write(data[start:])
+        except OSError:
+            pass
+
+
+@test
+def files_over_http():
+    paths = [clip("h264-aac.mp4"), clip("h264-aac.ts")]
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Ranges, directory=CLIP_FOLDER.name))
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    try:
+        base = f"http://u:p@ss@127.0.0.1:{web.server_address[1]}"
+        lines = "".join(f"  c{i}: {base}/{path.name}\n" for i, path in enumerate(paths))
+        with Server(streams=f"streams:\n{lines}  none: http://127.0.0.1:{web.server_address[1]}/x\n") as server:
+            for i, path in enumerate(paths):
+                whole, _ = pictures(path)
+                part, _ = pictures(server.url(f"api/stream.mp4?src=c{i}"), seconds=3)
+                assert len(part) > 50 and within(part, whole), (path.name, len(part))
+            status, _, body = server.get("api/stream.mp4?src=none")
+            assert status == 500 and b"login" in body, (status, body)
+            assert "p@ss" not in server.text() and "u:p" not in server.text()
+    finally:
+        web.shutdown()
 
 
 @test

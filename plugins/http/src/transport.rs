@@ -1,0 +1,103 @@
+//! Fetches a URL, from where the demuxer wants it.
+
+use std::sync::Arc;
+
+use patchbay_net::http::{Client, HttpError, Request as HttpRequest, Response, Timeouts};
+use patchbay_net::url::SourceUrl;
+use patchbay_sdk::api::message::{Connection, Head};
+use patchbay_sdk::transport::{Request, Session, Written};
+use patchbay_sdk::{Class, Config, Error, Plugin, Transport};
+
+/// The plugin.
+pub struct Http;
+
+impl Plugin for Http {
+    fn start(_: Config) -> Result<Self, Error> {
+        Ok(Self)
+    }
+}
+
+impl Transport for Http {
+    async fn fetch(self: Arc<Self>, request: Request, mut session: Session) -> Result<(), Error> {
+        let url =
+            SourceUrl::parse(&request.url).map_err(|error| Error::unsupported(format!("http: {error}")))?;
+        let user_agent = concat!("Patchbay/", env!("CARGO_PKG_VERSION")).to_owned();
+        let client = Client { user_agent, timeouts: Timeouts::default() };
+        let mut response = tokio::select! {
+            response = ask(&client, &url, 0) => response?,
+            () = session.closed() => return Ok(()),
+        };
+        let size = response.content_length();
+        let ranges =
+            response.head.get("Accept-Ranges").is_some_and(|unit| unit.trim().eq_ignore_ascii_case("bytes"));
+        session.head(&Head {
+            mime: response.head.get("Content-Type").unwrap_or_default().to_owned(),
+            size,
+            seekable: ranges && size.is_some(),
+            // Without a length it is made while it is sent.
+            live: size.is_none(),
+            connection: Connection {
+                protocol: if url.scheme() == "http" { "http" } else { "https" }.to_owned(),
+                remote_addr: response.peer.to_string(),
+                user_agent: response.head.get("Server").unwrap_or_default().to_owned(),
+                ..Connection::default()
+            },
+            ..Head::default()
+        })?;
+        loop {
+            let chunk = tokio::select! {
+                chunk = response.chunk() => chunk.map_err(|error| failed(&error))?,
+                () = session.closed() => return Ok(()),
+            };
+            let wanted = match chunk {
+                Some(data) => match session.write(data).await? {
+                    Written::All => continue,
+                    Written::Seek(offset) => offset,
+                },
+                None if response.is_truncated() => {
+                    return Err(Error::eof("http: the server closed in the middle"));
+                }
+                None => match session.finished().await? {
+                    Some(offset) => offset,
+                    None => return Ok(()),
+                },
+            };
+            response = tokio::select! {
+                response = ask(&client, &url, wanted) => response?,
+                () = session.closed() => return Ok(()),
+            };
+        }
+    }
+}
+
+/// Asks for the bytes from `offset` on.
+async fn ask(client: &Client, url: &SourceUrl, offset: u64) -> Result<Response, Error> {
+    let mut request = HttpRequest::get(url.clone());
+    if offset > 0 {
+        request = request.header("Range", format!("bytes={offset}-"));
+    }
+    let response = client.send(&request).await.map_err(|error| failed(&error))?;
+    let (status, reason) = (response.head.status, response.head.reason.as_str());
+    let class = match status {
+        200 if offset == 0 => return Ok(response),
+        206 => return Ok(response),
+        200 => return Err(Error::unsupported("http: the server promised ranges and sent the whole file")),
+        401 | 403 => Class::Auth,
+        404 | 410 => Class::NotFound,
+        429 | 503 => Class::Busy,
+        _ => Class::Protocol,
+    };
+    Err(Error::new(class, format!("{status} {reason}").trim_end().to_owned()))
+}
+
+fn failed(error: &HttpError) -> Error {
+    let class = match error {
+        HttpError::Dial { .. } => Class::NotFound,
+        HttpError::Timeout(_) => Class::Timeout,
+        HttpError::Auth(_) => Class::Auth,
+        HttpError::Scheme(_) | HttpError::Encoding(_) => Class::Unsupported,
+        HttpError::Io(_) => Class::Eof,
+        _ => Class::Protocol,
+    };
+    Error::new(class, format!("http: {error}"))
+}
