@@ -473,6 +473,29 @@ async fn times_grow_over_a_break_and_reports_tell_the_shift() {
 }
 
 #[tokio::test]
+async fn a_source_that_counts_anew_does_not_jump() {
+    for start in [7_000_000_000_i64, -7_000_000_000, i64::MAX - 1_000_000, i64::MIN + 1_000_000] {
+        let host = camera().await;
+        let mut peer = Peer::connect(&host, "cam?video").await;
+        peer.play().await;
+        push(&host.memory, 0, 10);
+        for number in 0..10 {
+            let mut unit = picture(25 + number, number == 0, 100);
+            unit.pts = start + number * 3600;
+            unit.dts = unit.pts;
+            unit.discontinuity = number == 0;
+            host.memory.push(1, 0, unit);
+        }
+        let (media, _) = frames(&mut peer, |m| is_last(&m[0], 34)).await;
+        let mut times: Vec<u32> = media[0].iter().map(|p| p.timestamp).collect();
+        times.dedup();
+        let steps: Vec<u32> = times.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect();
+        assert!(steps.iter().all(|step| (3600..900_000).contains(step)), "{start}: {steps:?}");
+        assert_eq!(steps.iter().filter(|step| **step != 3600).count(), usize::from(steps[9] != 3600));
+    }
+}
+
+#[tokio::test]
 async fn another_codec_ends_the_players_with_a_reason() {
     let host = camera().await;
     let mut peer = Peer::connect(&host, "cam?video").await;

@@ -14,8 +14,8 @@ use crate::wire::write_interleaved;
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// A unit older than this is not sent to a joining viewer as its first sound.
 const FRESH: Duration = Duration::from_millis(500);
-/// A source that begins further behind its last unit than this many seconds counts anew.
-const SHIFT_MAX_S: i64 = 10;
+/// A source whose times go ahead of the time of day by more seconds than this over a break counts anew.
+const BREAK_MAX_S: i64 = 10;
 /// Difference between the source's clock and ours from which on its wall time is set anew.
 const CLOCK_JUMP_NS: i64 = 2_000_000_000;
 
@@ -88,13 +88,21 @@ pub struct Run {
     last: Option<Last>,
     /// Added to the source's times, in ticks: a source that came back may begin a little before its last unit.
     shift: i64,
-    /// Decoding time and distance of the newest units, as sent.
-    newest: Option<(i64, i64)>,
+    newest: Option<Newest>,
     /// NTP and RTP time of one moment.
     clock: Option<(u64, u32)>,
     packets: u32,
     octets: u32,
     reported_at: Option<Duration>,
+}
+
+/// The newest unit, as sent.
+#[derive(Debug, Clone)]
+struct Newest {
+    dts: i64,
+    /// Ticks since the one before.
+    step: i64,
+    at: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -163,7 +171,7 @@ impl Run {
             return None;
         }
         self.start(unit.pts);
-        let unit = &self.place(unit);
+        let unit = &self.place(unit, now.at);
         let source_pts = unit.pts.saturating_sub(self.shift);
         let sets = (unit.key && self.is_keyed()).then_some(&self.parameters);
         let packetizer = self.packetizer.as_mut()?;
@@ -190,25 +198,35 @@ impl Run {
         Some(both.freeze())
     }
 
-    /// Moves a unit to times that grow. Players are told of the shift by the sender reports, and the next break in the
-    /// source's times begins without one, so that shifts do not add up.
-    fn place(&mut self, unit: &Unit) -> Unit {
+    /// Moves a unit to times that grow as the time of day does. Players are told of the shift by the sender reports, and
+    /// each break in the source's times begins without one, so that shifts do not add up.
+    fn place(&mut self, unit: &Unit, at: Duration) -> Unit {
         let mut unit = unit.clone();
         if unit.discontinuity
-            && let Some((newest, step)) = self.newest
+            && let Some(newest) = &self.newest
         {
-            let behind = newest.saturating_add(step).saturating_sub(unit.dts);
-            // Further behind it is a new count, and the receiver's own clock recovery deals with it.
-            let limit = i64::from(self.parameters.clock_rate) * SHIFT_MAX_S;
-            self.shift = if (1..limit).contains(&behind) { behind } else { 0 };
+            let rate = i128::from(self.parameters.clock_rate);
+            let elapsed = at.saturating_sub(newest.at).as_nanos() as i128 * rate / 1_000_000_000;
+            let elapsed = i64::try_from(elapsed).unwrap_or(0).max(newest.step);
+            let earliest = newest.dts.saturating_add(newest.step);
+            let latest = newest.dts.saturating_add(elapsed).saturating_add(BREAK_MAX_S * rate as i64);
+            self.shift = match unit.dts {
+                dts if (earliest..=latest).contains(&dts) => 0,
+                dts if dts < earliest && earliest.saturating_sub(dts) < rate as i64 => {
+                    earliest.saturating_sub(dts)
+                }
+                // It counts anew.
+                dts => newest.dts.saturating_add(elapsed).saturating_sub(dts),
+            };
         }
         unit.pts = unit.pts.saturating_add(self.shift);
         unit.dts = unit.dts.saturating_add(self.shift);
-        let step = self.newest.map_or(1, |(newest, step)| match unit.dts.saturating_sub(newest) {
-            grown if grown > 0 && !unit.discontinuity => grown,
-            _ => step,
-        });
-        self.newest = Some((unit.dts, step));
+        let step = match &self.newest {
+            Some(newest) if unit.discontinuity || unit.dts <= newest.dts => newest.step,
+            Some(newest) => unit.dts.saturating_sub(newest.dts),
+            None => 1,
+        };
+        self.newest = Some(Newest { dts: unit.dts, step, at });
         unit
     }
 
@@ -255,7 +273,9 @@ impl Run {
             [.., before, last] => {
                 // No later unit is shown before it is decoded.
                 Times::Before(
-                    self.shift + last.dts.saturating_add(last.dts.saturating_sub(before.dts).max(1)),
+                    self.shift
+                        .saturating_add(last.dts)
+                        .saturating_add(last.dts.saturating_sub(before.dts).max(1)),
                 )
             }
             [last] => Times::Before(self.shift.saturating_add(last.dts).saturating_add(1)),
