@@ -12,6 +12,8 @@
 //! TLS, HTTP tunnels, WebSocket and multicast are not served.
 
 pub mod connection;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod login;
 pub mod play;
 pub mod publish;

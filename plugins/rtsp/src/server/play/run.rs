@@ -17,7 +17,9 @@ const FRESH: Duration = Duration::from_millis(500);
 /// A source whose times go ahead of the time of day by more seconds than this over a break counts anew.
 const BREAK_MAX_S: i64 = 10;
 /// Difference between the source's clock and ours from which on its wall time is set anew.
-const CLOCK_JUMP_NS: i64 = 2_000_000_000;
+const CLOCK_JUMP_NS: u64 = 2_000_000_000;
+/// Counts of a source's tracks that are told apart.
+const ORIGINS_MAX: usize = 8;
 
 /// Random numbers that a run starts with.
 #[derive(Debug, Clone, Copy)]
@@ -31,23 +33,27 @@ pub struct Seed {
 }
 
 /// Wall time of a source: one for all its tracks, so that sound and picture stay together.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct WallClock {
-    /// Unix time of pts 0, ns.
-    origin_ns: Option<i64>,
+    /// Unix times of pts 0, ns, the newest last. More than one when tracks do not count from the same instant, or after a
+    /// break; at most [`ORIGINS_MAX`].
+    origins_ns: Vec<i64>,
 }
 
 impl WallClock {
-    /// Unix time of a presentation time, ns. The first unit sets it; a jump of the source's times sets it anew.
+    /// Unix time of a presentation time, ns. A first unit far from all others sets a new origin.
     fn unix_ns(&mut self, pts: i64, clock_rate: u32, now_ns: i64) -> i64 {
         let offset = i128::from(pts) * 1_000_000_000 / i128::from(clock_rate.max(1));
         let offset = i64::try_from(offset).unwrap_or(0);
-        let origin = self
-            .origin_ns
-            .filter(|origin| (origin.saturating_add(offset)).abs_diff(now_ns) < CLOCK_JUMP_NS as u64)
-            .unwrap_or(now_ns.saturating_sub(offset));
-        self.origin_ns = Some(origin);
-        origin.saturating_add(offset)
+        let is_near = |origin: &&i64| origin.saturating_add(offset).abs_diff(now_ns) < CLOCK_JUMP_NS;
+        if let Some(origin) = self.origins_ns.iter().rfind(is_near) {
+            return origin.saturating_add(offset);
+        }
+        if self.origins_ns.len() >= ORIGINS_MAX {
+            self.origins_ns.remove(0);
+        }
+        self.origins_ns.push(now_ns.saturating_sub(offset));
+        now_ns
     }
 }
 
@@ -308,4 +314,22 @@ impl Run {
 fn first_packet(frames: &[u8]) -> Option<(u16, u32)> {
     let [_, _, _, _, _, _, s0, s1, t0, t1, t2, t3] = *frames.first_chunk::<12>()?;
     Some((u16::from_be_bytes([s0, s1]), u32::from_be_bytes([t0, t1, t2, t3])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tracks_that_count_from_the_same_instant_share_one_wall_clock() {
+        let mut wall = WallClock::default();
+        let second = 1_000_000_000;
+        assert_eq!(wall.unix_ns(90_000, 90_000, 100 * second), 100 * second);
+        // The sound of the same instant arrives 300 ms later.
+        assert_eq!(wall.unix_ns(48_000, 48_000, 100 * second + 300_000_000), 100 * second);
+        // Tracks that count from elsewhere keep an origin of their own, and do not move the others.
+        assert_eq!(wall.unix_ns(900_000_000, 8_000, 101 * second), 101 * second);
+        assert_eq!(wall.unix_ns(180_000, 90_000, 101 * second + 5), 101 * second);
+        assert_eq!(wall.unix_ns(900_008_000, 8_000, 102 * second + 9), 102 * second);
+    }
 }
