@@ -300,7 +300,8 @@ def outputs_routes_and_servers_that_misbehave_fail_alone():
             publisher.sendall(b"publish pub ok\n")
             with socket.create_connection(("127.0.0.1", port), timeout=20) as player:
                 player.sendall(b"play pub\n")
-                assert player.recv(8) == b"\0\0\0\x04\xff\xd8\xff\xd9"
+                first = player.makefile("rb").read(8)
+                assert first == b"\0\0\0\x04\xff\xd8\xff\xd9", first
         with socket.create_connection(("127.0.0.1", port), timeout=20) as publisher:
             publisher.sendall(b"publish pub garbage\n")
             ask_and_leave(server, "pub")
