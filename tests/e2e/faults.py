@@ -298,6 +298,7 @@ def outputs_routes_and_servers_that_misbehave_fail_alone():
             assert ask_cut(server, f"api/fixture?behaviour={word}") != 200, word
         with socket.create_connection(("127.0.0.1", port), timeout=20) as publisher:
             publisher.sendall(b"publish pub ok\n")
+            wait(lambda: (server.json("api/streams")["pub"]["producers"] or [{}])[0].get("state") == "live", 10, "publisher")
             with socket.create_connection(("127.0.0.1", port), timeout=20) as player:
                 player.sendall(b"play pub\n")
                 first = player.makefile("rb").read(8)
