@@ -148,6 +148,8 @@ struct Consumer {
     connection: Connection,
     since: Time,
     deadline: Option<Time>,
+    /// Its publisher has left: it waits for the next one as long as it likes.
+    kept: bool,
     bound: Vec<BoundTrack>,
     pending: Option<u64>,
     counters: (u64, u64, u64),
@@ -263,6 +265,7 @@ impl Core {
                 connection: consume.connection.clone(),
                 since: now,
                 deadline: Some(now + wait),
+                kept: false,
                 bound: Vec::new(),
                 pending: None,
                 counters: (0, 0, 0),
@@ -624,7 +627,9 @@ impl Core {
         }
         if bound.is_empty() {
             if first && pending.is_none() {
-                self.give_up(id);
+                if !consumer.kept {
+                    self.give_up(id);
+                }
             } else if !first && !old.is_empty() && pending.is_none() {
                 let message = self.mismatch(id);
                 self.refuse(id, Ended { class: Class::Unsupported, message, retry_after_ms: 0 });
@@ -751,6 +756,7 @@ impl Core {
             consumer.bound.retain(|b| b.source != id);
             if consumer.bound.is_empty() && consumer.deadline.is_none() {
                 // A viewer of a publisher that left: another may come.
+                consumer.kept = true;
                 consumer.deadline = Some(consumer.since.max(Duration::ZERO) + DEFAULT_WAIT * 100_000);
             }
         }

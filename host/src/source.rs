@@ -21,6 +21,9 @@ pub const MAX_TRACKS: usize = 64;
 
 const NS: i128 = 1_000_000_000;
 
+/// Tracks of one session that begin further apart than this do not share their zero.
+const MAX_APART_NS: i128 = 10 * NS;
+
 /// ns of CLOCK_MONOTONIC.
 pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -217,7 +220,14 @@ impl Inner {
             let at = i128::from(now).max(self.newest_ns + NS / 1000);
             at - i128::from(unit.dts) * NS / rate
         });
-        let offset = *track.offset.get_or_insert_with(|| i64::try_from(offset_ns * rate / NS).unwrap_or(0));
+        let offset = *track.offset.get_or_insert_with(|| {
+            // A track that does not count from the same instant is placed by its arrival.
+            let dts_ns = i128::from(unit.dts) * NS / rate;
+            let at = i128::from(now).max(track.last_dts.map_or(0, |last| i128::from(last) * NS / rate));
+            let apart = (dts_ns + offset_ns - at).abs() > MAX_APART_NS;
+            let offset_ns = if apart { at - dts_ns } else { offset_ns };
+            i64::try_from(offset_ns * rate / NS).unwrap_or(0)
+        });
         let (mut pts, mut dts) = (unit.pts.saturating_add(offset), unit.dts.saturating_add(offset));
         if track.fresh
             && let Some(last) = track.last_dts
@@ -256,6 +266,70 @@ impl Inner {
             Ok(_) => Code::Ok,
             Err(PushError::TooLong { .. }) => Code::OverLimit,
             Err(_) => Code::OverLimit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use patchbay_plugin_api::abi::Slice;
+
+    use super::*;
+
+    fn unit(track: u32, dts: i64) -> RawUnit {
+        RawUnit {
+            size: 0,
+            track,
+            flags: 1,
+            epoch: 0,
+            pts: dts,
+            dts,
+            arrival_ns: 0,
+            duration: 0,
+            reserved: 0,
+            data: Slice::new(&[]),
+        }
+    }
+
+    fn info(id: u32, kind: &str, clock_rate: u32) -> TrackInfo {
+        TrackInfo { id, kind: kind.to_owned(), codec: "opus".to_owned(), clock_rate, ..TrackInfo::default() }
+    }
+
+    fn times(source: &Source) -> Vec<(u16, i64, i64)> {
+        let mut buf = vec![0_u8; 4096];
+        let read = source.handle.read(1, u64::MAX, buf.as_mut_slice());
+        let records =
+            patchbay_plugin_api::records::records(bytes::Bytes::from(buf[..read.written as usize].to_vec()));
+        records
+            .map(|(header, _)| (header.track, header.pts, i64::from(header.flags & flags::DISCONTINUITY)))
+            .collect()
+    }
+
+    #[test]
+    fn tracks_with_zeros_of_their_own_lie_together_and_go_on_after_a_reconnect() {
+        let source = Source::new(1, &Budget::new(1 << 30)).unwrap();
+        let tracks =
+            Tracks { receive: vec![info(0, "audio", 90_000), info(1, "audio", 8_000)], ..Tracks::default() };
+        for (session, zeros) in [(1, [4_000_000_000_i64, 17]), (2, [5, 3_000_000_000])] {
+            source.begin(session);
+            source.tracks(session, &tracks).unwrap();
+            for step in 0..3 {
+                assert_eq!(source.push(session, &unit(0, zeros[0] + step * 900), &[1]).0, Code::Ok);
+                assert_eq!(source.push(session, &unit(1, zeros[1] + step * 80), &[1]).0, Code::Ok);
+            }
+        }
+        let found = times(&source);
+        let ns = |track: u16, pts: i64| i128::from(pts) * NS / if track == 0 { 90_000 } else { 8_000 };
+        let first = ns(found[0].0, found[0].1);
+        assert!(found.iter().all(|(track, pts, _)| (ns(*track, *pts) - first).abs() < NS), "{found:?}");
+        for track in 0..2 {
+            let own: Vec<(i64, i64)> = found.iter().filter(|f| f.0 == track).map(|f| (f.1, f.2)).collect();
+            assert!(own.windows(2).all(|pair| pair[1].0 > pair[0].0), "{own:?}");
+            assert_eq!(
+                own.iter().map(|o| o.1).collect::<Vec<_>>(),
+                [0, 0, 0, 2, 0, 0],
+                "marked where it was broken"
+            );
         }
     }
 }

@@ -207,6 +207,25 @@ fn a_second_publisher_of_the_same_kind_replaces_the_first() {
 }
 
 #[test]
+fn viewers_of_a_publisher_that_leaves_wait_for_the_next() {
+    let mut core = core(&[]);
+    let first = core.publish(at(0), "cam", Connection::default()).unwrap();
+    core.tracks(at(0), first, vec![track(0, "video", "h264")], told());
+    let consumer = core.attach(at(1), &ask("cam", "video"), "").unwrap();
+    drain(&mut core);
+    core.ended(at(2), first, gone("left"));
+    core.tick(at(100));
+    assert!(!drain(&mut core).iter().any(|a| matches!(a, Action::Refused { .. })));
+    let second = core.publish(at(101), "cam", Connection::default()).unwrap();
+    core.tracks(at(101), second, vec![track(0, "video", "h264")], told());
+    let actions = drain(&mut core);
+    assert!(
+        actions.iter().any(|a| matches!(a, Action::Bound { consumer: c, .. } if *c == consumer)),
+        "{actions:?}"
+    );
+}
+
+#[test]
 fn equal_sources_of_two_streams_are_one_run() {
     let mut core = core(&["rtsp://a"]);
     core.set_stream("lens", &["rtsp://a#track=1".to_owned()]);
