@@ -411,8 +411,8 @@ impl Core {
         for id in due {
             if self.is_wanted(id) {
                 self.dial(now, id);
-            } else if let Some(source) = self.sources.get_mut(&id) {
-                source.phase = Phase::Idle;
+            } else {
+                self.forget(id);
             }
         }
         self.negotiate_waiting(now);

@@ -450,8 +450,9 @@ def players_stay_over_an_outage():
             wait(lambda: any("units_total" in k and v > 50 for k, v in metrics(server).items()), 20, "units")
             camera.stop()
             wait(lambda: server.json("api/streams")["cam"]["producers"][0]["state"] == "offline", 15, "state offline")
-            producer = server.json("api/streams")["cam"]["producers"][0]
-            assert producer["error"] and producer["retry_at"], producer
+            producer = lambda: server.json("api/streams")["cam"]["producers"][0]
+            assert producer()["error"] and producer()["retry_at"], producer()
+            wait(lambda: "cannot connect" in producer().get("error", ""), 15, "failed dial")
             camera = Camera(port=camera.port)
             out, _ = player.communicate(timeout=60)
             stamps = [int(line.split(",")[2]) for line in out.decode().splitlines() if not line.startswith("#")]
