@@ -116,7 +116,9 @@ impl Source {
         for info in &tracks.receive {
             inner.configure(info, 0)?;
         }
-        Some(inner.tracks.iter().map(|track| (track.epoch, track.info.clone())).collect())
+        // Not those that only an earlier session had.
+        let told = inner.tracks.iter().filter(|track| !track.session_epochs.is_empty());
+        Some(told.map(|track| (track.epoch, track.info.clone())).collect())
     }
 
     /// Takes a session's new configuration of a track: the host's epoch of it.
@@ -303,6 +305,19 @@ mod tests {
         records
             .map(|(header, _)| (header.track, header.pts, i64::from(header.flags & flags::DISCONTINUITY)))
             .collect()
+    }
+
+    #[test]
+    fn a_track_that_the_new_session_lacks_is_gone() {
+        let source = Source::new(1, &Budget::new(1 << 30)).unwrap();
+        let both =
+            Tracks { receive: vec![info(0, "video", 90_000), info(1, "audio", 8_000)], ..Tracks::default() };
+        source.begin(1);
+        assert_eq!(source.tracks(1, &both).unwrap().len(), 2);
+        source.begin(2);
+        let one = Tracks { receive: vec![info(0, "video", 90_000)], ..Tracks::default() };
+        assert_eq!(source.tracks(2, &one).unwrap().len(), 1);
+        assert_eq!(source.tracks(2, &both).unwrap().len(), 2, "a late track");
     }
 
     #[test]

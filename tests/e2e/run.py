@@ -280,6 +280,8 @@ def sigterm_ends_within_a_second_with_a_viewer():
 CLIPS = {
     "h264-aac.mp4": "-c:v libx264 -preset veryfast -bf 3 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
     "h264-plain.mp4": "-c:v libx264 -preset veryfast -bf 0 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
+    "h264-long.mp4": "-c:v libx264 -preset veryfast -bf 3 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
+    "hevc-long.mp4": "-c:v libx265 -preset ultrafast -x265-params log-level=error:info=0:keyint=25 -pix_fmt yuv420p -an",
     "h264-aac.ts": "-c:v libx264 -preset veryfast -bf 2 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
     "hevc-opus.mkv": "-c:v libx265 -preset ultrafast -x265-params log-level=error:info=0:keyint=25:bframes=2 -pix_fmt yuv420p -c:a libopus -ac 2",
 }
@@ -287,12 +289,12 @@ CLIP_FOLDER = tempfile.TemporaryDirectory()
 
 
 def clip(name):
-    """A clip of 10 s made by ffmpeg; mp4 with its index at the end."""
+    """A clip of 10 s (the long one: 40 s) made by ffmpeg; mp4 with its index at the end."""
     peer("ffmpeg", "ffmpeg")
     path = pathlib.Path(CLIP_FOLDER.name) / name
     if not path.exists():
         done = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-f", "lavfi", "-i",
-                   "sine=frequency=440:sample_rate=48000", "-t", "10", *CLIPS[name].split(), path, limit=120)
+                   "sine=frequency=440:sample_rate=48000", "-t", "40" if "long" in name else "10", *CLIPS[name].split(), path, limit=120)
         assert done.returncode == 0, done.stderr.decode()
     return path
 

@@ -12,6 +12,7 @@ use patchbay_plugin_api::message::{Class, Connection, History, RouteOpen, Serve,
 
 use super::{MAX_BODY, Peer, text};
 use crate::app::{App, RouteEvent};
+use crate::log::Level;
 use crate::serve::{Next, Served};
 
 /// Largest whole answer of a plugin's route, in bytes.
@@ -136,11 +137,25 @@ async fn media(app: &Arc<App>, serve: Serve) -> Response {
         *response.body_mut() = Body::from(data);
         response
     } else {
-        let body = stream::unfold(served, |mut served| async move {
+        let (app, told) = (Arc::clone(app), served.mime().to_owned());
+        let body = stream::unfold((app, told, served), |(app, told, mut served)| async move {
             loop {
                 match served.next().await? {
-                    Next::Data(data) => return Some((Ok::<_, std::convert::Infallible>(data), served)),
-                    Next::Mime(_) => {}
+                    Next::Data(data) => {
+                        return Some((Ok::<_, std::convert::Infallible>(data), (app, told, served)));
+                    }
+                    Next::Mime(mime) if mime == told => {}
+                    // An answer has one type: its player asks again.
+                    Next::Mime(mime) => {
+                        let fields = [("was", told.as_str()), ("is", &mime)];
+                        app.log.write(
+                            Level::Info,
+                            "api",
+                            "answer ended: the stream has other codecs now",
+                            &fields,
+                        );
+                        return None;
+                    }
                 }
             }
         });

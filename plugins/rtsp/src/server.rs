@@ -131,6 +131,7 @@ impl<S: Streams> Server<S> {
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
         match connection::serve(self, stream, remote).await {
+            Ok(reason @ connection::End::Stream(_)) => tracing::info!(%remote, "player closed: {reason}"),
             Ok(reason) => tracing::debug!(%remote, "connection closed: {reason}"),
             Err(error) => tracing::debug!(%remote, "connection failed: {error}"),
         }

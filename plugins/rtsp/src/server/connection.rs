@@ -366,7 +366,12 @@ impl<S: Streams> Connection<S> {
                         && track.info.codec == wanted.parameters.codec.name()
                 })
             });
-        (!goes_on).then(|| End::Stream("the stream has other tracks now".to_owned()))
+        let list = |codecs: Vec<&str>| codecs.join(" + ");
+        (!goes_on).then(|| {
+            let now = list(bound.tracks.iter().map(|track| track.info.codec.as_str()).collect());
+            let told = list(described.wanted.iter().map(|wanted| wanted.parameters.codec.name()).collect());
+            End::Stream(format!("the stream is {now} now, the player was told {told} and must ask again"))
+        })
     }
 
     /// Ends what an earlier DESCRIBE or ANNOUNCE began.
