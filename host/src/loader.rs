@@ -17,6 +17,16 @@ use patchbay_plugin_api::{Manifest, Plugin};
 /// glibc's RTLD_NODELETE: the library stays mapped whatever happens.
 const RTLD_NODELETE: i32 = 0x1000;
 
+/// Heaps that the threads of all libraries share. With one per thread, as is glibc's way, what 500 leaving viewers give
+/// back stays in pieces: 67 to 122 MB were resident after 30 rounds where two heaps keep 43 MB.
+const HEAPS: i32 = 2;
+
+/// Prepares the process for its plugins; before any thread is started.
+pub fn prepare_process() {
+    // SAFETY: sets a number of the allocator; no other thread runs yet.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
+}
+
 /// Why a library is not loaded; one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

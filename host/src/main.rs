@@ -16,6 +16,7 @@ use patchbay_plugin_api::{Manifest, version};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
+    patchbay::loader::prepare_process();
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {

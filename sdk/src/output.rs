@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use patchbay_media::{Kind, Parameters, Unit};
 use patchbay_plugin_api::abi::chunk_flags;
-use patchbay_plugin_api::message::{self, BoundTrack, History, Join, OutputInfo, OutputOpen, command, event};
+use patchbay_plugin_api::message::{
+    self, BoundTrack, Counters, History, Join, OutputInfo, OutputOpen, command, event,
+};
 use patchbay_plugin_api::{Chunk, Code, Host};
 use tokio::sync::mpsc;
 
@@ -25,11 +27,31 @@ pub const ROLE: u32 = message::role::OUTPUT;
 /// Most tracks of one output.
 pub const MAX_TRACKS: usize = 16;
 
+/// Between two reports of [`totals`].
+const REPORT_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
 static RUNS: AtomicU64 = AtomicU64::new(0);
 
 /// Mux runs that this library has started, for `/metrics`.
 pub fn runs() -> u64 {
     RUNS.load(Ordering::Relaxed)
+}
+
+/// Totals of this library for `/metrics`.
+fn totals() -> Counters {
+    let units = reader::counters();
+    let counters = [
+        ("mux_runs", &RUNS),
+        ("units_copied", &units.live_units),
+        ("history_units_copied", &units.history_units),
+        ("histories_read", &units.histories),
+    ];
+    Counters {
+        counters: counters
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.load(Ordering::Relaxed)))
+            .collect(),
+    }
 }
 
 /// A plugin that muxes.
@@ -167,6 +189,7 @@ impl<M: Mux> Run<M> {
         self.prime()?;
         self.announce()?;
         let closed = self.link.closed.clone();
+        let mut report = tokio::time::interval(REPORT_EVERY);
         loop {
             tokio::select! {
                 biased;
@@ -176,6 +199,7 @@ impl<M: Mux> Run<M> {
                     Some(_) => {}
                     None => return Ok(()),
                 },
+                _ = report.tick() => self.link.emit(event::METRICS, &totals())?,
                 item = next_of(&mut self.sources) => {
                     let (source, item) = item?;
                     self.item(source, item)?;
