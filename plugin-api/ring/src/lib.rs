@@ -18,6 +18,9 @@
 mod backing;
 mod budget;
 mod error;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handle;
 mod layout;
 #[cfg(all(target_os = "linux", not(loom)))]

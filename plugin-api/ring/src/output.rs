@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use crate::sync::{AtomicU64, Relaxed};
 use crate::unit::RECORD_HEADER;
 
-mod sealed {
+pub(crate) mod sealed {
     pub trait Sealed {}
     impl Sealed for [u8] {}
     impl Sealed for [std::mem::MaybeUninit<u8>] {}

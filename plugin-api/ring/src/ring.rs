@@ -186,7 +186,27 @@ impl Ring {
             self.writer.set_key(header.track, sequence);
         }
         self.handle.announce(header.track, sequence);
+        if is_key && self.gops.is_full() {
+            self.shrink();
+        }
         Ok(sequence)
+    }
+
+    /// Gives memory back when the need fell to less than half for [`Gops`]'s whole memory: after a switch to the
+    /// substream, or a burst of long GOPs.
+    fn shrink(&mut self) {
+        let geometry = self.writer.geometry();
+        if geometry.arena <= 2 * START_ARENA {
+            return;
+        }
+        let protected = self.protected();
+        let first = self.live.partition_point(|entry| entry.header.sequence < protected);
+        let window: u64 = self.live.range(first..).map(|entry| entry.bytes).sum();
+        let (arena, slots) = self.gops.wanted(window, (self.live.len() - first) as u64);
+        let wanted = Geometry::new(slots.max(START_SLOTS), arena.max(START_ARENA), page_size());
+        if wanted.arena <= geometry.arena / 2 && self.replace(wanted) {
+            self.gops.forget();
+        }
     }
 
     /// Keeps at least `ms` of units from now on, as far as the limits allow; 0 keeps what live viewers need.
@@ -400,6 +420,44 @@ mod tests {
             assert!(stats.replaced > 0 && stats.key_given_up == 0, "{stats:?}");
             assert!(stats.bytes < 300 * 20_000 * 2, "{stats:?}");
         }
+    }
+
+    #[test]
+    fn memory_is_given_back_when_the_need_falls() {
+        let limits = Limits::default();
+        let budget = Arc::clone(&limits.budget);
+        let mut ring = Ring::new(BackingKind::Memfd, limits).unwrap();
+        ring.set_track(0, 90_000, true);
+        let (mut number, mut cursor) = (0, 1);
+        let mut gop = |ring: &mut Ring, len: usize| {
+            for at in 0..100 {
+                number += 1;
+                ring.push(&header(0, at == 0, number), &vec![number as u8; len]).unwrap();
+            }
+            let (units, lost) = read_all(ring, cursor, 1);
+            assert_eq!(
+                (units.len() as u64, lost),
+                (number + 1 - cursor, 0),
+                "a reader that keeps up loses nothing"
+            );
+            assert!(units.iter().all(|(h, data)| data.iter().all(|b| *b == h.sequence as u8)));
+            cursor = number + 1;
+        };
+        gop(&mut ring, 100_000);
+        gop(&mut ring, 100_000);
+        let large = ring.stats();
+        assert!(large.bytes > 10_000_000, "{large:?}");
+        for _ in 0..24 {
+            gop(&mut ring, 5_000);
+        }
+        let small = ring.stats();
+        assert!(small.bytes < large.bytes / 4 && small.key_given_up == 0, "{small:?}");
+        assert_eq!(budget.used(), small.bytes);
+        let replaced = small.replaced;
+        for _ in 0..24 {
+            gop(&mut ring, 5_000);
+        }
+        assert_eq!(ring.stats().replaced, replaced, "it does not swing");
     }
 
     #[test]

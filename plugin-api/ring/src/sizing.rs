@@ -25,7 +25,17 @@ impl Gops {
         if let Some(slot) = self.lengths.get_mut(self.next % GOPS) {
             *slot = (bytes, units);
         }
-        self.next = self.next.wrapping_add(1);
+        self.next = self.next.saturating_add(1);
+    }
+
+    /// Whether so many GOPs are known that their largest says what is needed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.next >= GOPS
+    }
+
+    /// Starts counting anew; the lengths stay.
+    pub(crate) fn forget(&mut self) {
+        self.next = 0;
     }
 
     /// Arena bytes and slots for a ring that has to hold `bytes` and `units` now: 1.25 times the largest of these and
