@@ -171,7 +171,8 @@ impl Ring {
                 header.flags |= flags::DISCONTINUITY;
             }
             if is_key && track.has_keys && before != 0 {
-                let gop = self.live.iter().filter(|entry| entry.header.sequence >= before);
+                let first = self.live.partition_point(|entry| entry.header.sequence < before);
+                let gop = self.live.range(first..);
                 let (bytes, units) =
                     gop.fold((0, 0), |(bytes, units), entry| (bytes + entry.bytes, units + 1));
                 self.gops.add(bytes, units);
