@@ -16,14 +16,18 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::bridge;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Entry};
 use crate::chain::Chain;
 use crate::config::{Config, ConfigFile, Isolation};
 use crate::hub::Run;
-use crate::instance::Instance;
+use crate::instance::{Instance, Isolated};
 use crate::log::{Level, LogHandle};
+use crate::restart::{Deaths, Policy};
 use crate::router::{Action, Core, LookupError, Time, Told};
 use crate::source::Source;
+
+/// Between two looks at plugins and idle runs.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// Everything that runs.
 pub struct App {
@@ -44,6 +48,9 @@ pub struct App {
     exit: watch::Sender<Option<End>>,
     copies: PathBuf,
     instances: Mutex<HashMap<String, Result<Arc<Instance>, String>>>,
+    /// Ends of plugins' own processes.
+    deaths: Mutex<HashMap<String, Deaths>>,
+    next_instance: AtomicU64,
     sessions: RwLock<HashMap<(u64, u64), Target>>,
     sources: RwLock<HashMap<u64, Arc<Source>>>,
     feeds: Mutex<HashMap<u64, Feed>>,
@@ -152,6 +159,8 @@ impl App {
             exit: watch::channel(None).0,
             copies,
             instances: Mutex::default(),
+            deaths: Mutex::default(),
+            next_instance: AtomicU64::new(1),
             sessions: RwLock::default(),
             sources: RwLock::default(),
             feeds: Mutex::default(),
@@ -175,7 +184,8 @@ impl App {
 
     /// Runs timers until the process ends.
     pub async fn run(self: Arc<Self>) {
-        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut beat = tokio::time::interval(BEAT);
+        let mut last = Instant::now();
         loop {
             let now = self.now();
             let wait = {
@@ -187,7 +197,12 @@ impl App {
             tokio::select! {
                 () = tokio::time::sleep(wait.max(Duration::from_millis(5))) => {}
                 () = self.news.notified() => {}
-                _ = second.tick() => self.housekeeping(),
+                _ = beat.tick() => {
+                    // A host that was late itself cannot tell who was silent.
+                    let late = last.elapsed() > 2 * BEAT;
+                    last = Instant::now();
+                    self.housekeeping(late);
+                }
             }
             let now = self.now();
             self.core.lock().tick(now);
@@ -195,7 +210,7 @@ impl App {
         }
     }
 
-    fn housekeeping(&self) {
+    fn housekeeping(self: &Arc<Self>, late: bool) {
         let idle: Vec<Arc<Run>> = {
             let mut runs = self.runs.lock();
             let idle: Vec<String> =
@@ -207,11 +222,48 @@ impl App {
         }
         let instances: Vec<Arc<Instance>> =
             self.instances.lock().values().filter_map(|i| i.clone().ok()).collect();
-        for instance in instances {
+        for instance in &instances {
+            instance.supervise(late);
             if instance.check() {
-                self.fail(&instance);
+                self.fail(instance);
             }
         }
+        for instance in instances.iter().filter(|i| i.is_isolated() && i.failure().is_some()) {
+            self.revive(&instance.manifest.name);
+        }
+    }
+
+    /// A server whose process died listens again as soon as it may.
+    fn revive(self: &Arc<Self>, name: &str) {
+        let policy = self.policy(name);
+        let due = self.deaths.lock().get(name).is_none_or(|d| d.may_start(self.now(), &policy).is_ok());
+        if due && let Some(entry) = self.catalogue.by_name(name).filter(|entry| entry.enabled) {
+            self.open_server(entry);
+        }
+    }
+
+    /// How a plugin's process is started again.
+    fn policy(&self, name: &str) -> Policy {
+        let restart = self.config.plugin(name).restart;
+        let policy = Policy::parse(restart.backoff.as_deref(), restart.breaker.as_deref());
+        policy.unwrap_or_else(|error| {
+            self.log.write(Level::Warn, name, &format!("restart: {error}"), &[]);
+            Policy::default()
+        })
+    }
+
+    /// A plugin's own process has ended: whatever it ran is over, and it may be started again.
+    pub(crate) fn died(&self, instance: &Arc<Instance>) {
+        let name = &instance.manifest.name;
+        let policy = self.policy(name);
+        self.deaths.lock().entry(name.clone()).or_default().died(self.now(), &policy);
+        bridge::forget(instance.ctx);
+        self.fail(instance);
+    }
+
+    /// How often a plugin's process has died.
+    pub fn deaths(&self, name: &str) -> u64 {
+        self.deaths.lock().get(name).map_or(0, |deaths| deaths.total)
     }
 
     /// A plugin hangs: whatever it ran is over.
@@ -255,29 +307,34 @@ impl App {
     }
 
     fn open_servers(self: &Arc<Self>) -> u64 {
-        let mut opened = 0;
-        for entry in self.catalogue.entries.iter().filter(|entry| entry.enabled) {
-            let Some(listen) = &entry.manifest.listen else { continue };
-            let name = &entry.manifest.name;
-            if !self.config.allows_module(listen.module.as_deref()) {
-                continue;
+        let servers = self.catalogue.entries.iter().filter(|entry| entry.enabled);
+        servers.filter(|entry| self.open_server(entry)).count() as u64
+    }
+
+    /// Opens a plugin's server role when its `listen` is set.
+    fn open_server(self: &Arc<Self>, entry: &Entry) -> bool {
+        let Some(listen) = &entry.manifest.listen else { return false };
+        let name = &entry.manifest.name;
+        if !self.config.allows_module(listen.module.as_deref()) {
+            return false;
+        }
+        let section = self.config.section(name).and_then(|section| section.get("listen"));
+        let address =
+            section.map_or_else(|| listen.default.clone(), |node| node.text().unwrap_or_default().to_owned());
+        if address.is_empty() {
+            return false;
+        }
+        match self.instance(name) {
+            Ok(instance) => {
+                let session = self.session(&instance, Target::Server);
+                instance.open(session, role::SERVER, &message::ServerOpen {});
+                true
             }
-            let section = self.config.section(name).and_then(|section| section.get("listen"));
-            let address = section
-                .map_or_else(|| listen.default.clone(), |node| node.text().unwrap_or_default().to_owned());
-            if address.is_empty() {
-                continue;
-            }
-            match self.instance(name) {
-                Ok(instance) => {
-                    let session = self.session(&instance, Target::Server);
-                    instance.open(session, role::SERVER, &message::ServerOpen {});
-                    opened += 1;
-                }
-                Err(reason) => self.log.write(Level::Error, name, &reason, &[]),
+            Err(reason) => {
+                self.log.write(Level::Error, name, &reason, &[]);
+                false
             }
         }
-        opened
     }
 
     /// Ends all plugins.
@@ -291,50 +348,90 @@ impl App {
         }
     }
 
-    /// The running plugin of a name; starts it on first use.
+    /// The running plugin of a name; starts it on first use, and again when its own process died.
     pub fn instance(self: &Arc<Self>, name: &str) -> Result<Arc<Instance>, String> {
-        let mut instances = self.instances.lock();
-        if let Some(known) = instances.get(name) {
-            return match known {
-                Ok(instance) => instance.failure().map_or_else(|| Ok(Arc::clone(instance)), Err),
-                Err(reason) => Err(reason.clone()),
-            };
-        }
         let entry = self.catalogue.by_name(name).ok_or_else(|| format!("there is no plugin {name}"))?;
         let settings = self.config.plugin(name);
-        let isolation = settings.isolation.unwrap_or(if entry.shipped {
-            Isolation::InProcess
-        } else {
-            Isolation::Process
-        });
-        let started = if isolation == Isolation::Process {
-            Err(format!(
-                "plugin {name} is to run in a process of its own, which this version cannot do yet: \
-                 to trust it with this process set `plugins: {{{name}: {{isolation: in-process}}}}`"
-            ))
-        } else {
-            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
-            let wanted = settings.threads.map_or(entry.manifest.threads.max(1).min(cores), u32::from);
-            let ctx = instances.len() as u64 + 1;
-            let weak = Arc::downgrade(self);
-            let failure = Arc::new(move |session: u64, code: Code| {
-                if let Some(app) = weak.upgrade() {
-                    app.open_failed(ctx, session, code);
+        let isolated = self.is_isolated(entry);
+        let mut instances = self.instances.lock();
+        if let Some(known) = instances.get(name) {
+            let failure = match known {
+                Ok(instance) => match instance.failure() {
+                    None => return Ok(Arc::clone(instance)),
+                    Some(failure) => failure,
+                },
+                Err(reason) => reason.clone(),
+            };
+            let failure =
+                format!("plugin {name}: {}", failure.trim_start_matches(&format!("plugin {name}: ")));
+            if !isolated {
+                return Err(failure);
+            }
+            let deaths = self.deaths.lock();
+            match deaths.get(name).map_or(Ok(()), |d| d.may_start(self.now(), &self.policy(name))) {
+                Ok(()) => {}
+                Err(Some(wait)) => {
+                    return Err(format!("{failure}; it is started again in {:.1} s", wait.as_secs_f64()));
                 }
-            });
-            let level = number(self.log.level(name));
-            let yaml = self.config.plugin_yaml(name);
-            Instance::start(entry, ctx, bridge::table(), &yaml, wanted, level, &self.copies, failure)
-                .map_err(|error| error.to_string())
-        };
+                Err(None) => {
+                    return Err(format!(
+                        "{failure}; it has died too often and stays down until Patchbay is restarted"
+                    ));
+                }
+            }
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
+        let wanted = settings.threads.map_or(entry.manifest.threads.max(1).min(cores), u32::from);
+        let ctx = self.next_instance.fetch_add(1, Ordering::Relaxed);
+        let weak = Arc::downgrade(self);
+        let failure = Arc::new(move |session: u64, code: Code| {
+            if let Some(app) = weak.upgrade() {
+                app.open_failed(ctx, session, code);
+            }
+        });
+        let level = number(self.log.level(name));
+        let yaml = self.config.plugin_yaml(name);
+        let isolation = isolated.then(|| {
+            let state = self.state.lock();
+            let own = state.iter().filter(|((plugin, _), _)| plugin == name);
+            let state = own.map(|((_, key), value)| (key.clone(), value.clone())).collect();
+            let memory = settings.limits.memory_bytes();
+            self.deaths.lock().entry(name.to_owned()).or_default().started(self.now());
+            Isolated { memory, state, log: self.log.clone() }
+        });
+        let started = Instance::start(
+            entry,
+            ctx,
+            bridge::table(),
+            &yaml,
+            wanted,
+            level,
+            &self.copies,
+            failure,
+            isolation,
+        )
+        .map_err(|error| error.to_string());
+        if isolated && started.is_err() {
+            self.deaths.lock().entry(name.to_owned()).or_default().died(self.now(), &self.policy(name));
+        }
         match &started {
             Ok(_) => {
-                self.log.write(Level::Debug, name, "plugin started", &[("version", &entry.manifest.version)])
+                let process = started.as_ref().ok().and_then(|instance| instance.pid());
+                let process = process.map_or_else(String::new, |pid| pid.to_string());
+                let fields = [("version", entry.manifest.version.as_str()), ("pid", &process)];
+                let fields = if process.is_empty() { fields.get(..1) } else { Some(&fields[..]) };
+                self.log.write(Level::Debug, name, "plugin started", fields.unwrap_or_default());
             }
             Err(reason) => self.log.write(Level::Error, name, reason, &[]),
         }
         instances.insert(name.to_owned(), started.clone());
         started
+    }
+
+    /// Whether a plugin is to run in a process of its own.
+    pub fn is_isolated(&self, entry: &Entry) -> bool {
+        let by_origin = if entry.shipped { Isolation::InProcess } else { Isolation::Process };
+        self.config.plugin(&entry.manifest.name).isolation.unwrap_or(by_origin) == Isolation::Process
     }
 
     /// State of a plugin and why.
@@ -669,6 +766,7 @@ impl App {
             },
             Action::Bound { consumer, bound } => match self.consumers.lock().get(&consumer) {
                 Some(Taker::Plugin { instance, session }) => {
+                    self.show(instance, &bound.tracks);
                     instance.command(*session, command::BOUND, &bound)
                 }
                 Some(Taker::Host(news)) => drop(news.send(ConsumerNews::Bound(bound))),
@@ -808,9 +906,19 @@ impl App {
             tracks: tracks.to_vec(),
             options: options.clone(),
         };
+        self.show(&instance, tracks);
         instance.open(session, role::OUTPUT, &open);
         runs.insert(key, Arc::clone(&run));
         Ok(run)
+    }
+
+    /// Lets a plugin in a process of its own read the sources of these tracks.
+    fn show(&self, instance: &Instance, tracks: &[message::BoundTrack]) {
+        for track in tracks {
+            if let Some(source) = self.source(track.source) {
+                instance.show(&source);
+            }
+        }
     }
 
     /// Asks a plugin's route.

@@ -36,11 +36,17 @@ pub(crate) fn register(instance: &Arc<Instance>) {
     INSTANCES.write().push(Arc::clone(instance));
 }
 
+/// A process that died makes no more calls.
+pub(crate) fn forget(ctx: u64) {
+    INSTANCES.write().retain(|instance| instance.ctx != ctx);
+}
+
 fn instance(ctx: u64) -> Option<Arc<Instance>> {
     INSTANCES.read().iter().find(|instance| instance.ctx == ctx).cloned()
 }
 
-struct Bridge;
+/// The host's functions, for plugins here and in processes of their own.
+pub(crate) struct Bridge;
 
 impl HostEntry for Bridge {
     fn emit(ctx: u64, session: u64, kind: u32, payload: &[u8]) -> Code {

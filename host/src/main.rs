@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             };
         }
         Command::Serve(serve) => return run(&serve),
-        Command::Runner(_) => return fail("running a plugin in a process of its own is not possible yet"),
+        Command::Runner(_) => return patchbay::runner::main(),
     }
     ExitCode::SUCCESS
 }

@@ -152,6 +152,18 @@ impl Source {
         self.inner.lock().tracks.get(track as usize)?.epochs.get(&epoch).cloned()
     }
 
+    /// Every description that a unit in the ring, or the next one, may name: `(track, epoch, info)`.
+    pub fn configs(&self) -> Vec<(u32, u32, TrackInfo)> {
+        let inner = self.inner.lock();
+        let tracks = (0_u32..).zip(&inner.tracks);
+        tracks.flat_map(|(id, t)| t.epochs.iter().map(move |(e, info)| (id, *e, info.clone()))).collect()
+    }
+
+    /// Codec of a track.
+    pub fn codec(&self, track: u32) -> Option<String> {
+        self.inner.lock().tracks.get(track as usize).map(|track| track.info.codec.clone())
+    }
+
     /// Keeps at least `ms` of history.
     pub fn retain(&self, ms: u64) {
         self.inner.lock().ring.retain(ms);

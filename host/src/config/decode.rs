@@ -320,9 +320,12 @@ impl Decoder<'_> {
             let mut entries = value.entries().unwrap_or_default().to_vec();
             entries.retain(|(key, value)| {
                 // A mapping below one of these names is something of the plugin's own, such as a stream of this name.
-                matches!(key.text(), Some("enabled" | "isolation" | "threads"))
-                    && value.text().is_some()
-                    && !value.is_null()
+                let scalar = value.text().is_some() && !value.is_null();
+                match key.text() {
+                    Some("enabled" | "isolation" | "threads") => scalar,
+                    Some("restart" | "limits") => value.entries().is_some(),
+                    _ => false,
+                }
             });
             plugins.insert(name.to_owned(), self.typed::<Plugin>(name, entries));
         }

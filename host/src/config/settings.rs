@@ -122,11 +122,51 @@ pub struct Plugin {
     pub isolation: Option<Isolation>,
     /// Worker threads of its runtime.
     pub threads: Option<u16>,
+    /// How its process is started again.
+    pub restart: Restart,
+    /// What its process may take.
+    pub limits: Limits,
+}
+
+/// `restart:` of a plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Restart {
+    /// First and longest wait: `200ms..60s`.
+    pub backoff: Option<String>,
+    /// `5/10m`: after so many deaths within so long it stays down; `off`: never.
+    pub breaker: Option<String>,
+}
+
+/// `limits:` of a plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Memory of its process: `512M`, `2G`; `0`: no limit.
+    pub memory: Option<String>,
+}
+
+impl Limits {
+    /// Bytes of memory; 512 MiB when nothing, or nothing that can be read, is configured.
+    pub fn memory_bytes(&self) -> u64 {
+        let read = |text: &str| {
+            let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+            let shift = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
+                "" | "b" => 0,
+                "k" | "kb" | "kib" => 10,
+                "m" | "mb" | "mib" => 20,
+                "g" | "gb" | "gib" => 30,
+                _ => return None,
+            };
+            digits.trim().parse::<u64>().ok()?.checked_shl(shift)
+        };
+        self.memory.as_deref().and_then(|text| read(text.trim())).unwrap_or(512 << 20)
+    }
 }
 
 impl Plugin {
     /// Keys that are the host's and not handed to the plugin.
-    pub const HOST_KEYS: [&str; 2] = ["enabled", "isolation"];
+    pub const HOST_KEYS: [&str; 4] = ["enabled", "isolation", "restart", "limits"];
 }
 
 /// A boolean as YAML 1.1 and 1.2 write it.

@@ -140,6 +140,14 @@ pub(super) fn plugins(call: &Call) -> Response {
                 "description": entry.manifest.description, "shipped": entry.shipped, "state": state,
             });
             if let Some(map) = plugin.as_object_mut() {
+                let running = app.running();
+                let instance = running.iter().find(|i| i.manifest.name == entry.manifest.name);
+                if let Some(pid) = instance.filter(|i| i.failure().is_none()).and_then(|i| i.pid()) {
+                    map.insert("pid".to_owned(), pid.into());
+                }
+                let isolation = if app.is_isolated(entry) { "process" } else { "in-process" };
+                map.insert("isolation".to_owned(), isolation.into());
+                map.insert("restarts".to_owned(), app.deaths(&entry.manifest.name).into());
                 if show_path {
                     map.insert("path".to_owned(), entry.path.display().to_string().into());
                 }

@@ -1,0 +1,409 @@
+//! The child's side of `isolation: process`: loads one library and speaks for it over the socket that is its standard input.
+//!
+//! Calls of the plugin become frames; reads are answered from rings that are mapped read-only here. One thread calls the
+//! plugin, as in the host; one reads the socket.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, BufReader};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use patchbay_plugin_api::abi::{RawUnit, ReadOut, Slice, StartInfo, target};
+use patchbay_plugin_api::entry::{ChunkRef, HostEntry, host_table};
+use patchbay_plugin_api::{Code, Manifest, Plugin};
+use patchbay_ring::{Mapped, Target};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, Rlimit, Signal};
+
+use crate::loader;
+use crate::wire::{self, Hello, Message, kind};
+
+/// How long a missing configuration entry is waited for.
+const CONFIG_WAIT: Duration = Duration::from_secs(1);
+
+/// Sources that are over and still mapped for readers that lag behind.
+const MAX_GONE: usize = 64;
+
+/// Descriptors that a plugin may have open.
+const MAX_DESCRIPTORS: u64 = 4096;
+
+static RUNNER: OnceLock<Runner> = OnceLock::new();
+
+/// One ring of the host.
+struct Source {
+    memory: Arc<Mapped>,
+    gone: bool,
+}
+
+struct Runner {
+    out: Mutex<UnixStream>,
+    sources: RwLock<HashMap<u64, Source>>,
+    configs: Mutex<HashMap<(u64, u64, u64), Vec<u8>>>,
+    news: Condvar,
+    state: Mutex<BTreeMap<String, Vec<u8>>>,
+    wake: OwnedFd,
+    pending: Mutex<Vec<u64>>,
+    signalled: AtomicBool,
+}
+
+/// Runs until the host closes the socket or says stop.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::debug!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    // The socket leaves the place where a plugin may look for a terminal, and no program that a plugin starts inherits it.
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    let socket = UnixStream::from(socket);
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let stream = wire::Stream::new(socket.try_clone()?);
+    let descriptors = stream.descriptors();
+    let mut reader = wire::Reader::new(BufReader::with_capacity(64 << 10, stream));
+    let first = reader.message()?;
+    let hello: Hello = serde_json::from_slice(&first.payload)?;
+    if first.kind != kind::HELLO || hello.wire != wire::VERSION {
+        return Err(io::Error::other("the host speaks another version of the frames"));
+    }
+    restrict(&hello)?;
+    let runner = Runner {
+        out: Mutex::new(socket),
+        sources: RwLock::default(),
+        configs: Mutex::default(),
+        news: Condvar::new(),
+        state: Mutex::new(hello.state.clone()),
+        wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        pending: Mutex::default(),
+        signalled: AtomicBool::new(false),
+    };
+    let runner = RUNNER.get_or_init(|| runner);
+    let plugin = match start(runner, &hello) {
+        Ok((plugin, code)) => {
+            runner.send(&Message { kind: kind::READY, x: raw(code), ..Message::default() })?;
+            if code != Code::Ok {
+                return Ok(());
+            }
+            plugin
+        }
+        Err(reason) => {
+            let payload = reason.into_bytes();
+            return runner.send(&Message {
+                kind: kind::READY,
+                x: raw(Code::Invalid),
+                payload,
+                ..Message::default()
+            });
+        }
+    };
+    let (calls, queue) = mpsc::channel();
+    thread::Builder::new().name("socket".to_owned()).spawn(move || {
+        while let Ok(message) = reader.message() {
+            runner.take(message, &descriptors, &calls);
+        }
+        // The host has gone, or closed the socket: nothing is left to do, whatever the plugin is at.
+        std::process::exit(0);
+    })?;
+    while let Ok(message) = queue.recv() {
+        match message.kind {
+            kind::OPEN => {
+                let code = plugin.open(message.id, message.x as u32, &message.payload);
+                if code != Code::Ok {
+                    runner.send(&Message {
+                        kind: kind::FAILED,
+                        id: message.id,
+                        x: raw(code),
+                        ..Message::default()
+                    })?;
+                }
+            }
+            kind::COMMAND => {
+                let code = plugin.command(message.id, message.x as u32, &message.payload);
+                let x = raw(code);
+                let failed = Message { kind: kind::FAILED, id: message.id, x, ..Message::default() };
+                if code == Code::Panicked {
+                    runner.send(&failed)?;
+                }
+            }
+            kind::CLOSE => drop(plugin.close(message.id)),
+            kind::PING => runner.send(&Message { kind: kind::PONG, id: message.id, ..Message::default() })?,
+            kind::STOP => {
+                plugin.stop();
+                return Ok(());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A code on the wire.
+fn raw(code: Code) -> u64 {
+    u64::from((code as i32).cast_unsigned())
+}
+
+/// What the child may have, before a line of the plugin's code runs.
+fn restrict(hello: &Hello) -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    let limit = |resource, value: u64| {
+        let old = rustix::process::getrlimit(resource);
+        let value = old.maximum.map_or(value, |most| most.min(value));
+        rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
+    };
+    limit(Resource::Core, 0)?;
+    limit(Resource::Nofile, MAX_DESCRIPTORS)?;
+    if hello.memory > 0 {
+        // Not the address space: that counts the rings of others.
+        limit(Resource::Data, hello.memory)?;
+    }
+    Ok(())
+}
+
+fn start(runner: &'static Runner, hello: &Hello) -> Result<(Plugin, Code), String> {
+    let path = Path::new(&hello.path);
+    let manifest = Manifest::read(path).map_err(|error| error.to_string())?;
+    if manifest.name != hello.name {
+        return Err(format!("the file is now the plugin {}", manifest.name));
+    }
+    let plugin =
+        loader::load(path, &manifest, Path::new(&hello.copies)).map_err(|error| error.to_string())?;
+    let info = StartInfo {
+        size: size_of::<StartInfo>() as u32,
+        wake_fd: runner.wake.as_raw_fd(),
+        ctx: 1,
+        threads: hello.threads,
+        log_level: hello.log_level,
+        config: Slice::new(hello.settings.as_bytes()),
+    };
+    let code = plugin.start(host_table::<Runner>(), &info);
+    Ok((plugin, code))
+}
+
+impl Runner {
+    fn send(&self, message: &Message) -> io::Result<()> {
+        wire::send(&self.out.lock(), message)
+    }
+
+    /// [`Runner::send`] for a plugin's call.
+    fn tell(&self, message: &Message) -> Code {
+        if self.send(message).is_ok() { Code::Ok } else { Code::Closed }
+    }
+
+    /// What the socket brings: what is the runner's own is done here, the rest is for the thread that calls the plugin.
+    fn take(
+        &self,
+        message: Message,
+        descriptors: &Mutex<std::collections::VecDeque<OwnedFd>>,
+        calls: &mpsc::Sender<Message>,
+    ) {
+        match message.kind {
+            kind::RING => {
+                let Some(Ok(memory)) = descriptors.lock().pop_front().map(Mapped::map) else { return };
+                let source = Source { memory: Arc::new(memory), gone: false };
+                let mut sources = self.sources.write();
+                sources.insert(message.id, source);
+                let gone: Vec<u64> = sources.iter().filter(|(_, s)| s.gone).map(|(id, _)| *id).collect();
+                for id in gone.iter().take(gone.len().saturating_sub(MAX_GONE)) {
+                    sources.remove(id);
+                    self.configs.lock().retain(|(source, ..), _| source != id);
+                }
+                drop(sources);
+                self.signal(message.id);
+            }
+            kind::CONFIG => {
+                self.configs.lock().insert((message.id, message.x, message.y), message.payload);
+                self.news.notify_all();
+            }
+            kind::WAKE => self.signal(message.id),
+            kind::GONE => {
+                if let Some(source) = self.sources.write().get_mut(&message.id) {
+                    source.gone = true;
+                }
+                self.signal(message.id);
+            }
+            _ => drop(calls.send(message)),
+        }
+    }
+
+    fn signal(&self, source: u64) {
+        {
+            let mut pending = self.pending.lock();
+            if !pending.contains(&source) {
+                pending.push(source);
+            }
+        }
+        if !self.signalled.swap(true, Ordering::AcqRel) {
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+    }
+
+    fn memory(&self, source: u64) -> Option<(Arc<Mapped>, bool)> {
+        self.sources.read().get(&source).map(|source| (Arc::clone(&source.memory), source.gone))
+    }
+}
+
+fn runner() -> Option<&'static Runner> {
+    RUNNER.get()
+}
+
+impl HostEntry for Runner {
+    fn emit(_: u64, session: u64, kind_of: u32, payload: &[u8]) -> Code {
+        runner().map_or(Code::Closed, |r| {
+            let x = u64::from(kind_of);
+            r.tell(&Message {
+                kind: kind::EMIT,
+                id: session,
+                x,
+                payload: payload.to_vec(),
+                ..Message::default()
+            })
+        })
+    }
+
+    fn push(_: u64, session: u64, unit: &RawUnit, data: &[u8]) -> Code {
+        if data.len() > crate::source::MAX_RAW_UNIT {
+            return Code::OverLimit;
+        }
+        let payload = wire::unit::encode(unit, data);
+        runner().map_or(Code::Closed, |r| {
+            r.tell(&Message { kind: kind::PUSH, id: session, payload, ..Message::default() })
+        })
+    }
+
+    fn write(_: u64, session: u64, chunk: ChunkRef<'_>) -> Code {
+        if chunk.data.len() > crate::hub::MAX_CHUNK {
+            return Code::OverLimit;
+        }
+        let payload = wire::chunk::encode(&chunk);
+        runner().map_or(Code::Closed, |r| {
+            r.tell(&Message { kind: kind::WRITE, id: session, payload, ..Message::default() })
+        })
+    }
+
+    fn read(_: u64, id: u64, cursor: u64, mask: u64, buf: &mut [MaybeUninit<u8>], out: &mut ReadOut) -> Code {
+        let Some(runner) = runner() else { return Code::Closed };
+        let Some((memory, gone)) = runner.memory(id) else { return Code::Closed };
+        let read = memory.read(cursor, mask, buf);
+        out.next = read.next;
+        out.units = u64::from(read.units);
+        out.written = read.written;
+        out.lost = read.lost;
+        out.needed = read.needed;
+        out.end = 0;
+        if read.units == 0 && read.needed > 0 {
+            return Code::TooSmall;
+        }
+        if read.end {
+            if read.units == 0 && (read.closed.is_some() || gone) {
+                return Code::Closed;
+            }
+            out.end = 1;
+            return runner.tell(&Message {
+                kind: kind::ARM,
+                id,
+                x: read.next,
+                y: mask,
+                ..Message::default()
+            });
+        }
+        Code::Ok
+    }
+
+    fn locate(_: u64, id: u64, what: u32, arg: u64) -> Result<u64, Code> {
+        let (memory, _) = runner().and_then(|runner| runner.memory(id)).ok_or(Code::Closed)?;
+        let track = |bits: u64| u16::try_from(bits).map_err(|_| Code::Invalid);
+        let wanted = match what {
+            target::NEWEST_KEY => Target::NewestKey { track: track(arg)? },
+            target::KEY_BEFORE => Target::KeyBefore { track: track(arg >> 32)?, ms: arg & 0xffff_ffff },
+            target::OLDEST => Target::Oldest,
+            target::HEAD => Target::Head,
+            _ => return Err(Code::Unsupported),
+        };
+        memory.locate(wanted).ok_or(Code::Unknown)
+    }
+
+    fn track_config(_: u64, source: u64, track: u32, epoch: u32) -> Result<Vec<u8>, Code> {
+        let runner = runner().ok_or(Code::Closed)?;
+        let key = (source, u64::from(track), u64::from(epoch));
+        let mut configs = runner.configs.lock();
+        if let Some(found) = configs.get(&key) {
+            return Ok(found.clone());
+        }
+        // The unit was seen before the frame that describes it.
+        let asked = Message { kind: kind::WANT_CONFIG, id: source, x: key.1, y: key.2, ..Message::default() };
+        runner.send(&asked).map_err(|_| Code::Closed)?;
+        let end = Instant::now() + CONFIG_WAIT;
+        loop {
+            if let Some(found) = configs.get(&key) {
+                return Ok(found.clone());
+            }
+            if runner.news.wait_until(&mut configs, end).timed_out() {
+                return Err(Code::Unknown);
+            }
+        }
+    }
+
+    fn pending(_: u64, out: &mut [u64]) -> usize {
+        let Some(runner) = runner() else { return 0 };
+        let mut pending = runner.pending.lock();
+        let n = pending.len().min(out.len());
+        for (slot, source) in out.iter_mut().zip(pending.drain(..n)) {
+            *slot = source;
+        }
+        if pending.is_empty() {
+            runner.signalled.store(false, Ordering::Release);
+        }
+        n
+    }
+
+    fn retain(_: u64, source: u64, ms: u64) -> Code {
+        runner().map_or(Code::Closed, |r| {
+            r.tell(&Message { kind: kind::RETAIN, id: source, x: ms, ..Message::default() })
+        })
+    }
+
+    fn log(_: u64, level: u32, target: &str, event: &[u8]) {
+        if let Some(runner) = runner() {
+            let payload = [target.as_bytes(), event].concat();
+            let (x, y) = (u64::from(level), target.len() as u64);
+            let _ = runner.send(&Message { kind: kind::LOG, x, y, payload, ..Message::default() });
+        }
+    }
+
+    fn state_get(_: u64, key: &str) -> Result<Vec<u8>, Code> {
+        runner().ok_or(Code::Closed)?.state.lock().get(key).cloned().ok_or(Code::Unknown)
+    }
+
+    fn state_put(_: u64, key: &str, value: &[u8]) -> Code {
+        let Some(runner) = runner() else { return Code::Closed };
+        if value.len() > 64 << 10 || key.len() > 256 {
+            return Code::OverLimit;
+        }
+        runner.state.lock().insert(key.to_owned(), value.to_vec());
+        let payload = [key.as_bytes(), value].concat();
+        runner.tell(&Message { kind: kind::STATE_PUT, y: key.len() as u64, payload, ..Message::default() })
+    }
+
+    fn panicked(_: u64, call: &'static str, message: &str) {
+        eprintln_line(&format!("panic of the runner in {call}: {message}"));
+    }
+}
+
+fn eprintln_line(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(io::stderr(), "{text}");
+}
