@@ -256,9 +256,32 @@ impl App {
     pub(crate) fn died(&self, instance: &Arc<Instance>) {
         let name = &instance.manifest.name;
         let policy = self.policy(name);
-        self.deaths.lock().entry(name.clone()).or_default().died(self.now(), &policy);
+        let wait = {
+            let mut deaths = self.deaths.lock();
+            let deaths = deaths.entry(name.clone()).or_default();
+            deaths.died(self.now(), &policy);
+            deaths.may_start(self.now(), &policy).err().flatten()
+        };
         bridge::forget(instance.ctx);
+        let fed: Vec<u64> = {
+            let sessions = self.sessions.read();
+            let own = sessions.iter().filter(|((ctx, _), _)| *ctx == instance.ctx);
+            let source = |target: &Target| match target {
+                Target::Feed(source) => Some(*source),
+                Target::Transport(chain) => Some(chain.source),
+                _ => None,
+            };
+            own.filter_map(|(_, target)| source(target)).collect()
+        };
         self.fail(instance);
+        if let Some(wait) = wait {
+            let now = self.now();
+            let mut core = self.core.lock();
+            for source in fed {
+                core.again(now, source, wait);
+            }
+        }
+        self.news.notify_one();
     }
 
     /// How often a plugin's process has died.

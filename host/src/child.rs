@@ -1,6 +1,6 @@
 //! The host's side of a plugin's own process: starts it, talks to it, believes nothing it says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use patchbay_plugin_api::Code;
 use patchbay_plugin_api::entry::HostEntry as _;
-use patchbay_plugin_api::message::event;
+use patchbay_plugin_api::message::{command, event};
 
 use crate::bridge::{self, Bridge};
 use crate::instance::Instance;
@@ -37,6 +37,10 @@ const MAX_EVENTS: u32 = 5_000;
 
 /// Things against the protocol after which a process is killed.
 const MAX_FAULTS: u32 = 20;
+
+/// Plugins whose runtime has answered a ping once: silence of theirs means something from the start. One written
+/// without the sdk need not answer.
+static ANSWER: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Environment variables that a child gets; others may hold secrets.
 const ENVIRONMENT: [&str; 9] =
@@ -96,7 +100,7 @@ impl Child {
             process: Mutex::new(process),
             started: Instant::now(),
             pong: AtomicU64::new(0),
-            plugin_pong: AtomicU64::new(0),
+            plugin_pong: AtomicU64::new(ANSWER.lock().contains(&hello.name).into()),
             faults: AtomicU32::new(0),
             end: Mutex::new(None),
             stopping: AtomicBool::new(false),
@@ -139,9 +143,10 @@ impl Child {
         wire::send(&self.socket, message)
     }
 
-    /// Asks whether it lives.
+    /// Asks the process, and the plugin's own runtime, whether they live.
     pub fn ping(&self) -> io::Result<()> {
-        self.send(&Message { kind: kind::PING, id: self.now(), ..Message::default() })
+        self.send(&Message { kind: kind::PING, id: self.now(), ..Message::default() })?;
+        self.send(&Message { kind: kind::COMMAND, x: command::PING.into(), ..Message::default() })
     }
 
     fn now(&self) -> u64 {
@@ -381,7 +386,11 @@ fn take(instance: &Arc<Instance>, child: &Child, message: &Message, rate: &mut R
                 return child.kill("it floods the host with events");
             }
             match u32::try_from(message.x) {
-                Ok(event::PONG) => child.plugin_pong.store(child.now(), Ordering::Relaxed),
+                Ok(event::PONG) => {
+                    if child.plugin_pong.swap(child.now(), Ordering::Relaxed) == 0 {
+                        ANSWER.lock().insert(instance.manifest.name.clone());
+                    }
+                }
                 Ok(kind) => drop(Bridge::emit(ctx, id, kind, &message.payload)),
                 Err(_) => child.fault("an event of no kind"),
             }

@@ -236,6 +236,12 @@ impl Viewer {
         !self.last && self.run.source_is_gone()
     }
 
+    /// Whether the run ended because the plugin's process died: another one may come.
+    pub fn plugin_died(&self) -> bool {
+        let died = |ended: &Ended| ended.class == Class::Timeout;
+        !self.last && self.run.instance.is_isolated() && self.run.ended.borrow().as_ref().is_some_and(died)
+    }
+
     /// The next bytes; `None` at the end of the run.
     pub async fn next(&mut self) -> Option<Bytes> {
         loop {

@@ -480,6 +480,8 @@ fn serve(instance: &Weak<Instance>, plugin: &Plugin, queue: &mpsc::Receiver<Call
 /// [`serve`] for a process: calls become frames. A write that blocks ends when the child is killed for its silence.
 fn serve_child(instance: &Weak<Instance>, child: &Child, queue: &mpsc::Receiver<Call>) {
     let mut shown = Shown::default();
+    // Its first answer tells that later silence means something.
+    let _ = child.ping();
     while let Ok(call) = queue.recv() {
         let sent = match call {
             Call::Open { session, role, request } => child.send(&Message {
@@ -515,14 +517,7 @@ fn serve_child(instance: &Weak<Instance>, child: &Child, queue: &mpsc::Receiver<
             }
             Call::Describe(source) => shown.refresh(child, source),
             Call::Gone(source) => shown.gone(child, source),
-            Call::Ping => {
-                let runtime = Message {
-                    kind: kind::COMMAND,
-                    x: patchbay_plugin_api::message::command::PING.into(),
-                    ..Message::default()
-                };
-                child.ping().and_then(|()| child.send(&runtime))
-            }
+            Call::Ping => child.ping(),
         };
         if sent.is_err() {
             // It has ended; who hears it tells how.

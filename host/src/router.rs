@@ -376,6 +376,16 @@ impl Core {
         self.settle(now);
     }
 
+    /// That end was the plugin's and not the camera's: it does not count, and is over in `after`.
+    pub fn again(&mut self, now: Time, id: u64, after: Duration) {
+        if let Some(source) = self.sources.get_mut(&id)
+            && let Phase::Waiting { until } = &mut source.phase
+        {
+            *until = now + after;
+            source.failures = source.failures.saturating_sub(1);
+        }
+    }
+
     /// Does what is due.
     pub fn tick(&mut self, now: Time) {
         let late: Vec<u64> = self

@@ -14,6 +14,10 @@ use crate::hub::Viewer;
 /// How often counters are written down.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
+/// How often, and how many times, a successor of a dead plugin's run is asked for.
+const AGAIN_EVERY: Duration = Duration::from_millis(200);
+const AGAIN: u32 = 50;
+
 /// What a client gets next.
 #[derive(Debug)]
 pub enum Next {
@@ -30,6 +34,7 @@ pub struct Served {
     news: mpsc::UnboundedReceiver<ConsumerNews>,
     viewer: Viewer,
     key: String,
+    bound: Bound,
     serve: Serve,
     counted: Instant,
     until: Option<Instant>,
@@ -52,7 +57,17 @@ impl Served {
         let (viewer, key) = view(app, &serve, &bound).await?;
         std::mem::forget(guard);
         let until = (serve.duration_s > 0).then(|| Instant::now() + Duration::from_secs(serve.duration_s));
-        Ok(Self { app: Arc::clone(app), consumer, news, viewer, key, serve, counted: Instant::now(), until })
+        Ok(Self {
+            app: Arc::clone(app),
+            consumer,
+            news,
+            viewer,
+            key,
+            bound,
+            serve,
+            counted: Instant::now(),
+            until,
+        })
     }
 
     /// Content type with codecs.
@@ -86,13 +101,28 @@ impl Served {
                     ConsumerNews::Bound(bound) => self.rebind(&bound).await,
                     ConsumerNews::Refused(_) => None,
                 },
+                None if self.viewer.plugin_died() => self.again().await,
                 None => None,
             },
             () = limit => None,
         }
     }
 
+    /// The process that muxed has died: the client goes on with its successor's run.
+    async fn again(&mut self) -> Option<Next> {
+        for _ in 0..AGAIN {
+            tokio::time::sleep(AGAIN_EVERY).await;
+            if let Ok((viewer, key)) = view(&self.app, &self.serve, &self.bound).await {
+                self.viewer = viewer;
+                self.key = key;
+                return Some(Next::Mime(self.viewer.mime.clone()));
+            }
+        }
+        None
+    }
+
     async fn rebind(&mut self, bound: &Bound) -> Option<Next> {
+        self.bound = bound.clone();
         let key = crate::hub::key(&self.serve.format, &bound.tracks, &self.serve.options);
         if key == self.key {
             return Box::pin(self.next()).await;

@@ -49,6 +49,11 @@ def free_port():
         return s.getsockname()[1]
 
 
+# All shipped plugins in processes of their own, when PATCHBAY_ISOLATION is `process`.
+ISOLATION = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in ("demo", "file", "http", "mp4", "mpegts", "rtsp"))
+ISOLATION = ISOLATION if os.environ.get("PATCHBAY_ISOLATION") == "process" else ""
+
+
 class Server:
     """A running server with its own folder and free ports."""
 
@@ -57,7 +62,7 @@ class Server:
         self.http, self.rtsp = free_port(), free_port()
         self.path = pathlib.Path(self.folder.name)
         (self.path / "plugins.yaml").write_text(
-            f"api:\n  listen: 127.0.0.1:{self.http}\nrtsp:\n  listen: 127.0.0.1:{self.rtsp}\n{extra}{streams}")
+            f"api:\n  listen: 127.0.0.1:{self.http}\nrtsp:\n  listen: 127.0.0.1:{self.rtsp}\n{ISOLATION}{extra}{streams}")
         self.log = open(self.path / "log", "w+b")
         self.process = subprocess.Popen([binary], cwd=self.path, stdout=self.log, stderr=subprocess.STDOUT)
 

@@ -1,8 +1,9 @@
 //! A plugin with every role, for tests. What stands after the first `:` of its URLs says how it behaves: [`Behaviour`].
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod behaviour;
 pub mod bytes_side;
+pub mod faults;
 pub mod output;
 pub mod server;
 pub mod source;

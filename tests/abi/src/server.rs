@@ -84,6 +84,7 @@ impl Routes for Fixture {
     async fn request(self: Arc<Self>, request: Request, mut body: Body) -> Result<Reply, Error> {
         let word = |key| query_values(&request.query, key).into_iter().next().unwrap_or_default();
         let behaviour = Behaviour::of(&word("behaviour"));
+        crate::faults::cause(&word("fault"));
         behaviour.panic_if(Behaviour::PanicOpen);
         behaviour.begin().await?;
         if request.route == "api/stream.fixture" || request.route == "fixture" {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use patchbay_sdk::api::message::Clock;
 use patchbay_sdk::media::{Codec, Parameters, Unit};
 use patchbay_sdk::source::{Request, Session, Tracks};
 use patchbay_sdk::{Error, Source};
@@ -54,6 +55,12 @@ pub async fn play(behaviour: Behaviour, session: Session) -> Result<(), Error> {
             garbage(&session);
         }
         session.push(0, &Unit::new(turn * STEP, true, Bytes::from_static(PICTURE)))?;
+        while crate::faults::floods_units() {
+            session.push(0, &Unit::new(turn * STEP, true, Bytes::from_static(PICTURE)))?;
+        }
+        while crate::faults::floods_events() {
+            session.clock(Clock::default())?;
+        }
         tokio::select! {
             () = sleep(Duration::from_millis(50)) => {}
             () = session.closed() => return Ok(()),

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""One plugin in a process of its own goes wrong in every way, while 50 streams of five plugins play through the same server.
+
+`isolation.py [FAULTS]`: after one fault of each kind, FAULTS more at random (40 when not given): nothing may stay behind.
+Needs the fixture beside the server (`cargo build -p patchbay-plugin-fixture`, in PATCHBAY_FIXTURES or target/debug).
+"""
+import contextlib
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+
+from faults import prefix
+from run import Server, clip, metrics, wait
+
+VICTIM = "  isolation: process\n  restart: {backoff: 100ms..1s, breaker: off}\n  limits: {memory: 256M}\n"
+FAULTS = ["segv", "abort", "loop", "overflow", "exit", "allocate", "flood-units", "flood-events", "garbage", "close", "stop"]
+BACK = 3.0
+
+
+class Players(threading.Thread):
+    """Plays many streams over HTTP; the largest pause and the end of each."""
+
+    def __init__(self, server, paths):
+        super().__init__(daemon=True)
+        self.poll = select.epoll()
+        self.sockets, self.last, self.pause, self.bytes, self.ended = {}, {}, {}, {}, {}
+        for path in paths:
+            connection = socket.create_connection(("127.0.0.1", server.http), timeout=20)
+            connection.sendall(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            connection.setblocking(False)
+            fd = connection.fileno()
+            self.sockets[fd] = (path, connection)
+            self.bytes[path], self.pause[path], self.last[path] = 0, 0.0, None
+            self.poll.register(fd, select.EPOLLIN)
+        self.start()
+
+    def run(self):
+        while True:
+            for fd, _ in self.poll.poll(1):
+                path, connection = self.sockets[fd]
+                try:
+                    data = connection.recv(1 << 18)
+                except OSError as error:
+                    data, self.ended[path] = b"", error
+                now = time.monotonic()
+                if not data:
+                    self.ended.setdefault(path, "end")
+                    self.poll.unregister(fd)
+                    continue
+                if self.last[path]:
+                    self.pause[path] = max(self.pause[path], now - self.last[path])
+                self.last[path] = now
+                self.bytes[path] += len(data)
+
+    def playing(self):
+        return all(count > 1000 for count in self.bytes.values())
+
+    def largest(self):
+        """The largest pause since the last call."""
+        largest = max(self.pause.values())
+        self.pause = dict.fromkeys(self.pause, 0.0)
+        return largest
+
+
+def victim(server):
+    return {plugin["name"]: plugin for plugin in server.json("api/plugins")}["fixture"]
+
+
+def state(server):
+    """Descriptors, threads, resident kB of the host, and its children."""
+    folder = f"/proc/{server.process.pid}"
+    status = dict(line.split(":", 1) for line in open(f"{folder}/status").read().splitlines())
+    children = []
+    for task in os.listdir(f"{folder}/task"):
+        with contextlib.suppress(OSError):
+            children += open(f"{folder}/task/{task}/children").read().split()
+    return len(os.listdir(f"{folder}/fd")), int(status["Threads"]), int(status["VmRSS"].split()[0]), len(children)
+
+
+def cause(server, fault):
+    """Does it, and waits until the process has gone."""
+    pid = victim(server)["pid"]
+    if fault == "stop":
+        os.kill(pid, signal.SIGSTOP)
+    else:
+        threading.Thread(target=lambda: contextlib.suppress(Exception).__enter__() or ask(server, fault), daemon=True).start()
+    began = time.monotonic()
+    wait(lambda: victim(server).get("pid") not in (pid, None), 15, f"a new process after {fault}", server.process)
+    return time.monotonic() - began
+
+
+def ask(server, fault):
+    try:
+        server.get(f"api/fixture?fault={fault}")
+    except OSError:
+        pass
+
+
+def main():
+    many = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    mp4, ts = clip("h264-aac.mp4"), clip("h264-aac.ts")
+    streams, others, victims = "streams:\n", [], []
+    for number in range(10):
+        streams += f"  demo{number}: demo:?{number}\n  file{number}: file:{mp4}?{number}\n  ts{number}: file:{ts}?{number}\n"
+        streams += f"  fixture{number}: fixture:ok?{number}\n"
+        others += [f"api/stream.mp4?src=demo{number}", f"api/stream.ts?src=demo{number}"]
+        victims.append(f"api/stream.fixture?src=fixture{number}")
+    random.seed(1)
+    failed = 0
+    with prefix("fixture", shipped=("demo", "file", "http", "mp4", "mpegts", "rtsp")) as binary:
+        with Server(binary=binary, streams=streams, extra="fixture:\n" + VICTIM) as server:
+            for number in range(10):
+                assert server.get(f"api/streams?name=loop{number}&src=rtsp://127.0.0.1:{server.rtsp}/demo{number}", "PUT")[0] == 200
+                others.append(f"api/stream.mp4?src=loop{number}")
+            healthy, broken = Players(server, others), Players(server, victims)
+            wait(lambda: healthy.playing() and all(broken.bytes.values()), 30, "all players", server.process)
+            healthy.largest()
+            for fault in FAULTS:
+                took = cause(server, fault)
+                marks = dict(broken.bytes)
+                wait(lambda: all(broken.bytes[path] > marks[path] or path in broken.ended for path in victims), 15, "the victim's pictures")
+                pause, gone = healthy.largest(), {**healthy.ended, **broken.ended}
+                # A process that hangs is noticed after 2 s of silence, and the beat is half a second.
+                limit = BACK + (3 if fault in ("loop", "stop") else 0)
+                good = not gone and took < limit and server.process.poll() is None
+                failed += not good
+                why = [line for line in server.text().splitlines() if " ERR [fixture] " in line][-1].split("ERR [fixture] ")[1]
+                print(f"{'ok' if good else 'FAILED'} {fault}: new process after {took:.2f} s, others paused {pause * 1000:.0f} ms at most; {why}", flush=True)
+                assert not gone, gone
+            # By now the rings have filled.
+            time.sleep(1)
+            start = state(server)
+            for number in range(many):
+                cause(server, random.choice(["segv", "abort", "exit", "overflow", "garbage", "close"]))
+                if number % 50 == 49:
+                    print(f"  after {number + 1}: {state(server)}", flush=True)
+            print(f"others paused {healthy.largest() * 1000:.0f} ms at most over {many} more; {victim(server)['restarts']} restarts")
+            assert not healthy.ended and not broken.ended, (healthy.ended, broken.ended)
+            wait(lambda: state(server)[3] == start[3], 10, "one child")
+            time.sleep(1)
+            end = state(server)
+            print(f"descriptors, threads, resident kB, children: {start} before them, {end} behind them")
+            assert end[0] <= start[0] + 5 and end[1] <= start[1] + 3 and end[2] < start[2] + 16_000, (start, end)
+            assert metrics(server)["patchbay_sources"] == 50 - 10, metrics(server)["patchbay_sources"]
+            child = victim(server)["pid"]
+            server.process.kill()
+            server.process.wait()
+            wait(lambda: not os.path.exists(f"/proc/{child}") or open(f"/proc/{child}/stat").read().split(")")[1].split()[0] == "Z", 5, "the child to die with its host")
+            print("ok the child dies with a host that is killed")
+    print(f"{len(FAULTS) + 1 - failed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
