@@ -821,8 +821,9 @@ impl App {
             let message = format!("streams: unsupported scheme: {name}");
             return Err(failed(Class::Unsupported, message));
         };
-        let instance =
-            self.instance(&entry.manifest.name).map_err(|reason| failed(Class::Unsupported, reason))?;
+        // A process of its own is started again, what failed in this one stays failed.
+        let class = if self.is_isolated(entry) { Class::Timeout } else { Class::Unsupported };
+        let instance = self.instance(&entry.manifest.name).map_err(|reason| failed(class, reason))?;
         let ring =
             self.source(id).ok_or_else(|| failed(Class::Unsupported, "no memory for a ring".to_owned()))?;
         if scheme.role == "transport" {

@@ -19,10 +19,25 @@ pub enum Command {
     PluginsList(Serve),
     /// Describe one plugin file without running its code.
     PluginsInspect(PathBuf),
+    /// Load one plugin file and try every rule on it.
+    PluginsCheck(PluginsCheck),
     /// Read the configuration and print every problem.
     Check(Serve),
     /// Run one plugin for a parent process; the arguments are between the two.
     Runner(Vec<OsString>),
+}
+
+/// What `plugins check` is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PluginsCheck {
+    /// The plugin's file.
+    pub file: PathBuf,
+    /// A URL that plays.
+    pub url: Option<String>,
+    /// A URL whose login is refused.
+    pub refused: Option<String>,
+    /// A file of a format that it demuxes.
+    pub input: Option<PathBuf>,
 }
 
 /// Flags of a server.
@@ -83,6 +98,8 @@ Usage:
   patchbay check [FILE]               read the configuration, print every problem
   patchbay plugins list               list the plugins and what they can do
   patchbay plugins inspect FILE       describe one plugin file without running it
+  patchbay plugins check FILE [-url URL] [-refused URL] [-input FILE]
+                                      load one plugin file and try every rule on it
 
 Flags (one or two dashes, \"-config=X\" or \"-config X\"):
   -c, -config X     a file, \"section.key=value\", or a YAML/JSON mapping; may be repeated, later
@@ -123,6 +140,7 @@ pub fn version_text() -> String {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut args = args.into_iter();
     let mut serve = Serve::default();
+    let mut check = PluginsCheck::default();
     let mut words: Vec<String> = Vec::new();
     while let Some(arg) = args.next() {
         let arg = arg.into_string().map_err(|_| UsageError::NotText)?;
@@ -142,6 +160,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         match name {
             "c" | "config" => serve.config.push(text_of(name, value, &mut args)?),
             "plugins" => serve.plugins.push(text_of(name, value, &mut args)?.into()),
+            "url" => check.url = Some(text_of(name, value, &mut args)?),
+            "refused" => check.refused = Some(text_of(name, value, &mut args)?),
+            "input" => check.input = Some(text_of(name, value, &mut args)?.into()),
             "d" | "daemon" => serve.daemon = switch(name, value)?,
             "v" | "version" if switch(name, value.clone())? => return Ok(Command::Version),
             "h" | "help" if switch(name, value.clone())? => return Ok(Command::Help),
@@ -159,6 +180,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         }
         ["plugins"] | ["plugins", "list"] => Ok(Command::PluginsList(serve)),
         ["plugins", "inspect", file] => Ok(Command::PluginsInspect(file.into())),
+        ["plugins", "check", file] => {
+            check.file = file.into();
+            Ok(Command::PluginsCheck(check))
+        }
+        ["plugins", "check"] => Err(UsageError::MissingFile("plugins check")),
         ["plugins", "inspect"] => Err(UsageError::MissingFile("plugins inspect")),
         ["plugins", word, ..] => Err(UsageError::UnknownCommand(format!("plugins {word}"))),
         [word, ..] => Err(UsageError::UnknownCommand((*word).to_owned())),

@@ -10,13 +10,15 @@ use patchbay::app::{App, End};
 use patchbay::catalogue::{Catalogue, Folder};
 use patchbay::cli::{self, Command, Serve};
 use patchbay::config::{Config, ConfigFile, Sources, Variables};
+use patchbay::loader;
 use patchbay::log::{self, Level};
 use patchbay::redact::Redactor;
+use patchbay_conformance::{Material, Verdict};
 use patchbay_plugin_api::{Manifest, version};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    patchbay::loader::prepare_process();
+    loader::prepare_process();
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(error) => {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Version => say(&cli::version_text()),
         Command::PluginsList(serve) => return list(&serve),
         Command::PluginsInspect(path) => return inspect(&path),
+        Command::PluginsCheck(asked) => return conformance(&asked),
         Command::Check(serve) => return check(&serve),
         Command::Serve(serve) if serve.daemon && !serve.detached => {
             let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("patchbay"));
@@ -118,6 +121,43 @@ fn inspect(path: &Path) -> ExitCode {
         Ok(_) => ExitCode::SUCCESS,
         Err(refusal) => fail(&format!("{}: {refusal}", path.display())),
     }
+}
+
+/// Loads a plugin into this process and tries every rule on it.
+fn conformance(asked: &cli::PluginsCheck) -> ExitCode {
+    let manifest = match Manifest::read(&asked.file) {
+        Ok(manifest) => manifest,
+        Err(error) => return fail(&format!("{}: {error}", asked.file.display())),
+    };
+    let input = match asked.input.as_ref().map(std::fs::read).transpose() {
+        Ok(input) => input,
+        Err(error) => return fail(&format!("the input cannot be read: {error}")),
+    };
+    let loaded = tempfile::tempdir().map_err(|error| error.to_string()).and_then(|copies| {
+        loader::load(&asked.file, &manifest, copies.path()).map_err(|error| error.to_string())
+    });
+    let plugin = match loaded {
+        Ok(plugin) => plugin,
+        Err(error) => return fail(&format!("{}: {error}", asked.file.display())),
+    };
+    let material =
+        Material { url: asked.url.clone(), refused: asked.refused.clone(), input, settings: String::new() };
+    let findings = patchbay_conformance::check(plugin, &manifest, &material);
+    let mut kept = 0;
+    for finding in &findings {
+        match &finding.verdict {
+            Verdict::Kept => {
+                kept += 1;
+                say(&format!("ok      {}", finding.rule));
+            }
+            Verdict::Broken(how) => say(&format!("BROKEN  {}: {how}", finding.rule)),
+            Verdict::Skipped(lacks) => say(&format!("skipped {}: {lacks}", finding.rule)),
+        }
+    }
+    let broken = findings.iter().filter(|f| matches!(f.verdict, Verdict::Broken(_))).count();
+    say(&format!("{}: {kept} rules kept, {broken} broken", manifest.name));
+    // Threads of the plugin may still be at something.
+    std::process::exit(i32::from(broken > 0))
 }
 
 fn check(serve: &Serve) -> ExitCode {

@@ -373,7 +373,35 @@ impl Core {
             Phase::Waiting { until: now + Duration::from_millis(jittered.max(ended.retry_after_ms)) };
         source.error = Some(ended);
         self.negotiate_waiting(now);
+        self.refuse_hopeless();
         self.settle(now);
+    }
+
+    /// Tells those at once for whom waiting changes nothing: every source of their stream has no plugin that could dial
+    /// it, or a login that was refused.
+    fn refuse_hopeless(&mut self) {
+        let hopeless = |slot: &Slot| {
+            let source = slot.source.and_then(|id| self.sources.get(&id));
+            source.is_some_and(|source| {
+                let class = source.error.as_ref().map(|ended| ended.class);
+                matches!(source.phase, Phase::Waiting { .. })
+                    && matches!(class, Some(Class::Unsupported | Class::Auth))
+            })
+        };
+        let waiting = self.consumers.iter().filter(|(_, c)| c.deadline.is_some() && c.bound.is_empty());
+        let ids: Vec<u64> = waiting
+            .filter(|(_, consumer)| {
+                self.streams.get(&consumer.stream).is_some_and(|stream| {
+                    stream.publishers.is_empty()
+                        && !stream.slots.is_empty()
+                        && stream.slots.iter().all(hopeless)
+                })
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.give_up(id);
+        }
     }
 
     /// That end was the plugin's and not the camera's: it does not count, and is over in `after`.

@@ -132,7 +132,7 @@ def main():
                 why = [line for line in server.text().splitlines() if " ERR [fixture] " in line][-1].split("ERR [fixture] ")[1]
                 print(f"{'ok' if good else 'FAILED'} {fault}: new process after {took:.2f} s, others paused {pause * 1000:.0f} ms at most; {why}", flush=True)
                 assert not gone, gone
-            # By now the rings have filled.
+            # The rings, up to 1 MB each, are still filling.
             time.sleep(1)
             start = state(server)
             for number in range(many):
@@ -145,7 +145,7 @@ def main():
             time.sleep(1)
             end = state(server)
             print(f"descriptors, threads, resident kB, children: {start} before them, {end} behind them")
-            assert end[0] <= start[0] + 5 and end[1] <= start[1] + 3 and end[2] < start[2] + 16_000, (start, end)
+            assert end[0] <= start[0] + 5 and end[1] <= start[1] + 3 and end[2] < start[2] + 32_000, (start, end)
             assert metrics(server)["patchbay_sources"] == 50 - 10, metrics(server)["patchbay_sources"]
             child = victim(server)["pid"]
             server.process.kill()
