@@ -289,3 +289,40 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn who_cannot_be_helped_by_waiting_is_told_at_once() {
+    for (class, told_at_once) in [
+        (Class::Auth, true),
+        (Class::Unsupported, true),
+        (Class::NotFound, false),
+        (Class::Timeout, false),
+        (Class::Eof, false),
+    ] {
+        let mut core = core(&["rtsp://a"]);
+        let consumer = core.attach(at(0), &ask("cam", "video"), "").unwrap();
+        let source = opened(&drain(&mut core))[0].0;
+        let ended = Ended { class, message: "no".to_owned(), retry_after_ms: 0 };
+        core.ended(at(1), source, ended);
+        let refused = drain(&mut core).into_iter().find_map(|action| match action {
+            Action::Refused { consumer, ended } => Some((consumer, ended)),
+            _ => None,
+        });
+        let wanted = Ended { class, message: "streams: no".to_owned(), retry_after_ms: 0 };
+        assert_eq!(refused, told_at_once.then_some((consumer, wanted)), "{class:?}");
+    }
+}
+
+#[test]
+fn a_plugins_death_does_not_count_against_the_camera() {
+    let mut core = core(&["rtsp://a"]);
+    core.attach(at(0), &Consume { timeout_ms: 60_000, ..ask("cam", "video") }, "").unwrap();
+    let source = opened(&drain(&mut core))[0].0;
+    for turn in 0..10 {
+        let now = at(1 + turn);
+        core.ended(now, source, Ended { class: Class::Timeout, ..gone("it died") });
+        core.again(now, source, Duration::from_millis(200));
+        core.tick(now + Duration::from_millis(200));
+        assert_eq!(opened(&drain(&mut core)).len(), 1, "turn {turn}");
+    }
+}

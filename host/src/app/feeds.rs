@@ -1,0 +1,133 @@
+//! Does what the stream core asks for: rings, dials, sessions.
+
+use super::*;
+
+impl App {
+    /// Does what the stream core asks for, in order.
+    pub(super) fn drive(self: &Arc<Self>) {
+        let _one_at_a_time = self.driving.lock();
+        loop {
+            let Some(action) = self.core.lock().poll() else { return };
+            self.act(action);
+        }
+    }
+
+    pub(super) fn act(self: &Arc<Self>, action: Action) {
+        match action {
+            Action::Create { source } => match Source::new(source, &self.budget) {
+                Ok(ring) => drop(self.sources.write().insert(source, Arc::new(ring))),
+                Err(error) => {
+                    self.log.write(Level::Error, "streams", "no ring", &[("error", &error.to_string())])
+                }
+            },
+            Action::Open { source, url } => {
+                if let Err(ended) = self.dial(source, &url) {
+                    let now = self.now();
+                    self.source_ended(now, source, &ended);
+                }
+            }
+            Action::Close { source } => self.close_feed(source),
+            Action::Drop { source } => {
+                self.close_feed(source);
+                if let Some(ring) = self.sources.write().remove(&source) {
+                    ring.close();
+                    for instance in self.running() {
+                        instance.source_gone(source);
+                    }
+                }
+            }
+            Action::Demand { source, demand } => match self.feeds.lock().get(&source) {
+                Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) => {
+                    instance.command(*session, command::DEMAND, &demand);
+                }
+                Some(Feed::Chain(chain)) => chain.demand(&demand),
+                None => {}
+            },
+            Action::Bound { consumer, bound } => match self.consumers.lock().get(&consumer) {
+                Some(Taker::Plugin { instance, session }) => {
+                    self.show(instance, &bound.tracks);
+                    instance.command(*session, command::BOUND, &bound)
+                }
+                Some(Taker::Host(news)) => drop(news.send(ConsumerNews::Bound(bound))),
+                None => {}
+            },
+            Action::Refused { consumer, ended } => match self.consumers.lock().remove(&consumer) {
+                Some(Taker::Plugin { instance, session }) => {
+                    self.sessions.write().remove(&(instance.ctx, session));
+                    instance.command(session, command::REFUSED, &ended);
+                }
+                Some(Taker::Host(news)) => drop(news.send(ConsumerNews::Refused(ended))),
+                None => {}
+            },
+            Action::Unpublished { source, ended } => {
+                if let Some(Feed::Publisher { instance, session }) = self.feeds.lock().remove(&source) {
+                    self.sessions.write().remove(&(instance.ctx, session));
+                    instance.command(session, command::REFUSED, &ended);
+                }
+            }
+        }
+    }
+
+    pub(super) fn dial(self: &Arc<Self>, id: u64, url: &str) -> Result<(), Ended> {
+        let failed = |class, message: String| Ended { class, message, retry_after_ms: 0 };
+        let name = url.split(':').next().unwrap_or(url);
+        let found =
+            self.catalogue.scheme(name).filter(|(_, s)| self.config.allows_module(s.module.as_deref()));
+        let Some((entry, scheme)) = found else {
+            let message = format!("streams: unsupported scheme: {name}");
+            return Err(failed(Class::Unsupported, message));
+        };
+        // A process of its own is started again, what failed in this one stays failed.
+        let class = if self.is_isolated(entry) { Class::Timeout } else { Class::Unsupported };
+        let instance = self.instance(&entry.manifest.name).map_err(|reason| failed(class, reason))?;
+        let ring =
+            self.source(id).ok_or_else(|| failed(Class::Unsupported, "no memory for a ring".to_owned()))?;
+        if scheme.role == "transport" {
+            let session = self.next_session.fetch_add(1, Ordering::Relaxed);
+            let chain = Arc::new(Chain::new(id, url, Arc::clone(&instance), session));
+            self.sessions.write().insert((instance.ctx, session), Target::Transport(Arc::clone(&chain)));
+            self.feeds.lock().insert(id, Feed::Chain(chain));
+            instance.open(session, role::TRANSPORT, &message::TransportOpen { url: url.to_owned() });
+        } else {
+            let session = self.session(&instance, Target::Feed(id));
+            ring.begin(session);
+            self.feeds.lock().insert(id, Feed::Source { instance: Arc::clone(&instance), session });
+            instance.open(session, role::SOURCE, &message::SourceOpen { url: url.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Opens the demuxer of a chain once it is known.
+    pub(crate) fn open_demuxer(
+        &self,
+        chain: &Arc<Chain>,
+        plugin: &str,
+        open: &message::DemuxerOpen,
+    ) -> Option<(Arc<Instance>, u64)> {
+        let app = bridge::app()?;
+        let instance = app.instance(plugin).ok()?;
+        let session = self.session(&instance, Target::Feed(chain.source));
+        self.source(chain.source)?.begin(session);
+        instance.open(session, role::DEMUXER, open);
+        Some((instance, session))
+    }
+
+    /// A chain cannot go on.
+    pub(crate) fn chain_failed(&self, chain: &Chain, ended: Ended) {
+        self.feeds.lock().remove(&chain.source);
+        chain.close();
+        let now = self.now();
+        self.core.lock().ended(now, chain.source, ended);
+        self.news.notify_one();
+    }
+
+    pub(super) fn close_feed(&self, source: u64) {
+        match self.feeds.lock().remove(&source) {
+            Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) => {
+                instance.close(session);
+            }
+            Some(Feed::Chain(chain)) => chain.close(),
+            None => {}
+        }
+    }
+}

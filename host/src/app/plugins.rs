@@ -1,0 +1,240 @@
+//! Plugins: started on first use, restarted, failed, ended.
+
+use super::*;
+
+impl App {
+    /// A server whose process died listens again as soon as it may.
+    pub(super) fn revive(self: &Arc<Self>, name: &str) {
+        let policy = self.policy(name);
+        let due = self.deaths.lock().get(name).is_none_or(|d| d.may_start(self.now(), &policy).is_ok());
+        if due && let Some(entry) = self.catalogue.by_name(name).filter(|entry| entry.enabled) {
+            self.open_server(entry);
+        }
+    }
+
+    /// How a plugin's process is started again.
+    pub(super) fn policy(&self, name: &str) -> Policy {
+        let restart = self.config.plugin(name).restart;
+        let policy = Policy::parse(restart.backoff.as_deref(), restart.breaker.as_deref());
+        policy.unwrap_or_else(|error| {
+            self.log.write(Level::Warn, name, &format!("restart: {error}"), &[]);
+            Policy::default()
+        })
+    }
+
+    /// A plugin's own process has ended: whatever it ran is over, and it may be started again.
+    pub(crate) fn died(&self, instance: &Arc<Instance>) {
+        let name = &instance.manifest.name;
+        let policy = self.policy(name);
+        let wait = {
+            let mut deaths = self.deaths.lock();
+            let deaths = deaths.entry(name.clone()).or_default();
+            deaths.died(self.now(), &policy);
+            deaths.may_start(self.now(), &policy).err().flatten()
+        };
+        bridge::forget(instance.ctx);
+        let fed: Vec<u64> = {
+            let sessions = self.sessions.read();
+            let own = sessions.iter().filter(|((ctx, _), _)| *ctx == instance.ctx);
+            let source = |target: &Target| match target {
+                Target::Feed(source) => Some(*source),
+                Target::Transport(chain) => Some(chain.source),
+                _ => None,
+            };
+            own.filter_map(|(_, target)| source(target)).collect()
+        };
+        self.fail(instance);
+        if let Some(wait) = wait {
+            let now = self.now();
+            let mut core = self.core.lock();
+            for source in fed {
+                core.again(now, source, wait);
+            }
+        }
+        self.news.notify_one();
+    }
+
+    /// How often a plugin's process has died.
+    pub fn deaths(&self, name: &str) -> u64 {
+        self.deaths.lock().get(name).map_or(0, |deaths| deaths.total)
+    }
+
+    /// A plugin hangs: whatever it ran is over.
+    pub(super) fn fail(&self, instance: &Arc<Instance>) {
+        let name = &instance.manifest.name;
+        let why = instance.failure().unwrap_or_default();
+        self.log.write(Level::Error, name, &why, &[]);
+        let ids: Vec<u64> =
+            self.sessions.read().keys().filter(|(ctx, _)| *ctx == instance.ctx).map(|(_, id)| *id).collect();
+        let ended =
+            Ended { class: Class::Timeout, message: format!("plugin {name}: {why}"), retry_after_ms: 0 };
+        for id in ids {
+            self.end(instance, id, &ended);
+        }
+    }
+
+    /// Starts servers whose `listen` is set, and waits a little until each is bound or has said why not.
+    pub async fn start_servers(self: &Arc<Self>) {
+        let expected = self.open_servers();
+        let end = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end && self.settled.load(Ordering::Relaxed) < expected {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(super) fn open_servers(self: &Arc<Self>) -> u64 {
+        let servers = self.catalogue.entries.iter().filter(|entry| entry.enabled);
+        servers.filter(|entry| self.open_server(entry)).count() as u64
+    }
+
+    /// Opens a plugin's server role when its `listen` is set.
+    pub(super) fn open_server(self: &Arc<Self>, entry: &Entry) -> bool {
+        let Some(listen) = &entry.manifest.listen else { return false };
+        let name = &entry.manifest.name;
+        if !self.config.allows_module(listen.module.as_deref()) {
+            return false;
+        }
+        let section = self.config.section(name).and_then(|section| section.get("listen"));
+        let address =
+            section.map_or_else(|| listen.default.clone(), |node| node.text().unwrap_or_default().to_owned());
+        if address.is_empty() {
+            return false;
+        }
+        match self.instance(name) {
+            Ok(instance) => {
+                let session = self.session(&instance, Target::Server);
+                instance.open(session, role::SERVER, &message::ServerOpen {});
+                true
+            }
+            Err(reason) => {
+                self.log.write(Level::Error, name, &reason, &[]);
+                false
+            }
+        }
+    }
+
+    /// Ends all plugins.
+    pub fn stop(&self) {
+        let instances: Vec<Arc<Instance>> =
+            self.instances.lock().values().filter_map(|i| i.clone().ok()).collect();
+        let threads: Vec<_> =
+            instances.into_iter().map(|instance| std::thread::spawn(move || instance.stop())).collect();
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    /// The running plugin of a name; starts it on first use, and again when its own process died.
+    pub fn instance(self: &Arc<Self>, name: &str) -> Result<Arc<Instance>, String> {
+        let entry = self.catalogue.by_name(name).ok_or_else(|| format!("there is no plugin {name}"))?;
+        let settings = self.config.plugin(name);
+        let isolated = self.is_isolated(entry);
+        let mut instances = self.instances.lock();
+        if let Some(known) = instances.get(name) {
+            let failure = match known {
+                Ok(instance) => match instance.failure() {
+                    None => return Ok(Arc::clone(instance)),
+                    Some(failure) => failure,
+                },
+                Err(reason) => reason.clone(),
+            };
+            let failure =
+                format!("plugin {name}: {}", failure.trim_start_matches(&format!("plugin {name}: ")));
+            if !isolated {
+                return Err(failure);
+            }
+            let deaths = self.deaths.lock();
+            match deaths.get(name).map_or(Ok(()), |d| d.may_start(self.now(), &self.policy(name))) {
+                Ok(()) => {}
+                Err(Some(wait)) => {
+                    return Err(format!("{failure}; it is started again in {:.1} s", wait.as_secs_f64()));
+                }
+                Err(None) => {
+                    return Err(format!(
+                        "{failure}; it has died too often and stays down until Patchbay is restarted"
+                    ));
+                }
+            }
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
+        let wanted = settings.threads.map_or(entry.manifest.threads.max(1).min(cores), u32::from);
+        let ctx = self.next_instance.fetch_add(1, Ordering::Relaxed);
+        let weak = Arc::downgrade(self);
+        let failure = Arc::new(move |session: u64, code: Code| {
+            if let Some(app) = weak.upgrade() {
+                app.open_failed(ctx, session, code);
+            }
+        });
+        let level = number(self.log.level(name));
+        let yaml = self.config.plugin_yaml(name);
+        let isolation = isolated.then(|| {
+            let state = self.state.lock();
+            let own = state.iter().filter(|((plugin, _), _)| plugin == name);
+            let state = own.map(|((_, key), value)| (key.clone(), value.clone())).collect();
+            let memory = settings.limits.memory_bytes();
+            self.deaths.lock().entry(name.to_owned()).or_default().started(self.now());
+            Isolated { memory, state, log: self.log.clone() }
+        });
+        let started = Instance::start(
+            entry,
+            ctx,
+            bridge::table(),
+            &yaml,
+            wanted,
+            level,
+            &self.copies,
+            failure,
+            isolation,
+        )
+        .map_err(|error| error.to_string());
+        if isolated && started.is_err() {
+            self.deaths.lock().entry(name.to_owned()).or_default().died(self.now(), &self.policy(name));
+        }
+        match &started {
+            Ok(_) => {
+                let process = started.as_ref().ok().and_then(|instance| instance.pid());
+                let process = process.map_or_else(String::new, |pid| pid.to_string());
+                let fields = [("version", entry.manifest.version.as_str()), ("pid", &process)];
+                let fields = if process.is_empty() { fields.get(..1) } else { Some(&fields[..]) };
+                self.log.write(Level::Debug, name, "plugin started", fields.unwrap_or_default());
+            }
+            Err(reason) => self.log.write(Level::Error, name, reason, &[]),
+        }
+        instances.insert(name.to_owned(), started.clone());
+        started
+    }
+
+    /// Whether a plugin is to run in a process of its own.
+    pub fn is_isolated(&self, entry: &Entry) -> bool {
+        let by_origin = if entry.shipped { Isolation::InProcess } else { Isolation::Process };
+        self.config.plugin(&entry.manifest.name).isolation.unwrap_or(by_origin) == Isolation::Process
+    }
+
+    /// State of a plugin and why.
+    pub fn plugin_state(&self, name: &str) -> (PluginState, Option<String>) {
+        if self.catalogue.by_name(name).is_some_and(|entry| !entry.enabled) {
+            return (PluginState::Off, None);
+        }
+        match self.instances.lock().get(name) {
+            None => (PluginState::Ready, None),
+            Some(Err(reason)) => (PluginState::Failed, Some(reason.clone())),
+            Some(Ok(instance)) => match instance.failure() {
+                Some(reason) => (PluginState::Failed, Some(reason)),
+                None => (PluginState::Running, None),
+            },
+        }
+    }
+
+    /// Started plugins.
+    pub fn running(&self) -> Vec<Arc<Instance>> {
+        self.instances.lock().values().filter_map(|instance| instance.clone().ok()).collect()
+    }
+
+    pub(super) fn open_failed(self: &Arc<Self>, ctx: u64, session: u64, code: Code) {
+        let instance = self.running().into_iter().find(|instance| instance.ctx == ctx);
+        let Some(instance) = instance else { return };
+        let message = format!("plugin {}: {code}", instance.manifest.name);
+        let ended = Ended { class: Class::Unsupported, message, retry_after_ms: 0 };
+        self.end(&instance, session, &ended);
+    }
+}
