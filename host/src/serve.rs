@@ -38,6 +38,8 @@ pub struct Served {
     serve: Serve,
     counted: Instant,
     until: Option<Instant>,
+    /// Why the stream gives nothing more, when that is why it ended.
+    pub refused: Option<Ended>,
 }
 
 impl Served {
@@ -67,6 +69,7 @@ impl Served {
             serve,
             counted: Instant::now(),
             until,
+            refused: None,
         })
     }
 
@@ -92,20 +95,25 @@ impl Served {
             biased;
             news = self.news.recv() => match news? {
                 ConsumerNews::Bound(bound) => self.rebind(&bound).await,
-                ConsumerNews::Refused(_) => None,
+                ConsumerNews::Refused(ended) => self.over(ended),
             },
             bytes = self.viewer.next() => match bytes {
                 Some(bytes) => Some(Next::Data(bytes)),
                 // A publisher has left: its next one is shown to the same client.
                 None if self.viewer.source_is_gone() => match self.news.recv().await? {
                     ConsumerNews::Bound(bound) => self.rebind(&bound).await,
-                    ConsumerNews::Refused(_) => None,
+                    ConsumerNews::Refused(ended) => self.over(ended),
                 },
                 None if self.viewer.plugin_died() => self.again().await,
                 None => None,
             },
             () = limit => None,
         }
+    }
+
+    fn over(&mut self, ended: Ended) -> Option<Next> {
+        self.refused = Some(ended);
+        None
     }
 
     /// The process that muxed has died: the client goes on with its successor's run.

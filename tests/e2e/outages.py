@@ -6,6 +6,7 @@ picture must come within the wait that `/api/streams` announced plus 2 s, times 
 another codec, and one that is not there at the start. One line a case; the last line is `N passed, N failed`.
 """
 import pathlib
+import json
 import socket
 import struct
 import subprocess
@@ -14,7 +15,7 @@ import threading
 import time
 import traceback
 
-from run import Camera, Server, clip, free_port, peer, probe, wait
+from run import HERE, Camera, Server, clip, free_port, peer, probe, wait
 
 TESTS = []
 
@@ -151,6 +152,34 @@ def another_codec():
         camera.stop()
 
 
+def the_page():
+    """The page's player over a camera that comes back with another size and no sound, then with a codec that the browser lacks."""
+    peer("chromium", "chromium")
+    source = "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=1280,height=720,framerate=25/1 ! x264enc tune=zerolatency speed-preset=ultrafast " \
+             "threads=1 key-int-max=25 ! video/x-h264,profile=constrained-baseline ! rtph264pay name=pay0 pt=96 config-interval=-1 )"
+    hevc = f"( filesrc location={clip('hevc-long.mp4')} ! qtdemux name=d d.video_0 ! queue ! h265parse ! rtph265pay name=pay0 pt=96 config-interval=-1 )"
+    camera = Camera()
+    try:
+        with Server(streams=f"streams:\n  cam: rtsp://127.0.0.1:{camera.port}/cam\n") as server:
+            page = subprocess.Popen(["node", HERE / "watch.mjs", server.url("stream.html?src=cam&mode=mse")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            seen = []
+            threading.Thread(target=lambda: seen.extend(json.loads(line) for line in page.stdout), daemon=True).start()
+            try:
+                wait(lambda: seen and seen[-1]["width"] == 640 and seen[-1]["time"] > 1, 30, "pictures in the page")
+                camera.stop()
+                camera = Camera("--launch", source, port=camera.port)
+                wait(lambda: seen[-1]["width"] == 1280 and seen[-1]["time"] > 1, 30, "pictures of the other size in the page")
+                camera.stop()
+                camera = Camera("--launch", hevc, port=camera.port)
+                wait(lambda: "not matched" in seen[-1]["text"] or seen[-1]["width"] == 320, 30, "a picture or a reason in the page")
+                return f"640, then 1280 wide, then {seen[-1]['text'].splitlines()[0]!r}"
+            finally:
+                page.stdin.close()
+                page.wait(20)
+    finally:
+        camera.stop()
+
+
 def not_there_at_start():
     """A player waits for a camera that is switched on later."""
     port = free_port()
@@ -182,7 +211,7 @@ def main():
     peer("ffmpeg", "ffmpeg")
     lengths = [int(word) for word in sys.argv[1:]] or [1, 10]
     cases = [(f"outage of {seconds} s", lambda seconds=seconds: outage(seconds)) for seconds in lengths]
-    cases += [("back as H.265", another_codec), ("not there at the start", not_there_at_start)]
+    cases += [("back as H.265", another_codec), ("not there at the start", not_there_at_start), ("the page over changes", the_page)]
     results = {}
 
     def work(title, case):

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts as _;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::StatusCode;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{SinkExt as _, StreamExt as _};
+use patchbay_plugin_api::message::Ended;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{Peer, Query, plugin_route, text};
 use crate::app::{App, RouteEvent};
+use crate::log::Level;
 use crate::serve::{Next, Served};
 
 /// Messages that wait for a slow client; then media waits, and skips to a key unit when it is overtaken.
@@ -112,8 +114,8 @@ async fn answer(
                 plugin_route::fill(&mut serve, peer, parts);
                 let ws_type = serve.ws_type.clone();
                 let served = Served::start(app, *serve).await.map_err(|ended| ended.message)?;
-                media(served, &ws_type, sender).await;
-                return Ok(());
+                let refused = media(app, served, &ws_type, sender).await;
+                return refused.map_or(Ok(()), |ended| Err(ended.message));
             }
             RouteEvent::Ended(ended) => return Err(ended.message),
             RouteEvent::Response(_) | RouteEvent::Data(_) => {}
@@ -122,21 +124,33 @@ async fn answer(
     Err("the plugin gave no answer".to_owned())
 }
 
-async fn media(mut served: Served, ws_type: &str, sender: &mpsc::Sender<Message>) {
-    let head = |mime: &str| {
-        let message = json!({"type": ws_type, "value": mime});
-        Message::Text(format!("{message}\n").into())
-    };
-    if sender.send(head(served.mime())).await.is_err() {
-        return;
+/// Plays until the end; the reason, when the stream has nothing for this player any more.
+async fn media(
+    app: &Arc<App>,
+    mut served: Served,
+    ws_type: &str,
+    sender: &mpsc::Sender<Message>,
+) -> Option<Ended> {
+    let told = served.mime().to_owned();
+    let head = json!({"type": ws_type, "value": told});
+    if sender.send(Message::Text(format!("{head}\n").into())).await.is_err() {
+        return None;
     }
     while let Some(next) = served.next().await {
         let message = match next {
             Next::Data(data) => Message::Binary(data),
-            Next::Mime(mime) => head(&mime),
+            Next::Mime(mime) if mime == told => continue,
+            // A player has one buffer with one set of tracks: it connects anew, as all of them do after a close.
+            Next::Mime(mime) => {
+                let fields = [("was", told.as_str()), ("is", &mime)];
+                app.log.write(Level::Info, "api", "player ended: the stream has other codecs now", &fields);
+                let reason = Utf8Bytes::from_static("the stream has other codecs now");
+                Message::Close(Some(CloseFrame { code: close_code::RESTART, reason }))
+            }
         };
         if sender.send(message).await.is_err() {
-            return;
+            return None;
         }
     }
+    served.refused.take()
 }

@@ -26,34 +26,42 @@ class Player {
     this.socket.onopen = () => {
       const known = CODECS.filter((codec) => MediaSource.isTypeSupported(`video/mp4; codecs="${codec}"`));
       this.socket.send(JSON.stringify({ type: 'mse', value: known.join() }));
-      status.textContent = `${this.name}: waiting for the camera`;
+      if (!status.textContent.includes('not matched')) status.textContent = `${this.name}: waiting for the camera`;
     };
     this.socket.onmessage = async (event) => {
       if (typeof event.data === 'string') {
         const message = JSON.parse(event.data);
-        if (message.type === 'error') status.textContent = message.value;
+        if (message.type === 'error') this.failed(message.value);
         if (message.type === 'mse') { this.mime = message.value; await opened; this.open(message.value); }
       } else {
         this.queue.push(event.data);
         this.append();
       }
     };
-    this.socket.onclose = () => {
+    this.socket.onclose = (event) => {
       if (this.closed) return;
-      status.textContent = `${this.name}: connection lost, trying again`;
-      setTimeout(() => this.closed || this.connect(), 2000);
+      // 1012: the stream has other codecs now.
+      const changed = event.code === 1012;
+      status.textContent = `${this.name}: ${changed ? event.reason : 'connection lost'}, trying again`;
+      setTimeout(() => this.closed || this.connect(), changed ? 100 : 2000);
     };
+  }
+
+  // The stream has nothing for this browser now: say why, and look again.
+  failed(reason) {
+    status.textContent = `${this.name}: ${reason}`;
+    if (this.closed) return;
+    this.socket.onclose = null;
+    this.socket.close();
+    setTimeout(() => this.closed || this.connect(), 5000);
   }
 
   open(mime) {
     if (this.closed || this.source.readyState !== 'open') return;
-    if (this.buffer) {
-      this.buffer.changeType(mime);
-    } else {
-      this.buffer = this.source.addSourceBuffer(mime);
-      this.buffer.mode = 'segments';
-      this.buffer.addEventListener('updateend', () => this.append());
-    }
+    if (!MediaSource.isTypeSupported(mime)) { status.textContent = `${this.name}: this browser cannot play ${mime}`; return; }
+    this.buffer = this.source.addSourceBuffer(mime);
+    this.buffer.mode = 'segments';
+    this.buffer.addEventListener('updateend', () => this.append());
     status.textContent = `${this.name}: ${mime}`;
     video.play().catch(() => {});
     this.append();
