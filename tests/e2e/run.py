@@ -291,17 +291,23 @@ CLIPS = {
     "hevc-opus.mkv": "-c:v libx265 -preset ultrafast -x265-params log-level=error:info=0:keyint=25:bframes=2 -pix_fmt yuv420p -c:a libopus -ac 2",
 }
 CLIP_FOLDER = tempfile.TemporaryDirectory()
+CLIP_LOCK = threading.Lock()
 
 
 def clip(name):
     """A clip of 10 s (the long one: 40 s) made by ffmpeg; mp4 with its index at the end."""
     peer("ffmpeg", "ffmpeg")
     path = pathlib.Path(CLIP_FOLDER.name) / name
+    with CLIP_LOCK:
+        make_clip(name, path)
+    return path
+
+
+def make_clip(name, path):
     if not path.exists():
         done = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-f", "lavfi", "-i",
                    "sine=frequency=440:sample_rate=48000", "-t", "40" if "long" in name else "10", *CLIPS[name].split(), path, limit=120)
         assert done.returncode == 0, done.stderr.decode()
-    return path
 
 
 def pictures(source, *options, seconds=None):

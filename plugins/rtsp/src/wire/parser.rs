@@ -16,6 +16,8 @@ pub const MAX_JUNK_BYTES: usize = 64 << 10;
 const MAX_RESYNC_CHANNEL: u8 = 32;
 /// Longest request line of a method that is not in [`METHODS`].
 const MAX_UNKNOWN_LINE: usize = 1 << 10;
+/// Longest method that is not in [`METHODS`].
+const MAX_METHOD: usize = 32;
 /// Bytes that one read of the connection may bring.
 const READ_BYTES: usize = 64 << 10;
 
@@ -348,7 +350,8 @@ fn unknown_method(bytes: &[u8]) -> Front {
     let text = bytes.get(..line.unwrap_or(bytes.len())).unwrap_or_default();
     let word = text.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'_').count();
     let plausible = match text.get(word) {
-        None => word <= 32,
+        _ if word > MAX_METHOD => false,
+        None => true,
         Some(b' ') => text.iter().all(|b| *b >= b' ' || matches!(b, b'\t' | b'\r')),
         Some(_) => false,
     };

@@ -261,3 +261,19 @@ proptest! {
         prop_assert_eq!(parsed, response);
     }
 }
+
+/// Found by the fuzz target `rtsp_message`: the limit on a method's length held only while the line was incomplete.
+#[test]
+fn a_long_method_is_junk_however_it_is_cut() {
+    let line = [&[b'R'; 80][..], b" x RTSP/1.0\nCSeq: 1\n\nOPTIONS * RTSP/1.0\nCSeq: 2\n\n"].concat();
+    let whole = items(&line);
+    assert_eq!(whole.len(), 1, "{whole:?}");
+    for cut in 0..line.len() {
+        let mut parser = Parser::new();
+        parser.push(&line[..cut]);
+        let mut found = drain(&mut parser);
+        parser.push(&line[cut..]);
+        found.extend(drain(&mut parser));
+        assert_eq!(found, whole, "cut at {cut}");
+    }
+}
