@@ -52,7 +52,8 @@ pub fn client_session(data: &[u8]) {
     let mut now = Duration::ZERO;
     let mut steps = 0;
     let mut cseq = 0u32;
-    let echoed = data.windows(LOGIN.len()).any(|window| window == LOGIN.as_bytes());
+    let said: Vec<u8> = data.iter().copied().filter(|b| *b != 0xfe).collect();
+    let echoed = said.windows(LOGIN.len()).any(|window| window == LOGIN.as_bytes());
     for piece in data.split(|b| *b == 0xfe) {
         if !rest(&mut session, now, &wanted, &mut steps, &mut cseq, &echoed) {
             return;
