@@ -12,10 +12,11 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 
-from faults import prefix
+from faults import FIXTURES, library, prefix
 from run import Server, clip, metrics, wait
 
 VICTIM = "  isolation: process\n  restart: {backoff: 100ms..1s, breaker: off}\n  limits: {memory: 256M}\n"
@@ -102,7 +103,24 @@ def ask(server, fault):
         pass
 
 
+def third_party():
+    """A plugin from a folder that is not Patchbay's runs in a process of its own, unless it is trusted."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(library(FIXTURES, "fixture"), folder)
+        os.environ["PATCHBAY_PLUGINS"] = folder
+        try:
+            for setting, isolation in (("", "process"), ("fixture:\n  isolation: in-process\n", "in-process")):
+                with Server(extra=setting) as server:
+                    assert server.get("api/fixture", "POST", b"abc")[::2] == (200, b"abc")
+                    found = victim(server)
+                    assert found["isolation"] == isolation and ("pid" in found) == (isolation == "process") and not found["shipped"], found
+                    print(f"ok a third-party plugin with {setting.split() or 'no settings'}: {isolation}", flush=True)
+        finally:
+            del os.environ["PATCHBAY_PLUGINS"]
+
+
 def main():
+    third_party()
     many = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     mp4, ts = clip("h264-aac.mp4"), clip("h264-aac.ts")
     streams, others, files, victims = "streams:\n", [], [], []
