@@ -199,10 +199,11 @@ impl Inner {
         }
         let oldest = self.ring.oldest_epoch(info.id as u16);
         let track = self.tracks.get_mut(id)?;
+        let changed = !track.epochs.is_empty() && track.info != *info;
         if track.epochs.is_empty() {
             track.epoch = 0;
             track.epochs.insert(0, info.clone());
-        } else if track.info != *info {
+        } else if changed {
             track.epoch += 1;
             track.config = true;
             track.epochs.insert(track.epoch, info.clone());
@@ -211,6 +212,9 @@ impl Inner {
         let newest = track.epoch;
         track.session_epochs.insert(epoch, newest);
         track.epochs.retain(|e, _| *e == newest || oldest.is_some_and(|oldest| *e >= oldest));
+        if changed {
+            self.ring.forget_key(info.id as u16);
+        }
         let has_keys = info.kind == "video" && !matches!(info.codec.as_str(), "mjpeg" | "rawvideo");
         self.ring.set_track(info.id as u16, info.clock_rate.max(1), has_keys);
         Some(newest)

@@ -411,14 +411,14 @@ class Camera:
         if not pathlib.Path("/usr/bin/python3").exists():
             raise Skip("/usr/bin/python3 is missing: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0")
         self.port = port or free_port()
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.NamedTemporaryFile()
         self.process = subprocess.Popen(["/usr/bin/python3", HERE.parent / "peers/rtspserver.py", "--port", str(self.port), *options],
                                         stdout=self.log, stderr=subprocess.STDOUT)
         wait(lambda: "READY" in self.text(), 20, "camera", self.process)
 
     def text(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        # By its name: the place in the file is the process's own.
+        return pathlib.Path(self.log.name).read_text(errors="replace")
 
     def stop(self):
         self.process.kill()

@@ -228,8 +228,12 @@ impl App {
             core.source(id).map(|(url, failures)| (url.to_owned(), failures)).unwrap_or_default();
         core.ended(now, id, ended.clone());
         drop(core);
-        // The first failure is news, the ones behind it are not.
-        let level = if failures == 0 && ended.class != Class::Eof { Level::Warn } else { Level::Debug };
+        // The first failure is news, the ones behind it are not. A file ends as it should.
+        let level = match (failures, ended.class) {
+            (0, Class::Eof) => Level::Info,
+            (0, _) => Level::Warn,
+            _ => Level::Debug,
+        };
         if !url.is_empty() && !ended.message.is_empty() {
             self.log.write(level, "streams", "source is down", &[("error", &ended.message), ("url", &url)]);
         }

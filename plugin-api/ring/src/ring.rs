@@ -97,6 +97,8 @@ struct Track {
     has_keys: bool,
     last_key: u64,
     lost: bool,
+    /// The newest keyframe is of another configuration than the next unit.
+    stale: bool,
 }
 
 impl Ring {
@@ -134,6 +136,15 @@ impl Ring {
         }
     }
 
+    /// The configuration of `track` has changed: until its next keyframe there is none to start with, since a viewer that
+    /// starts with what is there would decode it by the new one.
+    pub fn forget_key(&mut self, track: u16) {
+        if let Some(known) = self.tracks.get_mut(usize::from(track)) {
+            known.stale = true;
+            self.writer.set_key(track, 0);
+        }
+    }
+
     /// Copies a unit into the ring; `sequence`, `len` and `last_key` of `header` are the ring's to set. Never waits.
     pub fn push(&mut self, header: &UnitHeader, data: &[u8]) -> Result<u64, PushError> {
         if let Some(reason) = self.closed {
@@ -165,6 +176,7 @@ impl Ring {
             let before = track.last_key;
             if is_key {
                 track.last_key = sequence;
+                track.stale = false;
             }
             header.last_key = track.last_key;
             if std::mem::take(&mut track.lost) {
@@ -338,7 +350,7 @@ impl Ring {
         }
         writer.publish(self.next);
         for (index, track) in (0_u16..).zip(&self.tracks) {
-            if track.last_key >= first {
+            if track.last_key >= first && !track.stale {
                 writer.set_key(index, track.last_key);
             }
         }
@@ -488,6 +500,26 @@ mod tests {
         assert_ne!(units[0].0.flags & flags::DISCONTINUITY, 0, "the unit after a dropped one is marked");
         drop(ring);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_keyframe_of_an_older_configuration_is_no_start() {
+        let mut ring = Ring::new(BackingKind::Heap, Limits::default()).unwrap();
+        ring.set_track(0, 90_000, true);
+        for number in 1..=10 {
+            ring.push(&header(0, number == 1, number), &[1; 1000]).unwrap();
+        }
+        let newest = |ring: &Ring| ring.handle().locate(Target::NewestKey { track: 0 });
+        assert_eq!(newest(&ring), Some(1));
+        ring.forget_key(0);
+        assert_eq!(newest(&ring), None);
+        // Not even when the memory is replaced meanwhile.
+        for number in 11..=200 {
+            ring.push(&header(0, false, number), &[1; 20_000]).unwrap();
+        }
+        assert!(ring.stats().replaced > 0 && newest(&ring).is_none(), "{:?}", ring.stats());
+        ring.push(&header(0, true, 201), &[1; 100]).unwrap();
+        assert_eq!(newest(&ring), Some(201));
     }
 
     #[test]

@@ -114,10 +114,10 @@ impl Writer {
         store(self.backing.words(), W_HEAD, head);
     }
 
-    /// Notes the newest keyframe of a track, published before.
+    /// Notes the newest keyframe of a track, published before; 0: there is none.
     pub(crate) fn set_key(&self, track: u16, sequence: u64) {
         let word = W_KEYS + usize::from(track);
-        if sequence != 0 && usize::from(track) < crate::TRACKS {
+        if usize::from(track) < crate::TRACKS {
             store(self.backing.words(), word, sequence);
         }
     }
