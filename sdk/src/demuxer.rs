@@ -1,4 +1,6 @@
-//! Role `demuxer`: bytes in, tracks and units out.
+//! Role `demuxer`: bytes in, tracks and units out. Most plugins implement a sans-IO [`Container`] and [`run`] it.
+
+mod container;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -14,6 +16,7 @@ use crate::entry::Opening;
 use crate::error::Error;
 use crate::session::{Command, Link};
 use crate::source::{Control, Session};
+pub use container::{Container, Event, Piece, run};
 
 /// For the macro.
 #[doc(hidden)]
