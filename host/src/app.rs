@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use patchbay_plugin_api::Code;
@@ -35,20 +36,18 @@ const BEAT: Duration = Duration::from_millis(500);
 
 /// Everything that runs.
 pub struct App {
-    /// The settings in force.
-    pub config: Config,
     /// The file that is written to.
     pub file: Option<ConfigFile>,
     /// The log.
     pub log: LogHandle,
-    /// What plugins there are.
-    pub catalogue: Catalogue,
     /// Small values that plugins keep, by plugin and key.
     pub state: Mutex<HashMap<(String, String), Vec<u8>>>,
     /// Listeners of plugins, for `GET /api`.
     pub listening: Mutex<BTreeMap<String, serde_json::Map<String, serde_json::Value>>>,
     /// Memory of all rings.
     pub budget: Arc<Budget>,
+    config: ArcSwap<Config>,
+    catalogue: ArcSwap<Catalogue>,
     exit: watch::Sender<Option<End>>,
     copies: PathBuf,
     instances: Mutex<HashMap<String, Result<Arc<Instance>, String>>>,
@@ -153,10 +152,10 @@ impl App {
             core.set_stream(&stream.name, &stream.sources);
         }
         let app = Arc::new(Self {
-            config,
+            config: ArcSwap::from_pointee(config),
             file,
             log,
-            catalogue,
+            catalogue: ArcSwap::from_pointee(catalogue),
             state: Mutex::default(),
             listening: Mutex::default(),
             budget: Budget::new(memory_limit() / 4),
@@ -179,6 +178,16 @@ impl App {
         });
         bridge::install(&app);
         app
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// What plugins there are.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.load_full()
     }
 
     /// Monotonic time of the stream core.
@@ -328,8 +337,8 @@ impl App {
         options: &BTreeMap<String, String>,
     ) -> Result<Arc<Run>, Ended> {
         let failed = |message: String| Ended { class: Class::Unsupported, message, retry_after_ms: 0 };
-        let entry =
-            self.catalogue.output(format).ok_or_else(|| failed(format!("no plugin makes {format}")))?;
+        let catalogue = self.catalogue();
+        let entry = catalogue.output(format).ok_or_else(|| failed(format!("no plugin makes {format}")))?;
         let instance = self.instance(&entry.manifest.name).map_err(failed)?;
         let key = crate::hub::key(format, tracks, options);
         let mut runs = self.runs.lock();

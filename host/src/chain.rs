@@ -103,7 +103,8 @@ impl Chain {
             return Code::Ok;
         }
         let first = std::mem::take(&mut state.first);
-        let found = app.catalogue.demuxer(&state.head, &first);
+        let catalogue = app.catalogue();
+        let found = catalogue.demuxer(&state.head, &first);
         let Some((entry, demuxes)) = found else {
             let hex: String = first.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
             let message = if first.is_empty() {

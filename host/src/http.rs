@@ -112,7 +112,8 @@ impl Query {
 
 /// Binds the configured listeners and serves; a listener that cannot be bound is logged.
 pub async fn listen(app: &Arc<App>) {
-    let api = &app.config.api;
+    let config = app.config();
+    let api = &config.api;
     let service = Router::new().fallback(handle).with_state(Arc::clone(app));
     if !api.listen.is_empty() {
         match bind(&api.listen).await {
@@ -177,7 +178,7 @@ async fn handle(
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
 ) -> Response {
-    let cors = app.config.api.origin == "*";
+    let cors = app.config().api.origin == "*";
     let mut response = match login(&app, &peer, request.headers()) {
         Err(response) => return response,
         Ok(logged_in) => route(app, peer, logged_in, request).await,
@@ -196,7 +197,8 @@ async fn handle(
 /// Whether the caller is logged in; an answer when it has to and is not.
 #[allow(clippy::result_large_err)] // once per request, and it is the answer
 fn login(app: &App, peer: &Peer, headers: &HeaderMap) -> Result<bool, Response> {
-    let api = &app.config.api;
+    let config = app.config();
+    let api = &config.api;
     if !api.has_login() {
         return Ok(false);
     }
@@ -224,9 +226,10 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let full = parts.uri.path().to_owned();
-    let base = app.config.api.base_path.clone();
+    let config = app.config();
+    let base = config.api.base_path.clone();
     let listed =
-        |path: &str| app.config.api.allow_paths.as_ref().is_none_or(|list| list.iter().any(|p| p == path));
+        |path: &str| config.api.allow_paths.as_ref().is_none_or(|list| list.iter().any(|p| p == path));
     if !base.is_empty() && full == base {
         let mut response = empty(StatusCode::MOVED_PERMANENTLY);
         if let Ok(location) = HeaderValue::from_str(&format!("{base}/")) {
@@ -264,9 +267,10 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
         let call = Call { app, method: parts.method, query, headers: parts.headers, peer, logged_in, body };
         return own(&path, call).await;
     }
-    let found = app.catalogue.route(&path).map(|(entry, route)| (entry.manifest.name.clone(), route.clone()));
+    let found =
+        app.catalogue().route(&path).map(|(entry, route)| (entry.manifest.name.clone(), route.clone()));
     if let Some((plugin, route)) = found
-        && app.config.allows_module(route.module.as_deref())
+        && app.config().allows_module(route.module.as_deref())
     {
         if !listed(&full) {
             return not_found();
@@ -313,20 +317,20 @@ fn may_change(call: &Call) -> Result<(), Response> {
     let name = host_name(host);
     let trusted = name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
-        || call.app.config.api.hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
+        || call.app.config().api.hosts.iter().any(|known| known.eq_ignore_ascii_case(name));
     if !trusted && !matches!(call.peer, Peer::Unix) {
         let message = format!(
             "changes under the name {name} are refused: add it to the configuration, api: hosts: [{name}]"
         );
         return Err(text(StatusCode::FORBIDDEN, &message));
     }
-    if call.app.config.api.origin != "*"
+    if call.app.config().api.origin != "*"
         && let Some(origin) = header(ORIGIN)
         && origin.split_once("://").map_or(origin, |(_, rest)| rest) != host
     {
         return Err(text(StatusCode::FORBIDDEN, "changes by a page of another site are refused"));
     }
-    if !call.peer.is_local() && !call.logged_in && !call.app.config.api.has_login() {
+    if !call.peer.is_local() && !call.logged_in && !call.app.config().api.has_login() {
         let message = "changes from another machine need a login: set `api: username:` and `api: password:` in the configuration";
         return Err(text(StatusCode::FORBIDDEN, message));
     }

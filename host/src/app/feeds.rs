@@ -71,8 +71,8 @@ impl App {
     pub(super) fn dial(self: &Arc<Self>, id: u64, url: &str) -> Result<(), Ended> {
         let failed = |class, message: String| Ended { class, message, retry_after_ms: 0 };
         let name = url.split(':').next().unwrap_or(url);
-        let found =
-            self.catalogue.scheme(name).filter(|(_, s)| self.config.allows_module(s.module.as_deref()));
+        let (catalogue, config) = (self.catalogue(), self.config());
+        let found = catalogue.scheme(name).filter(|(_, s)| config.allows_module(s.module.as_deref()));
         let Some((entry, scheme)) = found else {
             let message = format!("streams: unsupported scheme: {name}");
             return Err(failed(Class::Unsupported, message));

@@ -7,14 +7,14 @@ impl App {
     pub(super) fn revive(self: &Arc<Self>, name: &str) {
         let policy = self.policy(name);
         let due = self.deaths.lock().get(name).is_none_or(|d| d.may_start(self.now(), &policy).is_ok());
-        if due && let Some(entry) = self.catalogue.by_name(name).filter(|entry| entry.enabled) {
+        if due && let Some(entry) = self.catalogue().by_name(name).filter(|entry| entry.enabled) {
             self.open_server(entry);
         }
     }
 
     /// How a plugin's process is started again.
     pub(super) fn policy(&self, name: &str) -> Policy {
-        let restart = self.config.plugin(name).restart;
+        let restart = self.config().plugin(name).restart;
         let policy = Policy::parse(restart.backoff.as_deref(), restart.breaker.as_deref());
         policy.unwrap_or_else(|error| {
             self.log.write(Level::Warn, name, &format!("restart: {error}"), &[]);
@@ -83,7 +83,8 @@ impl App {
     }
 
     pub(super) fn open_servers(self: &Arc<Self>) -> u64 {
-        let servers = self.catalogue.entries.iter().filter(|entry| entry.enabled);
+        let catalogue = self.catalogue();
+        let servers = catalogue.entries.iter().filter(|entry| entry.enabled);
         servers.filter(|entry| self.open_server(entry)).count() as u64
     }
 
@@ -91,10 +92,11 @@ impl App {
     pub(super) fn open_server(self: &Arc<Self>, entry: &Entry) -> bool {
         let Some(listen) = &entry.manifest.listen else { return false };
         let name = &entry.manifest.name;
-        if !self.config.allows_module(listen.module.as_deref()) {
+        if !self.config().allows_module(listen.module.as_deref()) {
             return false;
         }
-        let section = self.config.section(name).and_then(|section| section.get("listen"));
+        let config = self.config();
+        let section = config.section(name).and_then(|section| section.get("listen"));
         let address =
             section.map_or_else(|| listen.default.clone(), |node| node.text().unwrap_or_default().to_owned());
         if address.is_empty() {
@@ -126,8 +128,9 @@ impl App {
 
     /// The running plugin of a name; starts it on first use, and again when its own process died.
     pub fn instance(self: &Arc<Self>, name: &str) -> Result<Arc<Instance>, String> {
-        let entry = self.catalogue.by_name(name).ok_or_else(|| format!("there is no plugin {name}"))?;
-        let settings = self.config.plugin(name);
+        let catalogue = self.catalogue();
+        let entry = catalogue.by_name(name).ok_or_else(|| format!("there is no plugin {name}"))?;
+        let settings = self.config().plugin(name);
         let isolated = self.is_isolated(entry);
         let mut instances = self.instances.lock();
         if let Some(known) = instances.get(name) {
@@ -166,7 +169,7 @@ impl App {
             }
         });
         let level = number(self.log.level(name));
-        let yaml = self.config.plugin_yaml(name);
+        let yaml = self.config().plugin_yaml(name);
         let isolation = isolated.then(|| {
             let state = self.state.lock();
             let own = state.iter().filter(|((plugin, _), _)| plugin == name);
@@ -207,12 +210,12 @@ impl App {
     /// Whether a plugin is to run in a process of its own.
     pub fn is_isolated(&self, entry: &Entry) -> bool {
         let by_origin = if entry.shipped { Isolation::InProcess } else { Isolation::Process };
-        self.config.plugin(&entry.manifest.name).isolation.unwrap_or(by_origin) == Isolation::Process
+        self.config().plugin(&entry.manifest.name).isolation.unwrap_or(by_origin) == Isolation::Process
     }
 
     /// State of a plugin and why.
     pub fn plugin_state(&self, name: &str) -> (PluginState, Option<String>) {
-        if self.catalogue.by_name(name).is_some_and(|entry| !entry.enabled) {
+        if self.catalogue().by_name(name).is_some_and(|entry| !entry.enabled) {
             return (PluginState::Off, None);
         }
         match self.instances.lock().get(name) {

@@ -20,7 +20,7 @@ pub(super) fn info(call: &Call) -> Response {
     for (protocol, info) in call.app.listening.lock().iter() {
         map.insert(protocol.clone(), Value::Object(info.clone()));
     }
-    if let Some(path) = call.app.config.config_path() {
+    if let Some(path) = call.app.config().config_path() {
         map.insert("config_path".to_owned(), path.display().to_string().into());
     }
     super::json(&Value::Object(map))
@@ -29,10 +29,10 @@ pub(super) fn info(call: &Call) -> Response {
 /// `GET /api/schemes`.
 pub(super) fn schemes(call: &Call) -> Response {
     let app = &call.app;
-    let mut names: Vec<&str> = app
-        .catalogue
+    let (catalogue, config) = (app.catalogue(), app.config());
+    let mut names: Vec<&str> = catalogue
         .schemes()
-        .filter(|scheme| app.config.allows_module(scheme.module.as_deref()))
+        .filter(|scheme| config.allows_module(scheme.module.as_deref()))
         .map(|scheme| scheme.name.as_str())
         .collect();
     names.sort_unstable();
@@ -44,7 +44,7 @@ pub(super) fn schemes(call: &Call) -> Response {
 pub(super) fn config(call: &Call) -> Response {
     let Some(file) = &call.app.file else { return text(StatusCode::GONE, "") };
     if call.method == Method::GET || call.method == Method::HEAD {
-        let open = call.sees_secrets() || (call.peer.is_local() && !call.app.config.api.has_login());
+        let open = call.sees_secrets() || (call.peer.is_local() && !call.app.config().api.has_login());
         if !open {
             let message = "the configuration holds secrets: log in (api: username:, api: password:), or ask from this machine";
             return text(StatusCode::FORBIDDEN, message);
@@ -120,8 +120,8 @@ pub(super) fn restart(call: &Call) -> Response {
 pub(super) fn plugins(call: &Call) -> Response {
     let app = &call.app;
     let show_path = call.sees_secrets() || matches!(call.peer, Peer::Unix) || call.peer.is_local();
-    let mut list: Vec<Value> = app
-        .catalogue
+    let catalogue = app.catalogue();
+    let mut list: Vec<Value> = catalogue
         .entries
         .iter()
         .map(|entry| {
@@ -158,7 +158,7 @@ pub(super) fn plugins(call: &Call) -> Response {
             plugin
         })
         .collect();
-    list.extend(app.catalogue.refused.iter().map(|refused| {
+    list.extend(catalogue.refused.iter().map(|refused| {
         let file = refused.path.file_name().map(|name| name.to_string_lossy().into_owned());
         json!({"name": file, "state": "refused", "why": refused.reason})
     }));

@@ -173,7 +173,8 @@ fn check(call: &Call, source: &str) -> Result<(), String> {
     if matches!(name, "exec" | "echo" | "expr") {
         return Err("streams: source from insecure producer".to_owned());
     }
-    let known = app.catalogue.scheme(name).filter(|(_, s)| app.config.allows_module(s.module.as_deref()));
+    let (catalogue, config) = (app.catalogue(), app.config());
+    let known = catalogue.scheme(name).filter(|(_, s)| config.allows_module(s.module.as_deref()));
     let Some((_, scheme)) = known.filter(|_| source.contains(':')) else {
         return Err("streams: source not supported".to_owned());
     };

@@ -47,13 +47,14 @@ pub(super) async fn upgrade(app: Arc<App>, peer: Peer, parts: &mut Parts, query:
 }
 
 fn same_origin(app: &App, parts: &Parts) -> bool {
+    let config = app.config();
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(origin) = header(ORIGIN).filter(|_| app.config.api.origin != "*") else { return true };
+    let Some(origin) = header(ORIGIN).filter(|_| config.api.origin != "*") else { return true };
     let host = header(HOST).unwrap_or("");
     let origin = origin.split_once("://").map_or(origin, |(_, rest)| rest);
     // Behind a proxy the host often comes without the port that the page was loaded from.
     origin == host
-        || (app.config.api.origin.is_empty() && origin.rsplit_once(':').is_some_and(|(name, _)| name == host))
+        || (config.api.origin.is_empty() && origin.rsplit_once(':').is_some_and(|(name, _)| name == host))
 }
 
 async fn run(app: Arc<App>, peer: Peer, parts: Parts, socket: WebSocket) {
@@ -101,7 +102,8 @@ async fn answer(
     value: Option<Value>,
     sender: &mpsc::Sender<Message>,
 ) -> Result<(), String> {
-    let found = app.catalogue.ws(kind).filter(|(_, route)| app.config.allows_module(route.module.as_deref()));
+    let (catalogue, config) = (app.catalogue(), app.config());
+    let found = catalogue.ws(kind).filter(|(_, route)| config.allows_module(route.module.as_deref()));
     // Types that nobody knows are ignored, as players expect.
     let Some((entry, _)) = found else { return Ok(()) };
     let query = parts.uri.query().unwrap_or("");
