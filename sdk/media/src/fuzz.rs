@@ -77,6 +77,24 @@ pub fn asc(data: &[u8]) {
     let _ = (jpeg::size(data), jpeg::trim(data));
 }
 
+/// JPEG files in a stream: the same whatever the chunks, and each one a file; tables are added once.
+pub fn jpeg(data: &[u8]) {
+    let chunk = usize::from(data.first().copied().unwrap_or(0)) + 1;
+    let split = |chunk: usize| {
+        let (mut splitter, mut files) = (jpeg::Splitter::new(), Vec::new());
+        data.chunks(chunk).for_each(|piece| splitter.push(piece, |file| files.push(file)));
+        files
+    };
+    let files = split(chunk);
+    assert_eq!(files, split(data.len().max(1)), "chunks of {chunk} bytes change nothing");
+    for file in files.iter().chain([&Bytes::copy_from_slice(data)]) {
+        let whole = jpeg::huffman::complete(file);
+        assert_eq!(jpeg::huffman::complete(&whole), whole, "nothing is missing twice");
+        assert_eq!(jpeg::size(&whole).ok(), jpeg::size(file).ok(), "the picture is the same");
+    }
+    assert!(files.iter().all(|file| jpeg::trim(file) == Some(&file[..])), "files begin and end as files do");
+}
+
 /// ADTS: the same frames whatever the chunks; headers round trip.
 pub fn adts(data: &[u8]) {
     if let Ok(Some(header)) = aac::adts::parse(data) {

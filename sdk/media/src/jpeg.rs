@@ -1,10 +1,16 @@
-//! JPEG files: only their frame size. ITU-T T.81 B.
+//! JPEG files: their frame size, files in a byte stream, the standard Huffman tables. ITU-T T.81 B.
+
+pub mod huffman;
+mod splitter;
+
+pub use splitter::Splitter;
 
 use crate::error::{Error, Field};
 
 const SOI: u8 = 0xd8;
 const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
+const DHT: u8 = 0xc4;
 
 /// Width and height in pixels, from the frame header (SOF) of the whole JPEG file `data`, which must start with SOI.
 pub fn size(data: &[u8]) -> Result<(u16, u16), Error> {
@@ -43,7 +49,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn file(width: u16, height: u16) -> Vec<u8> {
+    /// A file without tables.
+    pub(super) fn file(width: u16, height: u16) -> Vec<u8> {
         let mut data = vec![0xff, SOI, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xff, 0xc0, 0, 17, 8];
         data.extend(height.to_be_bytes());
         data.extend(width.to_be_bytes());
