@@ -16,6 +16,8 @@ use patchbay_ring::Budget;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::answers::Answers;
+use crate::blobs::Blobs;
 use crate::bridge;
 use crate::catalogue::{Catalogue, Entry};
 use crate::chain::Chain;
@@ -44,6 +46,10 @@ pub struct App {
     pub state: Mutex<HashMap<(String, String), Vec<u8>>>,
     /// Listeners of plugins, for `GET /api`.
     pub listening: Mutex<BTreeMap<String, serde_json::Map<String, serde_json::Value>>>,
+    /// Bytes that plugins send to many.
+    pub blobs: Blobs,
+    /// Answers of routes that many wait for.
+    pub(crate) answers: Answers,
     /// Memory of all rings.
     pub budget: Arc<Budget>,
     config: ArcSwap<Config>,
@@ -109,6 +115,8 @@ pub enum RouteEvent {
     Response(message::Response),
     /// A part of its body.
     Data(Bytes),
+    /// Parts of its body that many share.
+    Blobs(Vec<Bytes>),
     /// The client goes on an output.
     Serve(Box<message::Serve>),
     /// The session is over.
@@ -158,6 +166,8 @@ impl App {
             catalogue: ArcSwap::from_pointee(catalogue),
             state: Mutex::default(),
             listening: Mutex::default(),
+            blobs: Blobs::default(),
+            answers: Answers::default(),
             budget: Budget::new(memory_limit() / 4),
             exit: watch::channel(None).0,
             copies,
@@ -224,6 +234,7 @@ impl App {
     }
 
     fn housekeeping(self: &Arc<Self>, late: bool) {
+        self.answers.clean();
         let idle: Vec<Arc<Run>> = {
             let mut runs = self.runs.lock();
             let idle: Vec<String> =

@@ -275,7 +275,9 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
         if !listed(&full) {
             return not_found();
         }
-        return plugin_route::serve(&app, &plugin, &route.path, &path, &peer, &parts, &raw_query, body).await;
+        let (name, shared) = (&route.path, route.shared);
+        return plugin_route::serve(&app, &plugin, name, shared, &path, &peer, &parts, &raw_query, body)
+            .await;
     }
     if !listed("/") && !listed(&format!("{base}/")) {
         return not_found();

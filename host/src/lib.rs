@@ -7,7 +7,9 @@
 //! | [`log`] | the log |
 //! | [`redact`] | keeping secrets out of it |
 
+mod answers;
 pub mod app;
+pub mod blobs;
 pub mod bridge;
 pub mod catalogue;
 pub mod chain;

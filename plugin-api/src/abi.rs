@@ -110,6 +110,9 @@ pub mod chunk_flags {
     pub const HISTORY: u32 = 4;
     /// The whole answer for that viewer (a still): it ends after this chunk.
     pub const FINAL: u32 = 8;
+    /// To session 0: bytes that are kept under the id in `join`, chosen by the plugin, until [`crate::message::event::DROP_BLOBS`];
+    /// answers of routes name them ([`crate::message::event::BLOBS`]). Nothing goes out.
+    pub const BLOB: u32 = 16;
 }
 
 /// What `read` found.

@@ -110,6 +110,9 @@ pub struct Route {
     pub module: Option<String>,
     /// Answers are endless: the host serves them past its HTTP library when it can.
     pub stream: bool,
+    /// The answer depends on path and query alone: equal GET requests that wait at the same time are asked once, and one with
+    /// `Cache-Control: max-age` is given again for up to 2 s.
+    pub shared: bool,
 }
 
 /// When a server is opened at start.

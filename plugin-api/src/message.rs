@@ -9,7 +9,7 @@
 //! transport:        open ▶ HEAD ◀  write ◀ ...  WRITABLE ▶  ENDED ◀
 //! output:           open ▶ OUTPUT ◀  write(INIT) ◀ write ◀ ...  JOIN ▶ write(HISTORY) ◀
 //! server:           open ▶ LISTENING ◀   CONSUME ◀ BOUND ▶ (read ◀) DETACH ◀   PUBLISH ◀ ACCEPTED ▶ TRACKS, push ◀
-//! routes:           open ▶ RESPONSE ◀ + write ◀ + ENDED ◀   or   SERVE ◀
+//! routes:           open ▶ RESPONSE ◀ + write, BLOBS ◀ + ENDED ◀   or   SERVE ◀
 //! ```
 
 use std::collections::BTreeMap;
@@ -105,6 +105,11 @@ pub mod event {
     pub const PONG: u32 = 17;
     /// [`super::Counters`] of the plugin for `/metrics`.
     pub const METRICS: u32 = 18;
+    /// [`super::Blobs`] after the [`RESPONSE`] of a route: its body goes on with these blobs, in this order. The client may ask for
+    /// ranges of it. When one is not there (any more) the client gets 404.
+    pub const BLOBS: u32 = 19;
+    /// [`super::Blobs`] to session 0: the host forgets them once what is being sent is sent.
+    pub const DROP_BLOBS: u32 = 20;
 }
 
 /// Class of an error: decides what the host does next.
@@ -487,6 +492,14 @@ pub struct Response {
     pub status: u16,
     /// Header fields.
     pub headers: Vec<(String, String)>,
+}
+
+/// Bytes that were handed over once ([`crate::abi::chunk_flags::BLOB`]) and are sent to many.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Blobs {
+    /// Ids that the plugin chose.
+    pub ids: Vec<u64>,
 }
 
 /// Puts the client of a route on an output.

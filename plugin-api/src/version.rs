@@ -6,7 +6,7 @@ use semver::Version;
 #[macro_export]
 macro_rules! abi_version {
     () => {
-        "1.0.0-draft.1"
+        "1.0.0-draft.2"
     };
 }
 

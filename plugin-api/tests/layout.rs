@@ -67,7 +67,7 @@ fn layout() -> String {
         Code { Ok, Busy, Unknown, Invalid, Unsupported, Closed, TooSmall, Panicked, OverLimit }
         PatchKind { TimeU64, TimeU32, SequenceU32, FlvMs }
         flags { KEY, DISCONTINUITY, INCOMPLETE, END, CONFIG }
-        chunk_flags { INIT, KEY, HISTORY, FINAL }
+        chunk_flags { INIT, KEY, HISTORY, FINAL, BLOB }
         target { NEWEST_KEY, KEY_BEFORE, OLDEST, HEAD }
         role { SOURCE, DEMUXER, TRANSPORT, OUTPUT, SERVER, ROUTES }
         command {
@@ -76,7 +76,7 @@ fn layout() -> String {
         }
         event {
             TRACKS, TRACK, CLOCK, ENDED, HEAD, SEEK, CONSUMED, OUTPUT, RESPONSE, SERVE, CONSUME, CONSUMER,
-            PUBLISH, DETACH, LISTENING, PONG, METRICS,
+            PUBLISH, DETACH, LISTENING, PONG, METRICS, BLOBS, DROP_BLOBS,
         }
     }
     writeln!(out, "\nPLUGIN_ID: {PLUGIN_ID:#x}").unwrap();

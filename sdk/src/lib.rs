@@ -22,6 +22,7 @@
 //! Every session runs as a task on the plugin's own tokio runtime, started at the first `open`. A panic ends its session
 //! with a line in the log, `tracing` events reach the host's log, and nothing may block a worker.
 
+pub mod blob;
 pub mod demuxer;
 pub mod entry;
 pub mod error;

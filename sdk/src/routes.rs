@@ -4,11 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use patchbay_plugin_api::message::{self, Credit, Response, RouteOpen, Serve, command, event};
-use patchbay_plugin_api::{Chunk, Code};
+use patchbay_plugin_api::message::{self, Blobs, Credit, Response, RouteOpen, Serve, command, event};
+use patchbay_plugin_api::{Chunk, Code, Host};
 use tokio::sync::mpsc;
 
 use crate::Plugin;
+use crate::blob::Blob;
 use crate::entry::Opening;
 use crate::error::Error;
 use crate::session::{Command, Link};
@@ -37,6 +38,8 @@ pub enum Reply {
     Whole(Response, Bytes),
     /// The client goes on an output of the host's hub.
     Serve(Box<Serve>),
+    /// A head and blobs as the body, one behind the other.
+    Blobs(Response, Vec<Arc<Blob>>),
 }
 
 impl Reply {
@@ -72,6 +75,11 @@ pub struct Body {
 }
 
 impl Body {
+    /// The host, for what outlives the request: [`crate::server::Consumer`], [`crate::reader::Reader`], [`Blob`].
+    pub fn host(&self) -> Host {
+        self.link.host
+    }
+
     /// The next bytes; `None` at the end.
     pub async fn next(&mut self) -> Option<Bytes> {
         let closed = self.link.closed.clone();
@@ -100,6 +108,11 @@ pub fn open<P: Routes>(plugin: Arc<P>, request: &[u8], session: Opening) -> Resu
         let body = Body { link: link.clone(), commands };
         match plugin.request(request, body).await? {
             Reply::Serve(serve) => link.emit(event::SERVE, &*serve),
+            Reply::Blobs(response, blobs) => {
+                link.emit(event::RESPONSE, &response)?;
+                let ids = blobs.iter().map(|blob| blob.id()).collect();
+                link.emit(event::BLOBS, &Blobs { ids })
+            }
             Reply::Whole(response, data) => {
                 link.emit(event::RESPONSE, &response)?;
                 for part in data.chunks(crate::transport::MAX_WRITE) {

@@ -44,10 +44,7 @@ impl Context {
 
     /// Asks for a stream; [`Consumer::next`] says what comes of it. Dropping the consumer ends the claim.
     pub fn consume(&self, consume: &Consume) -> Result<Consumer, Error> {
-        let (link, commands) = session::register(self.link.host, None);
-        let consumer = Consumer { link, commands };
-        consumer.link.emit(event::CONSUME, consume)?;
-        Ok(consumer)
+        Consumer::new(self.link.host, consume)
     }
 
     /// Offers a stream. Waits until the host has taken it; dropping the publisher ends it.
@@ -97,6 +94,14 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// Asks for a stream; [`Consumer::next`] says what comes of it. Dropping the consumer ends the claim. Any role may.
+    pub fn new(host: Host, consume: &Consume) -> Result<Self, Error> {
+        let (link, commands) = session::register(host, None);
+        let consumer = Self { link, commands };
+        consumer.link.emit(event::CONSUME, consume)?;
+        Ok(consumer)
+    }
+
     /// What may be read, each time it changes; an error when the claim was refused or is over.
     pub async fn next(&mut self) -> Result<Bound, Error> {
         while let Some(command) = self.commands.recv().await {

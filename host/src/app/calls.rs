@@ -1,5 +1,7 @@
 //! What plugins call, and what becomes of their sessions.
 
+use patchbay_plugin_api::abi::chunk_flags;
+
 use super::*;
 
 impl App {
@@ -19,6 +21,9 @@ impl App {
 
     /// `write` of a plugin.
     pub(crate) fn write(&self, ctx: u64, session: u64, chunk: ChunkRef<'_>) -> Code {
+        if session == 0 && chunk.flags & chunk_flags::BLOB != 0 {
+            return self.blobs.put(ctx, chunk.join, chunk.data);
+        }
         let target = self.sessions.read().get(&(ctx, session)).cloned();
         match target {
             Some(Target::Output(run)) => run.write(chunk),
@@ -48,6 +53,10 @@ impl App {
                 return Code::Ok;
             }
             event::PONG => return Code::Ok,
+            event::DROP_BLOBS => {
+                self.blobs.forget(instance.ctx, &json::<message::Blobs>(payload).ids);
+                return Code::Ok;
+            }
             event::ENDED | event::DETACH => {
                 self.end(instance, session, &json(payload));
                 return Code::Ok;
@@ -93,6 +102,17 @@ impl App {
             }
             (Target::Route(events), event::RESPONSE) => {
                 drop(events.send(RouteEvent::Response(json(payload))))
+            }
+            (Target::Route(events), event::BLOBS) => {
+                let ids = json::<message::Blobs>(payload).ids;
+                drop(match self.blobs.get(instance.ctx, &ids) {
+                    Some(blobs) => events.send(RouteEvent::Blobs(blobs)),
+                    None => events.send(RouteEvent::Ended(Ended {
+                        class: Class::NotFound,
+                        message: "404 page not found".to_owned(),
+                        retry_after_ms: 0,
+                    })),
+                });
             }
             (Target::Route(events), event::SERVE) => {
                 drop(events.send(RouteEvent::Serve(Box::new(json(payload)))))

@@ -33,6 +33,7 @@ impl App {
             deaths.may_start(self.now(), &policy).err().flatten()
         };
         bridge::forget(instance.ctx);
+        self.blobs.forget_all(instance.ctx);
         let fed: Vec<u64> = {
             let sessions = self.sessions.read();
             let own = sessions.iter().filter(|((ctx, _), _)| *ctx == instance.ctx);

@@ -25,6 +25,9 @@ pub(super) fn page(app: &App) -> Response {
     metric("patchbay_sessions", "gauge", "", app.session_count() as u64);
     metric("patchbay_ring_bytes", "gauge", "", app.budget.used());
     metric("patchbay_ring_limit_bytes", "gauge", "", app.budget.limit());
+    let (blobs, bytes) = app.blobs.totals();
+    metric("patchbay_blobs", "gauge", "", blobs as u64);
+    metric("patchbay_blob_bytes", "gauge", "", bytes as u64);
     metric("patchbay_log_lines_dropped_total", "counter", "", app.log.dropped());
     for source in app.sources() {
         for (track, counters) in source.counters().into_iter().enumerate() {

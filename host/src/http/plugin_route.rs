@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use futures_util::stream;
 use patchbay_plugin_api::message::{Class, Connection, History, RouteOpen, Serve, command};
 
 use super::{MAX_BODY, Peer, text};
+use crate::answers::Answer;
 use crate::app::{App, RouteEvent};
 use crate::log::Level;
 use crate::serve::{Next, Served};
@@ -23,51 +24,158 @@ pub(super) async fn serve(
     app: &Arc<App>,
     plugin: &str,
     route: &str,
+    shared: bool,
     path: &str,
     peer: &Peer,
     parts: &Parts,
     query: &str,
     body: Body,
 ) -> Response {
-    let open = open(route, parts.method.as_str(), path, query, peer, parts, None);
-    let (instance, session, mut events) = match app.route(plugin, &open) {
+    let method = if shared && parts.method == Method::HEAD { "GET" } else { parts.method.as_str() };
+    let open = open(route, method, path, query, peer, parts, None);
+    if shared && method == "GET" {
+        let key = format!("{plugin} {path}?{query}");
+        let asked = (Arc::clone(app), plugin.to_owned());
+        let answer = app.answers.get(key, || async move {
+            match ask(&asked.0, &asked.1, &open, Bytes::new()).await {
+                Asked::Answer(answer) => answer,
+                Asked::Serve(_) => Answer::text(502, "a shared route cannot serve a stream"),
+            }
+        });
+        let answer = answer.await;
+        return whole(&answer, parts);
+    }
+    let body = match axum::body::to_bytes(body, MAX_BODY).await {
+        Ok(bytes) => bytes,
+        Err(_) => return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 MiB"),
+    };
+    match ask(app, plugin, &open, body).await {
+        Asked::Answer(answer) => whole(&answer, parts),
+        Asked::Serve(mut served) => {
+            fill(&mut served, peer, parts);
+            media(app, *served).await
+        }
+    }
+}
+
+/// What a plugin makes of a request.
+enum Asked {
+    Answer(Answer),
+    Serve(Box<Serve>),
+}
+
+async fn ask(app: &Arc<App>, plugin: &str, open: &RouteOpen, body: Bytes) -> Asked {
+    let (instance, session, mut events) = match app.route(plugin, open) {
         Ok(route) => route,
-        Err(reason) => return text(StatusCode::BAD_GATEWAY, &reason),
+        Err(reason) => return Asked::Answer(Answer::text(502, &reason)),
     };
     let _close = Close(Arc::clone(&instance), session);
-    match axum::body::to_bytes(body, MAX_BODY).await {
-        Ok(bytes) if bytes.is_empty() => {}
-        Ok(bytes) => instance.command_bytes(session, command::BODY, bytes),
-        Err(_) => return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 MiB"),
+    if !body.is_empty() {
+        instance.command_bytes(session, command::BODY, body);
     }
     instance.command_bytes(session, command::BODY_END, Bytes::new());
     let mut head = None;
     let mut content = Vec::new();
+    let (mut length, mut ranges) = (0, false);
     while let Some(event) = events.recv().await {
         match event {
             RouteEvent::Response(response) => head = Some(response),
-            RouteEvent::Data(data) if content.len() + data.len() <= MAX_ANSWER => {
-                content.extend_from_slice(&data)
+            RouteEvent::Data(data) => {
+                length += data.len();
+                content.push(data);
             }
-            RouteEvent::Data(_) => return text(StatusCode::BAD_GATEWAY, "the plugin's answer is too long"),
-            RouteEvent::Serve(mut served) => {
-                fill(&mut served, peer, parts);
-                return media(app, *served).await;
+            RouteEvent::Blobs(blobs) => {
+                ranges = true;
+                length += blobs.iter().map(Bytes::len).sum::<usize>();
+                content.extend(blobs);
             }
+            RouteEvent::Serve(served) => return Asked::Serve(served),
             RouteEvent::Ended(ended) => {
-                let Some(head) = head else {
-                    let class = if ended.class == Class::NotFound { 404 } else { 500 };
-                    let status = StatusCode::from_u16(class).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                    return text(status, &ended.message);
+                let Some(head) = head.filter(|_| ended.class != Class::NotFound) else {
+                    let status = if ended.class == Class::NotFound { 404 } else { 500 };
+                    return Asked::Answer(Answer::text(status, &ended.message));
                 };
-                let mut response = Response::new(Body::from(content));
-                *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::OK);
-                set_headers(&mut response, &head.headers);
-                return response;
+                return Asked::Answer(Answer { status: head.status, headers: head.headers, content, ranges });
             }
         }
+        if length > MAX_ANSWER {
+            return Asked::Answer(Answer::text(502, "the plugin's answer is too long"));
+        }
     }
-    text(StatusCode::BAD_GATEWAY, "the plugin gave no answer")
+    Asked::Answer(Answer::text(502, "the plugin gave no answer"))
+}
+
+/// The answer for one client: all of it, or the range that it asks for.
+fn whole(answer: &Answer, parts: &Parts) -> Response {
+    let length: usize = answer.content.iter().map(Bytes::len).sum();
+    let range = parts.headers.get(RANGE).and_then(|value| value.to_str().ok());
+    let range =
+        range.filter(|_| answer.ranges && answer.status == 200).and_then(|text| range_of(text, length));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    set_headers(&mut response, &answer.headers);
+    let headers = response.headers_mut();
+    if answer.ranges {
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
+    let (from, to) = match range {
+        None => (0, length),
+        Some(Err(())) => {
+            if let Ok(value) = HeaderValue::from_str(&format!("bytes */{length}")) {
+                headers.insert(CONTENT_RANGE, value);
+            }
+            headers.remove(CONTENT_TYPE);
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            return response;
+        }
+        Some(Ok((from, to))) => {
+            if let Ok(value) = HeaderValue::from_str(&format!("bytes {from}-{}/{length}", to - 1)) {
+                headers.insert(CONTENT_RANGE, value);
+            }
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            (from, to)
+        }
+    };
+    response.headers_mut().insert(CONTENT_LENGTH, (to - from).into());
+    if parts.method == Method::HEAD {
+        return response;
+    }
+    let mut at = 0;
+    let mut pieces: Vec<Bytes> = Vec::with_capacity(answer.content.len());
+    for piece in &answer.content {
+        let (start, end) = (from.clamp(at, at + piece.len()) - at, to.clamp(at, at + piece.len()) - at);
+        at += piece.len();
+        if start < end {
+            pieces.push(piece.slice(start..end));
+        }
+    }
+    *response.body_mut() = match pieces.len() {
+        0 | 1 => Body::from(pieces.pop().unwrap_or_default()),
+        _ => Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>))),
+    };
+    response
+}
+
+/// One range of `length` bytes, as first byte and one behind the last. RFC 9110 14.1.2. What is no single range of bytes
+/// is as if nothing was asked (`None`); `Err`: there are no such bytes.
+fn range_of(text: &str, length: usize) -> Option<Result<(usize, usize), ()>> {
+    let (first, last) = text.strip_prefix("bytes=")?.trim().split_once('-')?;
+    let number = |text: &str| text.parse::<usize>().ok();
+    let (from, to) = match (first, last) {
+        ("", last) => match number(last)? {
+            0 => return Some(Err(())),
+            suffix => (length.saturating_sub(suffix), length),
+        },
+        (first, "") => (number(first)?, length),
+        (first, last) => {
+            let (first, last) = (number(first)?, number(last)?);
+            if last < first {
+                return None;
+            }
+            (first, last.saturating_add(1).min(length))
+        }
+    };
+    Some(if from < to { Ok((from, to)) } else { Err(()) })
 }
 
 struct Close(Arc<crate::instance::Instance>, u64);
@@ -172,6 +280,30 @@ fn set_headers(response: &mut Response, headers: &[(String, String)]) {
     for (name, value) in headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::from_str(value)) {
             response.headers_mut().insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_rfc_9110s() {
+        for (text, expected) in [
+            ("bytes=0-3", Some(Ok((0, 4)))),
+            ("bytes=5-", Some(Ok((5, 10)))),
+            ("bytes=-4", Some(Ok((6, 10)))),
+            ("bytes=-40", Some(Ok((0, 10)))),
+            ("bytes=8-99", Some(Ok((8, 10)))),
+            ("bytes=10-", Some(Err(()))),
+            ("bytes=-0", Some(Err(()))),
+            ("bytes=4-3", None),
+            ("bytes=0-1,4-5", None),
+            ("lines=0-1", None),
+            ("bytes=x-", None),
+        ] {
+            assert_eq!(range_of(text, 10), expected, "{text}");
         }
     }
 }

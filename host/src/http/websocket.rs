@@ -109,6 +109,7 @@ async fn answer(
     let query = parts.uri.query().unwrap_or("");
     let open = plugin_route::open(kind, "", "api/ws", query, peer, parts, value);
     let (_, _, mut events) = app.route(&entry.manifest.name, &open)?;
+    let mut said = Vec::new();
     while let Some(event) = events.recv().await {
         match event {
             RouteEvent::Serve(mut serve) => {
@@ -119,8 +120,15 @@ async fn answer(
                 let refused = media(app, served, &ws_type, sender).await;
                 return refused.map_or(Ok(()), |ended| Err(ended.message));
             }
+            // A whole answer is one message.
+            RouteEvent::Ended(_) if !said.is_empty() => {
+                let message = String::from_utf8_lossy(&said).into_owned();
+                let _ = sender.send(Message::Text(message.into())).await;
+                return Ok(());
+            }
             RouteEvent::Ended(ended) => return Err(ended.message),
-            RouteEvent::Response(_) | RouteEvent::Data(_) => {}
+            RouteEvent::Data(data) if said.len() + data.len() <= MAX_MESSAGE => said.extend_from_slice(&data),
+            RouteEvent::Response(_) | RouteEvent::Data(_) | RouteEvent::Blobs(_) => {}
         }
     }
     Err("the plugin gave no answer".to_owned())
