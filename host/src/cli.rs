@@ -1,6 +1,8 @@
 //! The command line, by hand: go2rtc's flags take one or two dashes (`-config`, `--config=..`), which no argument
 //! parser of the usual kind reads.
 
+pub mod new;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ pub enum Command {
     PluginsInspect(PathBuf),
     /// Load one plugin file and try every rule on it.
     PluginsCheck(PluginsCheck),
+    /// Write the crate of a new plugin.
+    PluginsNew(PluginsNew),
     /// Read the configuration and print every problem.
     Check(Serve),
     /// Run one plugin for a parent process; the arguments are between the two.
@@ -38,6 +42,15 @@ pub struct PluginsCheck {
     pub refused: Option<String>,
     /// A file of a format that it demuxes.
     pub input: Option<PathBuf>,
+}
+
+/// What `plugins new` is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PluginsNew {
+    /// The plugin's name, which is also its URL scheme.
+    pub name: String,
+    /// Where its folder is made.
+    pub folder: PathBuf,
 }
 
 /// Flags of a server.
@@ -72,6 +85,9 @@ pub enum UsageError {
     /// A command without its file.
     #[error("{0} needs a file")]
     MissingFile(&'static str),
+    /// A command without its name.
+    #[error("{0} needs a name")]
+    MissingName(&'static str),
     /// An argument that is not UTF-8.
     #[error("an argument is not valid UTF-8")]
     NotText,
@@ -100,6 +116,8 @@ Usage:
   patchbay plugins inspect FILE       describe one plugin file without running it
   patchbay plugins check FILE [-url URL] [-refused URL] [-input FILE]
                                       load one plugin file and try every rule on it
+  patchbay plugins new NAME [-dir DIR]
+                                      write the crate of a new plugin for NAME:// cameras
 
 Flags (one or two dashes, \"-config=X\" or \"-config X\"):
   -c, -config X     a file, \"section.key=value\", or a YAML/JSON mapping; may be repeated, later
@@ -141,6 +159,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let mut args = args.into_iter();
     let mut serve = Serve::default();
     let mut check = PluginsCheck::default();
+    let mut folder = PathBuf::from(".");
     let mut words: Vec<String> = Vec::new();
     while let Some(arg) = args.next() {
         let arg = arg.into_string().map_err(|_| UsageError::NotText)?;
@@ -162,6 +181,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             "plugins" => serve.plugins.push(text_of(name, value, &mut args)?.into()),
             "url" => check.url = Some(text_of(name, value, &mut args)?),
             "refused" => check.refused = Some(text_of(name, value, &mut args)?),
+            "dir" => folder = text_of(name, value, &mut args)?.into(),
             "input" => check.input = Some(text_of(name, value, &mut args)?.into()),
             "d" | "daemon" => serve.daemon = switch(name, value)?,
             "v" | "version" if switch(name, value.clone())? => return Ok(Command::Version),
@@ -184,6 +204,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             check.file = file.into();
             Ok(Command::PluginsCheck(check))
         }
+        ["plugins", "new", name] => Ok(Command::PluginsNew(PluginsNew { name: (*name).to_owned(), folder })),
+        ["plugins", "new"] => Err(UsageError::MissingName("plugins new")),
         ["plugins", "check"] => Err(UsageError::MissingFile("plugins check")),
         ["plugins", "inspect"] => Err(UsageError::MissingFile("plugins inspect")),
         ["plugins", word, ..] => Err(UsageError::UnknownCommand(format!("plugins {word}"))),

@@ -33,6 +33,15 @@ fn main() -> ExitCode {
         Command::PluginsList(serve) => return list(&serve),
         Command::PluginsInspect(path) => return inspect(&path),
         Command::PluginsCheck(asked) => return conformance(&asked),
+        Command::PluginsNew(asked) => {
+            return match cli::new::write(&asked.name, &asked.folder) {
+                Ok(root) => {
+                    say(&cli::new::next_steps(&asked.name, &root));
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error.to_string()),
+            };
+        }
         Command::Check(serve) => return check(&serve),
         Command::Serve(serve) if serve.daemon && !serve.detached => {
             let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("patchbay"));

@@ -1,0 +1,11 @@
+//! {{name}} cameras: `{{name}}://user:password@host:port/`, H.264 over TCP.
+#![forbid(unsafe_code)]
+
+pub mod source;
+pub mod wire;
+
+patchbay_sdk::plugin! {
+    manifest: "../manifest.json",
+    plugin: source::Camera,
+    roles: [source],
+}
