@@ -516,7 +516,7 @@ pub struct Serve {
     pub history: History,
     /// Extra header fields of the answer.
     pub headers: Vec<(String, String)>,
-    /// Content type that replaces the output's.
+    /// Content type that replaces the output's; an empty one leaves the value of the WebSocket message out.
     pub content_type: Option<String>,
     /// The answer ends after so many seconds; 0: never.
     pub duration_s: u64,

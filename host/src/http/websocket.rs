@@ -115,9 +115,9 @@ async fn answer(
             RouteEvent::Serve(mut serve) => {
                 "ws".clone_into(&mut serve.consume.connection.protocol);
                 plugin_route::fill(&mut serve, peer, parts);
-                let ws_type = serve.ws_type.clone();
+                let (ws_type, value) = (serve.ws_type.clone(), serve.content_type.clone());
                 let served = Served::start(app, *serve).await.map_err(|ended| ended.message)?;
-                let refused = media(app, served, &ws_type, sender).await;
+                let refused = media(app, served, &ws_type, value, sender).await;
                 return refused.map_or(Ok(()), |ended| Err(ended.message));
             }
             // A whole answer is one message.
@@ -139,10 +139,15 @@ async fn media(
     app: &Arc<App>,
     mut served: Served,
     ws_type: &str,
+    value: Option<String>,
     sender: &mpsc::Sender<Message>,
 ) -> Option<Ended> {
     let told = served.mime().to_owned();
-    let head = json!({"type": ws_type, "value": told});
+    // An empty value is left out.
+    let head = match value.as_deref().unwrap_or(&told) {
+        "" => json!({"type": ws_type}),
+        value => json!({"type": ws_type, "value": value}),
+    };
     if sender.send(Message::Text(format!("{head}\n").into())).await.is_err() {
         return None;
     }

@@ -1,12 +1,18 @@
 //! Fetches a URL, from where the demuxer wants it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use patchbay_net::http::{Client, HttpError, Request as HttpRequest, Response, Timeouts};
 use patchbay_net::url::SourceUrl;
 use patchbay_sdk::api::message::{Connection, Head};
 use patchbay_sdk::transport::{Request, Session, Written};
+
 use patchbay_sdk::{Class, Config, Error, Plugin, Transport};
+use tokio::time::{Instant, sleep_until};
+
+/// A still picture is not asked for more often.
+const POLL_EVERY: Duration = Duration::from_millis(40);
 
 /// The plugin.
 pub struct Http;
@@ -27,6 +33,9 @@ impl Transport for Http {
             response = ask(&client, &url, 0) => response?,
             () = session.closed() => return Ok(()),
         };
+        if is_picture(&response) {
+            return poll(&client, &url, response, session).await;
+        }
         let size = response.content_length();
         let ranges =
             response.head.get("Accept-Ranges").is_some_and(|unit| unit.trim().eq_ignore_ascii_case("bytes"));
@@ -36,12 +45,7 @@ impl Transport for Http {
             seekable: ranges && size.is_some(),
             // Without a length it is made while it is sent.
             live: size.is_none(),
-            connection: Connection {
-                protocol: if url.scheme() == "http" { "http" } else { "https" }.to_owned(),
-                remote_addr: response.peer.to_string(),
-                user_agent: response.head.get("Server").unwrap_or_default().to_owned(),
-                ..Connection::default()
-            },
+            connection: describe(&url, &response),
             ..Head::default()
         })?;
         loop {
@@ -66,6 +70,55 @@ impl Transport for Http {
                 response = ask(&client, &url, wanted) => response?,
                 () = session.closed() => return Ok(()),
             };
+        }
+    }
+}
+
+fn describe(url: &SourceUrl, response: &Response) -> Connection {
+    Connection {
+        protocol: if url.scheme() == "http" { "http" } else { "https" }.to_owned(),
+        remote_addr: response.peer.to_string(),
+        user_agent: response.head.get("Server").unwrap_or_default().to_owned(),
+        ..Connection::default()
+    }
+}
+
+/// Whether the answer is one still picture.
+fn is_picture(response: &Response) -> bool {
+    let kind = response.head.get("Content-Type").unwrap_or_default().split(';').next().unwrap_or_default();
+    ["image/jpeg", "image/jpg"].iter().any(|picture| kind.trim().eq_ignore_ascii_case(picture))
+}
+
+/// Fetches a still picture again and again: a stream whose pictures are the answers.
+async fn poll(client: &Client, url: &SourceUrl, first: Response, mut session: Session) -> Result<(), Error> {
+    session.head(&Head {
+        mime: "image/jpeg".to_owned(),
+        live: true,
+        connection: describe(url, &first),
+        ..Head::default()
+    })?;
+    let mut next = Some(first);
+    loop {
+        let asked = Instant::now();
+        let mut response = match next.take() {
+            Some(response) => response,
+            None => tokio::select! {
+                response = ask(client, url, 0) => response?,
+                () = session.closed() => return Ok(()),
+            },
+        };
+        loop {
+            let chunk = tokio::select! {
+                chunk = response.chunk() => chunk.map_err(|error| failed(&error))?,
+                () = session.closed() => return Ok(()),
+            };
+            let Some(data) = chunk else { break };
+            // The demuxer of pictures never seeks.
+            let _ = session.write(data).await?;
+        }
+        tokio::select! {
+            () = sleep_until(asked + POLL_EVERY) => {}
+            () = session.closed() => return Ok(()),
         }
     }
 }
