@@ -21,7 +21,7 @@ use crate::blobs::Blobs;
 use crate::bridge;
 use crate::catalogue::{Catalogue, Entry};
 use crate::chain::Chain;
-use crate::config::{Config, ConfigFile};
+use crate::config::{Config, ConfigFile, Isolation};
 use crate::hub::Run;
 use crate::instance::{Instance, Isolated};
 use crate::log::{Level, LogHandle};

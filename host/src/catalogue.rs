@@ -9,8 +9,6 @@ use patchbay_plugin_api::manifest::{Demuxes, Magic, Route, Scheme, library_name}
 use patchbay_plugin_api::message::Head;
 use patchbay_plugin_api::version;
 
-use crate::config::Isolation;
-
 /// A folder that is searched for plugins.
 #[derive(Debug, Clone)]
 pub struct Folder {
@@ -31,14 +29,6 @@ pub struct Entry {
     pub shipped: bool,
     /// Switched on in the configuration.
     pub enabled: bool,
-}
-
-impl Entry {
-    /// Whether it runs in a process of its own; `setting` is the user's.
-    pub fn is_isolated(&self, setting: Option<Isolation>) -> bool {
-        let by_origin = if self.shipped { Isolation::InProcess } else { Isolation::Process };
-        setting.unwrap_or(by_origin) == Isolation::Process
-    }
 }
 
 /// A file that looks like a plugin and is not used, and why.

@@ -1,6 +1,10 @@
 //! Role `demuxer`: bytes in, tracks and units out. Most plugins implement a sans-IO [`Container`] and [`run`] it.
 
+mod annexb;
+mod clock;
 mod container;
+#[doc(hidden)]
+pub mod fuzz;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,6 +20,8 @@ use crate::entry::Opening;
 use crate::error::Error;
 use crate::session::{Command, Link};
 use crate::source::{Control, Session};
+pub use annexb::AnnexB;
+pub use clock::{FrameClock, SampleClock};
 pub use container::{Container, Event, Piece, run};
 
 /// For the macro.

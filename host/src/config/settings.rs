@@ -126,8 +126,6 @@ pub struct Plugin {
     pub restart: Restart,
     /// What its process may take.
     pub limits: Limits,
-    /// What its process may do of what its manifest asks for: [`crate::sandbox::Capability`]; `None`: by its origin.
-    pub allow: Option<Vec<String>>,
 }
 
 /// `restart:` of a plugin.
@@ -168,7 +166,7 @@ impl Limits {
 
 impl Plugin {
     /// Keys that are the host's and not handed to the plugin.
-    pub const HOST_KEYS: [&str; 5] = ["enabled", "isolation", "restart", "limits", "allow"];
+    pub const HOST_KEYS: [&str; 4] = ["enabled", "isolation", "restart", "limits"];
 }
 
 /// A boolean as YAML 1.1 and 1.2 write it.

@@ -14,13 +14,20 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 const BLOCK: usize = 64 << 10;
 
 /// MIME types by the end of the name; the demuxers look at the bytes first.
-const TYPES: [(&str, &str); 6] = [
+const TYPES: [(&str, &str); 13] = [
     (".mp4", "video/mp4"),
     (".m4v", "video/mp4"),
     (".mov", "video/quicktime"),
     (".ts", "video/mp2t"),
     (".flv", "video/x-flv"),
     (".wav", "audio/wav"),
+    (".aac", "audio/aac"),
+    (".adts", "audio/aac"),
+    (".h264", "video/h264"),
+    (".264", "video/h264"),
+    (".h265", "video/h265"),
+    (".hevc", "video/h265"),
+    (".y4m", "video/x-yuv4mpeg"),
 ];
 
 /// The plugin.

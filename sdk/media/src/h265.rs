@@ -19,6 +19,10 @@ pub mod nal_type {
     pub const RASL_R: u8 = 9;
     /// The first of the pictures where decoding can start (BLA).
     pub const BLA_W_LP: u8 = 16;
+    /// Instantaneous decoding refresh: leading pictures that can be decoded may follow.
+    pub const IDR_W_RADL: u8 = 19;
+    /// Instantaneous decoding refresh without leading pictures.
+    pub const IDR_N_LP: u8 = 20;
     /// Clean random access picture: leading pictures may follow.
     pub const CRA: u8 = 21;
     /// The last type of coded slices.
@@ -71,27 +75,58 @@ pub fn starts_picture(nal: &[u8]) -> bool {
     is_vcl(nal) && nal.get(2).is_some_and(|byte| byte & 0x80 != 0)
 }
 
-/// The ids of a picture parameter set. H.265 7.3.2.3.
+/// What is read of a picture parameter set. H.265 7.3.2.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pps {
     /// `pps_pic_parameter_set_id`, 0 to 63.
     pub id: u8,
     /// `pps_seq_parameter_set_id`, 0 to 15.
     pub sps_id: u8,
+    /// `output_flag_present_flag`; no when the bytes end before it.
+    pub output_flag_present: bool,
+    /// `num_extra_slice_header_bits`, 0 to 7; 0 when the bytes end before it.
+    pub extra_slice_header_bits: u8,
 }
 
 /// Bytes at the start of a slice or PPS that hold the fields read here.
 const HEADER_BYTES: usize = 32;
 
-/// Reads the ids of a picture parameter set NAL unit.
+/// Reads the start of a picture parameter set NAL unit.
 pub fn parse_pps(nal: &[u8]) -> Result<Pps, Error> {
     expect_type(nal, nal_type::PPS)?;
     let head = unescape(nal.get(2..nal.len().min(HEADER_BYTES)).unwrap_or_default());
     let mut r = BitReader::new(&head);
+    let id = small(&mut r, "pps_pic_parameter_set_id", 63)?;
+    let sps_id = small(&mut r, "pps_seq_parameter_set_id", 15)?;
+    let _ = r.skip(1); // dependent_slice_segments_enabled_flag
     Ok(Pps {
-        id: small(&mut r, "pps_pic_parameter_set_id", 63)?,
-        sps_id: small(&mut r, "pps_seq_parameter_set_id", 15)?,
+        id,
+        sps_id,
+        output_flag_present: r.flag().unwrap_or(false),
+        extra_slice_header_bits: r.byte(3).unwrap_or(0),
     })
+}
+
+/// `slice_pic_order_cnt_lsb` of `nal`, the first slice segment of a picture that is not an IDR picture, with the sets it
+/// refers to. H.265 7.3.6.1. Not for three separately coded colour planes, which no profile has.
+pub fn slice_pic_order_cnt_lsb(nal: &[u8], sps: &Sps, pps: &Pps) -> Option<u32> {
+    let kind = nal_type(nal).filter(|kind| *kind <= nal_type::LAST_VCL)?;
+    let head = unescape(nal.get(2..nal.len().min(HEADER_BYTES))?);
+    let mut r = BitReader::new(&head);
+    let first = r.flag()?;
+    if !first || matches!(kind, nal_type::IDR_W_RADL | nal_type::IDR_N_LP) {
+        return None;
+    }
+    if (nal_type::BLA_W_LP..=23).contains(&kind) {
+        r.skip(1)?; // no_output_of_prior_pics_flag
+    }
+    r.ue()?; // slice_pic_parameter_set_id
+    r.skip(usize::from(pps.extra_slice_header_bits))?;
+    r.ue()?; // slice_type
+    if pps.output_flag_present {
+        r.skip(1)?; // pic_output_flag
+    }
+    r.bits(u32::from(sps.log2_max_pic_order_cnt_lsb))
 }
 
 /// `slice_pic_parameter_set_id` of the slice segment `nal`. H.265 7.3.6.1.

@@ -6,6 +6,7 @@
 //! | [`Unit`] | one access unit, audio frame or picture |
 //! | [`AccessUnitSplitter`] | a flow of NAL units -> access units |
 //! | [`Assembler`] | access units -> units and configurations |
+//! | [`order::PictureOrder`], [`order::Reorder`] | the order of presentation where no times came at all |
 //! | [`DtsEstimator`] | decoding times where only presentation times came |
 //! | [`h264`], [`h265`] | parameter sets, `avcC` and `hvcC` records |
 //! | [`nal`], [`annexb`] | length-prefixed NAL units and byte streams |
@@ -35,6 +36,7 @@ pub mod h265;
 pub mod jpeg;
 pub mod nal;
 pub mod opus;
+pub mod order;
 pub mod pcm;
 mod unit;
 

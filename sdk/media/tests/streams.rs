@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use patchbay_media::access_unit::{AccessUnit, AccessUnitSplitter, Role, role};
 use patchbay_media::assembler::{Assembler, Flags};
+use patchbay_media::order::{PictureOrder, Reorder};
 use patchbay_media::{Codec, Parameters, Unit, aac, annexb, codec_string, h264, h265, nal};
 
 struct Stream {
@@ -174,6 +175,29 @@ fn one_configuration_with_the_right_size() {
         assert_eq!(codec_string::of(parameters).as_deref(), Some(stream.codec_string));
         let again = Assembler::new(stream.codec, 90_000, &parameters.extradata);
         assert_eq!(again.parameters(), parameters, "the record holds it all");
+    }
+}
+
+#[test]
+fn pictures_tell_their_order() {
+    for stream in &STREAMS {
+        let mut order = PictureOrder::new(stream.codec);
+        let mut reorder = Reorder::new(0);
+        let mut shown = Vec::new();
+        for (index, access_unit) in (0..).zip(&access_units(stream, 1000)) {
+            let place = order.push(access_unit.nals.iter().map(Bytes::as_ref)).unwrap();
+            reorder.configure(order.timing().reorder_depth);
+            reorder.push((), place, index);
+            shown.extend(std::iter::from_fn(|| reorder.pop()).map(|((), pts)| pts));
+            assert!(reorder.len() <= 1 + 2 * usize::from(stream.reorder_depth));
+        }
+        reorder.flush();
+        shown.extend(std::iter::from_fn(|| reorder.pop()).map(|((), pts)| pts));
+        let expected: Vec<i64> = if stream.pts.is_empty() { shown.clone() } else { stream.pts.to_vec() };
+        assert_eq!(shown, expected, "{}", stream.codec_string);
+        assert_eq!(shown.iter().max(), Some(&19));
+        let in_order = shown.is_sorted();
+        assert_eq!(in_order, stream.reorder_depth == 0, "{}", stream.codec_string);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Picture parameter sets and slice headers, as far as they tell which picture a slice belongs to.
 
-use super::{NalType, Sps};
+use super::{NalType, PicOrderCnt, Sps};
 use crate::bits::BitReader;
 use crate::error::{Error, Field};
 use crate::nal::unescape;
@@ -48,6 +48,8 @@ pub struct SliceHeader {
     pub frame_num: Option<u32>,
     /// The picture is a field: `true` the bottom field, `false` the top field.
     pub bottom_field: Option<bool>,
+    /// `pic_order_cnt_lsb`; `None` without the SPS, or where the order is coded otherwise.
+    pub pic_order_cnt_lsb: Option<u32>,
 }
 
 /// Reads the header of the slice `nal` (types 1, 2, 5) with the set it refers to, when that is known.
@@ -67,21 +69,28 @@ pub fn parse_slice(nal: &[u8], sps: Option<&Sps>) -> Result<SliceHeader, Error> 
             .map_err(|_| Error::OutOfRange { field: "pic_parameter_set_id", value: u64::from(pps_id) })?,
         frame_num: None,
         bottom_field: None,
+        pic_order_cnt_lsb: None,
     };
     if let Some(sps) = sps {
         // A header that ends early is still good for what came before.
-        let _ = read_frame(&mut r, sps, &mut header);
+        let _ = read_frame(&mut r, sps, kind == NalType::Idr, &mut header);
     }
     Ok(header)
 }
 
-fn read_frame(r: &mut BitReader<'_>, sps: &Sps, header: &mut SliceHeader) -> Option<()> {
+fn read_frame(r: &mut BitReader<'_>, sps: &Sps, idr: bool, header: &mut SliceHeader) -> Option<()> {
     if sps.separate_colour_planes {
         r.skip(2)?;
     }
     header.frame_num = Some(r.bits(u32::from(sps.log2_max_frame_num))?);
     if !sps.frames_only && r.flag()? {
         header.bottom_field = Some(r.flag()?);
+    }
+    if idr {
+        r.ue()?; // idr_pic_id
+    }
+    if let PicOrderCnt::Lsb { log2_max } = sps.pic_order_cnt {
+        header.pic_order_cnt_lsb = Some(r.bits(u32::from(log2_max))?);
     }
     Some(())
 }
