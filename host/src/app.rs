@@ -21,7 +21,7 @@ use crate::blobs::Blobs;
 use crate::bridge;
 use crate::catalogue::{Catalogue, Entry};
 use crate::chain::Chain;
-use crate::config::{Config, ConfigFile, Isolation};
+use crate::config::{Config, ConfigFile, Isolation, Sources};
 use crate::hub::Run;
 use crate::instance::{Instance, Isolated};
 use crate::log::{Level, LogHandle};
@@ -32,6 +32,7 @@ use crate::source::Source;
 mod calls;
 mod feeds;
 mod plugins;
+mod reload;
 
 /// Between two looks at plugins and idle runs.
 const BEAT: Duration = Duration::from_millis(500);
@@ -56,7 +57,16 @@ pub struct App {
     catalogue: ArcSwap<Catalogue>,
     exit: watch::Sender<Option<End>>,
     copies: PathBuf,
+    /// Where the configuration is read from.
+    sources_of_config: Sources,
+    /// Its files, and hashes of what they held.
+    files: Mutex<Vec<(PathBuf, Option<u64>)>>,
+    config_error: Mutex<Option<String>>,
+    /// Changes of configuration and plugins come one after the other.
+    changing: Mutex<()>,
     instances: Mutex<HashMap<String, Result<Arc<Instance>, String>>>,
+    /// Replaced or removed plugins that still have something to do.
+    draining: Mutex<Vec<Arc<Instance>>>,
     /// Ends of plugins' own processes.
     deaths: Mutex<HashMap<String, Deaths>>,
     next_instance: AtomicU64,
@@ -82,6 +92,8 @@ enum Target {
     Transport(Arc<Chain>),
     Output(Arc<Run>),
     Server,
+    /// A server that leaves its listeners to another one.
+    Drained,
     Route(mpsc::UnboundedSender<RouteEvent>),
     Consumer(u64),
 }
@@ -149,11 +161,12 @@ impl App {
     /// Builds the host. Plugins of this process call it from now on.
     pub fn new(
         config: Config,
-        file: Option<ConfigFile>,
+        sources: Sources,
         log: LogHandle,
         catalogue: Catalogue,
         copies: PathBuf,
     ) -> Arc<Self> {
+        let file = config.target.clone().map(ConfigFile::new);
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64);
         let mut core = Core::new(seed);
         for stream in &config.streams {
@@ -171,7 +184,12 @@ impl App {
             budget: Budget::new(memory_limit() / 4),
             exit: watch::channel(None).0,
             copies,
+            sources_of_config: sources,
+            files: Mutex::default(),
+            config_error: Mutex::default(),
+            changing: Mutex::default(),
             instances: Mutex::default(),
+            draining: Mutex::default(),
             deaths: Mutex::default(),
             next_instance: AtomicU64::new(1),
             sessions: RwLock::default(),
@@ -186,6 +204,7 @@ impl App {
             settled: AtomicU64::new(0),
             started: Instant::now(),
         });
+        app.remember_files();
         bridge::install(&app);
         app
     }
@@ -244,8 +263,8 @@ impl App {
         for run in idle {
             run.instance.close(run.session);
         }
-        let instances: Vec<Arc<Instance>> =
-            self.instances.lock().values().filter_map(|i| i.clone().ok()).collect();
+        self.end_drained();
+        let instances = self.running();
         for instance in &instances {
             instance.supervise(late);
             if instance.check() {
@@ -253,7 +272,7 @@ impl App {
             }
         }
         for instance in instances.iter().filter(|i| i.is_isolated() && i.failure().is_some()) {
-            self.revive(&instance.manifest.name);
+            self.revive(instance);
         }
     }
 
@@ -350,11 +369,19 @@ impl App {
         let failed = |message: String| Ended { class: Class::Unsupported, message, retry_after_ms: 0 };
         let catalogue = self.catalogue();
         let entry = catalogue.output(format).ok_or_else(|| failed(format!("no plugin makes {format}")))?;
-        let instance = self.instance(&entry.manifest.name).map_err(failed)?;
+        // A process of its own is started again.
+        let class = if self.is_isolated(entry) { Class::Timeout } else { Class::Unsupported };
+        let instance = self.instance(&entry.manifest.name);
+        let instance = instance.map_err(|message| Ended { class, message, retry_after_ms: 0 })?;
         let key = crate::hub::key(format, tracks, options);
         let mut runs = self.runs.lock();
         if let Some(run) = runs.get(&key).filter(|run| !run.is_ended()) {
-            return Ok(Arc::clone(run));
+            if run.instance.ctx == instance.ctx {
+                return Ok(Arc::clone(run));
+            }
+            // Its plugin was replaced: it goes on for those it has.
+            let run = Arc::clone(run);
+            runs.insert(format!("{key} of {}", run.instance.ctx), run);
         }
         let session = self.next_session.fetch_add(1, Ordering::Relaxed);
         let run = Run::new(key.clone(), Arc::clone(&instance), session);

@@ -1,7 +1,7 @@
 //! What plugins there are, from their manifests alone: no code of a plugin runs for this.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use patchbay_plugin_api::Manifest;
@@ -29,10 +29,35 @@ pub struct Entry {
     pub shipped: bool,
     /// Switched on in the configuration.
     pub enabled: bool,
+    /// Which state of the file the manifest was read from.
+    pub stamp: Stamp,
+}
+
+/// Tells one state of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// Whether both are states of one file or folder.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// The state of a file now; `None` when there is none.
+    pub fn of(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        let modified = (meta.mtime(), meta.mtime_nsec());
+        Some(Self { device: meta.dev(), inode: meta.ino(), size: meta.size(), modified })
+    }
 }
 
 /// A file that looks like a plugin and is not used, and why.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// The file.
     pub path: PathBuf,
@@ -40,9 +65,19 @@ pub struct Refused {
     pub reason: String,
 }
 
+/// What the configuration says of plugin files.
+pub struct Rules<'a> {
+    /// Whether a plugin is on.
+    pub enabled: &'a dyn Fn(&str) -> bool,
+    /// Files and folders that everybody can write to are accepted.
+    pub writable: bool,
+}
+
 /// All plugins that were found.
 #[derive(Debug, Default)]
 pub struct Catalogue {
+    /// Where they were looked for.
+    pub folders: Vec<Folder>,
     /// In the order of their names.
     pub entries: Vec<Entry>,
     /// Files that are not used.
@@ -51,26 +86,43 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// Reads the manifests in `folders`; of two files with one name the first wins.
-    pub fn scan(folders: &[Folder], enabled: impl Fn(&str) -> bool) -> Self {
-        let mut catalogue = Self::default();
-        for folder in folders {
+    pub fn scan(folders: &[Folder], rules: &Rules) -> Self {
+        Self { folders: folders.to_vec(), ..Self::default() }.rescan(rules)
+    }
+
+    /// Looks at the folders again. Only files that have changed are read; one that cannot be used any more is refused
+    /// with its reason and what it was before stays.
+    #[must_use]
+    pub fn rescan(&self, rules: &Rules) -> Self {
+        let mut catalogue = Self { folders: self.folders.clone(), ..Self::default() };
+        for folder in &self.folders {
             let Ok(files) = fs::read_dir(&folder.path) else { continue };
             let mut paths: Vec<PathBuf> =
                 files.filter_map(|file| file.ok().map(|file| file.path())).collect();
             paths.sort();
             for path in paths.iter().filter(|path| library_name(path).is_some()) {
-                match open(path, folder) {
-                    Ok(manifest) if catalogue.by_name(&manifest.name).is_some() => {}
-                    Ok(manifest) => {
-                        let enabled = enabled(&manifest.name);
-                        catalogue.entries.push(Entry {
-                            manifest,
-                            path: path.clone(),
-                            shipped: folder.shipped,
-                            enabled,
-                        });
-                    }
-                    Err(reason) => catalogue.refused.push(Refused { path: path.clone(), reason }),
+                let known = self.entries.iter().find(|entry| entry.path == *path);
+                // Looked at before the file is read: a change under way is seen the next time.
+                let Some(stamp) = Stamp::of(path) else { continue };
+                let entry = match known.filter(|entry| entry.stamp == stamp) {
+                    Some(entry) => Some(entry.clone()),
+                    None => match open(path, folder, rules) {
+                        Ok(manifest) => {
+                            let shipped = folder.shipped;
+                            Some(Entry { manifest, path: path.clone(), shipped, enabled: true, stamp })
+                        }
+                        Err(mut reason) => {
+                            if known.is_some() {
+                                reason += "; what it was before stays in use";
+                            }
+                            catalogue.refused.push(Refused { path: path.clone(), reason });
+                            known.cloned()
+                        }
+                    },
+                };
+                if let Some(mut entry) = entry.filter(|e| catalogue.by_name(&e.manifest.name).is_none()) {
+                    entry.enabled = (rules.enabled)(&entry.manifest.name);
+                    catalogue.entries.push(entry);
                 }
             }
         }
@@ -141,15 +193,19 @@ impl Catalogue {
     }
 }
 
-fn open(path: &Path, folder: &Folder) -> Result<Manifest, String> {
-    if !folder.shipped {
+fn open(path: &Path, folder: &Folder, rules: &Rules) -> Result<Manifest, String> {
+    if !folder.shipped && !rules.writable {
         let writable = |path: &Path| {
             fs::metadata(path)
                 .map(|meta| meta.permissions().mode() & 0o002 != 0)
                 .map_err(|error| error.to_string())
         };
         if writable(&folder.path)? || writable(path)? {
-            return Err("it or its folder can be written by everybody: chmod o-w".to_owned());
+            return Err(format!(
+                "it or its folder can be written by everybody: chmod o-w {0} {1}, or set app: writable_plugins: true",
+                folder.path.display(),
+                path.display()
+            ));
         }
     }
     let manifest = Manifest::read(path).map_err(|error| error.to_string())?;
@@ -194,7 +250,8 @@ mod tests {
         fs::write(folder.path().join("libpatchbay_plugin_junk.so"), b"not a library").unwrap();
         fs::write(folder.path().join("libother.so"), b"not a library").unwrap();
         let folders = [Folder { path: folder.path().to_owned(), shipped: true }];
-        let catalogue = Catalogue::scan(&folders, |_| true);
+        let rules = Rules { enabled: &|_| true, writable: false };
+        let catalogue = Catalogue::scan(&folders, &rules);
         assert!(catalogue.entries.is_empty());
         assert_eq!(catalogue.refused.len(), 1);
         assert!(catalogue.refused[0].reason.contains("ELF"), "{}", catalogue.refused[0].reason);

@@ -115,8 +115,19 @@ impl Config {
     /// Reads and merges the sources. A source or a value that is wrong is left out and reported in
     /// [`Config::problems`]; the rest is in force.
     pub fn load(sources: &Sources, variables: Variables) -> Self {
-        let mut reader =
-            layer::Reader { variables, secrets: Vec::new(), problems: Vec::new(), names: Vec::new() };
+        Self::load_with(sources, variables, None)
+    }
+
+    /// The same as if `text` were in the file that is written to: to look at a change before it is made.
+    pub fn load_with(sources: &Sources, variables: Variables, text: Option<&str>) -> Self {
+        let instead = sources.target.clone().zip(text.map(str::to_owned));
+        let mut reader = layer::Reader {
+            variables,
+            instead,
+            secrets: Vec::new(),
+            problems: Vec::new(),
+            names: Vec::new(),
+        };
         let mut root = Node::map::<String>([]);
         for source in &sources.list {
             if let Some(layer) = reader.read(source) {
@@ -148,6 +159,11 @@ impl Config {
             section.remove(key);
         }
         emit::document(&section).text
+    }
+
+    /// Switches a plugin on or off here, not in any file.
+    pub fn set_enabled(&mut self, name: &str, enabled: bool) {
+        self.plugins.entry(name.to_owned()).or_default().enabled = Some(enabled);
     }
 
     /// What the host reads from the settings of a plugin.

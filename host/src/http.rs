@@ -292,7 +292,7 @@ async fn own(path: &str, call: Call) -> Response {
         }
         "api/exit" | "api/restart" => true,
         "api/log" => call.method == Method::DELETE,
-        _ => path.starts_with("api/plugins/"),
+        _ => path.starts_with("api/plugins/") && call.method != Method::GET,
     };
     if changes && let Err(response) = may_change(&call) {
         return response;
@@ -300,11 +300,20 @@ async fn own(path: &str, call: Call) -> Response {
     match path {
         "api" => api::info(&call),
         "api/schemes" => api::schemes(&call),
-        "api/config" => api::config(&call),
         "api/log" => api::log(&call),
         "api/exit" => api::exit(&call),
         "api/restart" => api::restart(&call),
         "api/plugins" => api::plugins(&call),
+        _ if path.starts_with("api/plugins/") => {
+            let name = path.trim_start_matches("api/plugins/").to_owned();
+            // Starting and stopping plugins waits for them.
+            let done = tokio::task::spawn_blocking(move || api::plugin(&call, &name)).await;
+            done.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the change failed"))
+        }
+        "api/config" => {
+            let done = tokio::task::spawn_blocking(move || api::config(&call)).await;
+            done.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the change failed"))
+        }
         "api/streams" => streams::handle(&call).await,
         "metrics" => metrics::page(&call.app),
         _ => not_found(),

@@ -4,6 +4,10 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`config`] | the configuration files: reading, merging, writing |
+//! | [`catalogue`], [`watch`] | which plugins there are, and what changes while everything runs |
+//! | [`app`], [`router`] | the running host; which source feeds whom |
+//! | [`instance`], [`child`], [`runner`] | a started plugin, here or in a process of its own |
+//! | [`hub`], [`serve`], [`http`] | outputs and their clients |
 //! | [`log`] | the log |
 //! | [`redact`] | keeping secrets out of it |
 
@@ -27,4 +31,5 @@ pub mod router;
 pub mod runner;
 pub mod serve;
 pub mod source;
+pub mod watch;
 pub mod wire;

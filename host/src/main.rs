@@ -7,9 +7,9 @@ use std::process::{Command as Process, ExitCode};
 use std::time::Duration;
 
 use patchbay::app::{App, End};
-use patchbay::catalogue::{Catalogue, Folder};
+use patchbay::catalogue::{Catalogue, Folder, Rules};
 use patchbay::cli::{self, Command, Serve};
-use patchbay::config::{Config, ConfigFile, Sources, Variables};
+use patchbay::config::{Config, Sources, Variables};
 use patchbay::loader;
 use patchbay::log::{self, Level};
 use patchbay::redact::Redactor;
@@ -68,14 +68,12 @@ fn fail(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+fn sources(serve: &Serve) -> Sources {
+    Sources::from_args(&serve.config, &std::env::current_dir().unwrap_or_default())
+}
+
 fn load(serve: &Serve) -> Config {
-    let folder = std::env::current_dir().unwrap_or_default();
-    let sources = if serve.config.is_empty() {
-        Sources::of_folder(&folder)
-    } else {
-        Sources::from_args(&serve.config, &folder)
-    };
-    Config::load(&sources, Variables::of_process())
+    Config::load(&sources(serve), Variables::of_process())
 }
 
 /// Where plugins are: beside the executable and in `<prefix>/lib/patchbay` (shipped), then beside the configuration and
@@ -94,7 +92,8 @@ fn catalogue(serve: &Serve, config: &Config) -> Catalogue {
     let named = named.iter().flat_map(|list| std::env::split_paths(list).collect::<Vec<_>>());
     let others = own.into_iter().chain(serve.plugins.iter().cloned()).chain(named);
     folders.extend(others.map(|path| Folder { path, shipped: false }));
-    Catalogue::scan(&folders, |name| config.plugin(name).enabled.unwrap_or(true))
+    let enabled = |name: &str| config.plugin(name).enabled.unwrap_or(true);
+    Catalogue::scan(&folders, &Rules { enabled: &enabled, writable: config.app.writable_plugins })
 }
 
 fn list(serve: &Serve) -> ExitCode {
@@ -228,8 +227,7 @@ fn run(serve: &Serve) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime cannot start: {error}")),
     };
-    let file = config.target.clone().map(ConfigFile::new);
-    let app = App::new(config, file, log.clone(), catalogue, copies.path().to_owned());
+    let app = App::new(config, sources(serve), log.clone(), catalogue, copies.path().to_owned());
     let end = runtime.block_on(async {
         let (Ok(mut terminated), Ok(mut interrupted)) =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -239,6 +237,7 @@ fn run(serve: &Serve) -> ExitCode {
         tokio::spawn(std::sync::Arc::clone(&app).run());
         app.start_servers().await;
         patchbay::http::listen(&app).await;
+        patchbay::watch::start(&app);
         tokio::select! {
             _ = terminated.recv() => {
                 let _ = writeln!(std::io::stderr(), "exit with signal: terminated");

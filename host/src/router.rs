@@ -205,6 +205,47 @@ impl Core {
         }
     }
 
+    /// Consumers of a stream whose sources were changed go on with those that it has now, or end with it.
+    pub fn renew(&mut self, now: Time, name: &str) {
+        let kept: Vec<u64> = self.streams.get(name).map_or(Vec::new(), |stream| {
+            stream
+                .publishers
+                .iter()
+                .copied()
+                .chain(stream.slots.iter().filter_map(|slot| slot.source))
+                .collect()
+        });
+        let ids: Vec<u64> =
+            self.consumers.iter().filter(|(_, c)| c.stream == name).map(|(id, _)| *id).collect();
+        for id in ids {
+            if !self.streams.contains_key(name) {
+                let message = format!("the stream {name} was removed");
+                self.refuse(id, Ended { class: Class::NotFound, message, retry_after_ms: 0 });
+                continue;
+            }
+            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            consumer.bound.retain(|track| kept.contains(&track.source));
+            if consumer.bound.is_empty() {
+                consumer.deadline = Some(consumer.deadline.unwrap_or(now + DEFAULT_WAIT));
+            }
+            self.negotiate(now, id);
+        }
+        self.settle(now);
+    }
+
+    /// Dials again at once what no plugin could dial: there are other plugins now.
+    pub fn retry_unsupported(&mut self, now: Time) {
+        for source in self.sources.values_mut() {
+            let unsupported = source.error.as_ref().is_some_and(|ended| ended.class == Class::Unsupported);
+            if let Phase::Waiting { until } = &mut source.phase
+                && unsupported
+            {
+                *until = now;
+                source.failures = 0;
+            }
+        }
+    }
+
     /// Forgets a stream. Consumers keep running.
     pub fn remove_stream(&mut self, name: &str) {
         self.aliases.remove(name);

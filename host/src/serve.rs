@@ -120,10 +120,15 @@ impl Served {
     async fn again(&mut self) -> Option<Next> {
         for _ in 0..AGAIN {
             tokio::time::sleep(AGAIN_EVERY).await;
-            if let Ok((viewer, key)) = view(&self.app, &self.serve, &self.bound).await {
-                self.viewer = viewer;
-                self.key = key;
-                return Some(Next::Mime(self.viewer.mime.clone()));
+            match view(&self.app, &self.serve, &self.bound).await {
+                Ok((viewer, key)) => {
+                    self.viewer = viewer;
+                    self.key = key;
+                    return Some(Next::Mime(self.viewer.mime.clone()));
+                }
+                // Removed or switched off meanwhile.
+                Err(ended) if ended.class == Class::Unsupported => return self.over(ended),
+                Err(_) => {}
             }
         }
         None

@@ -67,6 +67,9 @@ pub mod command {
     pub const PING: u32 = 15;
     /// To session 0: the highest log level wanted from now on, as JSON number.
     pub const LOG_LEVEL: u32 = 16;
+    /// To a server (no payload): another instance takes over. Stop listening, say so with
+    /// [`super::event::DRAINING`], and end when the last client has left.
+    pub const DRAIN: u32 = 17;
 }
 
 /// Events: plugin to host.
@@ -110,6 +113,8 @@ pub mod event {
     pub const BLOBS: u32 = 19;
     /// [`super::Blobs`] to session 0: the host forgets them once what is being sent is sent.
     pub const DROP_BLOBS: u32 = 20;
+    /// A server no longer listens (no payload); its clients go on.
+    pub const DRAINING: u32 = 21;
 }
 
 /// Class of an error: decides what the host does next.

@@ -8,6 +8,7 @@ use patchbay_plugin_api::message::{
 };
 use patchbay_plugin_api::{Code, Host};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::Plugin;
 use crate::entry::Opening;
@@ -29,6 +30,7 @@ pub trait Server: Plugin {
 #[derive(Clone)]
 pub struct Context {
     link: Link,
+    draining: CancellationToken,
 }
 
 impl Context {
@@ -70,6 +72,17 @@ impl Context {
     /// Counters of this plugin for `/metrics`; values only grow. Send them every few seconds.
     pub fn metrics(&self, counters: &Counters) -> Result<(), Error> {
         self.link.emit(event::METRICS, counters)
+    }
+
+    /// Completes when another instance of this plugin takes over: stop listening, call [`Context::drained`], and end when
+    /// the last client has left.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// Tells that the server has stopped listening.
+    pub fn drained(&self) -> Result<(), Error> {
+        Ok(self.link.host.emit_bytes(self.link.id, event::DRAINING, b"{}")?)
     }
 
     /// Completes when the host wants the server to end.
@@ -163,9 +176,20 @@ impl Publisher {
 /// For the macro.
 #[doc(hidden)]
 pub fn open<P: Server>(plugin: Arc<P>, _request: &[u8], session: Opening) -> Result<(), Code> {
-    session.run(move |link, commands| async move {
-        // Nothing is commanded to a server itself; the queue must live as long as the session.
-        let _commands = commands;
-        plugin.serve(Context { link }).await
+    session.run(move |link, mut commands| async move {
+        let draining = CancellationToken::new();
+        let serving = plugin.serve(Context { link, draining: draining.clone() });
+        let commanded = async {
+            while let Some(command) = commands.recv().await {
+                if command.kind == command::DRAIN {
+                    draining.cancel();
+                }
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = serving => ended,
+            () = commanded => Ok(()),
+        }
     })
 }

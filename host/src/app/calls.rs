@@ -100,6 +100,9 @@ impl App {
                 self.listening.lock().insert(listening.protocol, listening.info);
                 self.settled.fetch_add(1, Ordering::Relaxed);
             }
+            (Target::Server, event::DRAINING) => {
+                self.sessions.write().insert((instance.ctx, session), Target::Drained);
+            }
             (Target::Route(events), event::RESPONSE) => {
                 drop(events.send(RouteEvent::Response(json(payload))))
             }
@@ -232,6 +235,7 @@ impl App {
                     self.log.write(Level::Error, &instance.manifest.name, &ended.message, &[]);
                 }
             }
+            Target::Drained => {}
             Target::Route(events) => drop(events.send(RouteEvent::Ended(ended.clone()))),
             Target::Consumer(id) => {
                 self.consumers.lock().remove(&id);

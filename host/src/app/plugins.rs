@@ -4,7 +4,11 @@ use super::*;
 
 impl App {
     /// A server whose process died listens again as soon as it may.
-    pub(super) fn revive(self: &Arc<Self>, name: &str) {
+    pub(super) fn revive(self: &Arc<Self>, dead: &Arc<Instance>) {
+        let name = &dead.manifest.name;
+        if !matches!(self.instances.lock().get(name), Some(Ok(now)) if Arc::ptr_eq(now, dead)) {
+            return;
+        }
         let policy = self.policy(name);
         let due = self.deaths.lock().get(name).is_none_or(|d| d.may_start(self.now(), &policy).is_ok());
         if due && let Some(entry) = self.catalogue().by_name(name).filter(|entry| entry.enabled) {
@@ -118,10 +122,8 @@ impl App {
 
     /// Ends all plugins.
     pub fn stop(&self) {
-        let instances: Vec<Arc<Instance>> =
-            self.instances.lock().values().filter_map(|i| i.clone().ok()).collect();
         let threads: Vec<_> =
-            instances.into_iter().map(|instance| std::thread::spawn(move || instance.stop())).collect();
+            self.running().into_iter().map(|instance| std::thread::spawn(move || instance.stop())).collect();
         for thread in threads {
             let _ = thread.join();
         }
@@ -131,6 +133,9 @@ impl App {
     pub fn instance(self: &Arc<Self>, name: &str) -> Result<Arc<Instance>, String> {
         let catalogue = self.catalogue();
         let entry = catalogue.by_name(name).ok_or_else(|| format!("there is no plugin {name}"))?;
+        if !entry.enabled {
+            return Err(format!("plugin {name} is switched off"));
+        }
         let settings = self.config().plugin(name);
         let isolated = self.is_isolated(entry);
         let mut instances = self.instances.lock();
@@ -155,7 +160,7 @@ impl App {
                 }
                 Err(None) => {
                     return Err(format!(
-                        "{failure}; it has died too often and stays down until Patchbay is restarted"
+                        "{failure}; it has died too often and stays down until it is started anew: POST /api/plugins/{name} {{\"restart\": true}}"
                     ));
                 }
             }
@@ -231,7 +236,10 @@ impl App {
 
     /// Started plugins.
     pub fn running(&self) -> Vec<Arc<Instance>> {
-        self.instances.lock().values().filter_map(|instance| instance.clone().ok()).collect()
+        let mut running: Vec<Arc<Instance>> =
+            self.instances.lock().values().filter_map(|instance| instance.clone().ok()).collect();
+        running.extend(self.draining.lock().iter().cloned());
+        running
     }
 
     pub(super) fn open_failed(self: &Arc<Self>, ctx: u64, session: u64, code: Code) {

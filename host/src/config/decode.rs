@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub(crate) fn config(root: Node, reader: Reader, target: Option<PathBuf>) -> Config {
     let Reader { secrets, problems, names, .. } = reader;
     let mut out = Decoder { names: &names, problems };
-    let mut app: App = out.section(&root, "app", &["modules"]);
+    let mut app: App = out.section(&root, "app", &["modules", "writable_plugins"]);
     out.modules(&root, &mut app);
     let api = out.section(&root, "api", &Api::KEYS);
     let log = out.log(&root);

@@ -3,6 +3,7 @@
 use super::merge;
 use super::node::{MAX_TEXT, Node};
 use super::patch::{self, PatchError};
+use super::vars::parse_raw;
 use parking_lot::Mutex;
 use std::fs::{self, File, Permissions};
 use std::hash::{DefaultHasher, Hasher};
@@ -74,6 +75,26 @@ impl ConfigFile {
     /// Merges a fragment.
     pub fn merge(&self, fragment: &str) -> Result<(), WriteError> {
         self.edit(|text| merge::fragment(text, fragment))
+    }
+
+    /// Switches a plugin on or off where the text says so, else in `plugins:`.
+    pub fn switch(&self, plugin: &str, on: bool) -> Result<(), WriteError> {
+        self.edit(|text| {
+            let root = parse_raw(text)?.root;
+            let section = |path: &[&str]| {
+                let node = root.as_ref();
+                path.iter().try_fold(node?, |node, key| node.get(key)).filter(|node| node.entries().is_some())
+            };
+            let word = Node::plain(if on { "on" } else { "off" });
+            let mut text = text.to_owned();
+            if section(&[plugin]).is_some_and(|own| own.get("enabled").is_some_and(|v| v.text().is_some())) {
+                text = patch::set(&text, &[plugin, "enabled"], &word)?;
+            }
+            match section(&["plugins", plugin]) {
+                Some(_) => patch::set(&text, &["plugins", plugin, "enabled"], &word),
+                None => patch::set(&text, &["plugins", plugin], &word),
+            }
+        })
     }
 
     /// Replaces the whole text. The caller has checked it.

@@ -5,6 +5,7 @@ use super::problem::{ParseError, Problem, Severity};
 use super::source::Source;
 use super::vars::{Variables, expand, parse_raw};
 use std::io;
+use std::path::PathBuf;
 
 /// Sections that belong to the host; every other one belongs to the plugin of its name.
 pub const HOST_SECTIONS: [&str; 8] = ["app", "api", "log", "streams", "publish", "preload", "env", "plugins"];
@@ -12,6 +13,8 @@ pub const HOST_SECTIONS: [&str; 8] = ["app", "api", "log", "streams", "publish",
 /// Collects the layers.
 pub(crate) struct Reader {
     pub(crate) variables: Variables,
+    /// A text to read instead of a file's.
+    pub(crate) instead: Option<(PathBuf, String)>,
     pub(crate) secrets: Vec<String>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) names: Vec<String>,
@@ -24,7 +27,9 @@ impl Reader {
         let mut root = match source {
             Source::File(path) => {
                 self.names.push(path.display().to_string());
-                match super::file::read_text(path) {
+                let instead = self.instead.as_ref().filter(|(file, _)| file == path);
+                let text = instead.map(|(_, text)| Ok(text.clone()));
+                match text.unwrap_or_else(|| super::file::read_text(path)) {
                     Ok(text) => self.file(&text),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                     Err(error) => {

@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, de};
 pub struct App {
     /// The modules that may start; everything else is off. `None`: all.
     pub modules: Option<Vec<String>>,
+    /// Plugin files and folders that everybody on this machine can write to are accepted.
+    #[serde(deserialize_with = "boolean")]
+    pub writable_plugins: bool,
 }
 
 /// `api:`, the HTTP server.

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 use super::{Call, Peer, empty, text};
 use crate::app::PluginState;
 use crate::cli;
+use crate::config::{WriteError, merge};
+use crate::log::Level;
 
 /// `GET /api`.
 pub(super) fn info(call: &Call) -> Response {
@@ -22,6 +24,9 @@ pub(super) fn info(call: &Call) -> Response {
     }
     if let Some(path) = call.app.config().config_path() {
         map.insert("config_path".to_owned(), path.display().to_string().into());
+    }
+    if let Some(error) = call.app.config_error() {
+        map.insert("config_error".to_owned(), error.into());
     }
     super::json(&Value::Object(map))
 }
@@ -61,18 +66,36 @@ pub(super) fn config(call: &Call) -> Response {
     let Ok(content) = std::str::from_utf8(&call.body) else {
         return text(StatusCode::BAD_REQUEST, "the configuration must be UTF-8");
     };
-    let done = match call.method {
-        Method::POST => file.replace(content),
-        Method::PATCH => file.merge(content),
-        _ => Ok(()),
+    let merged = match call.method {
+        Method::PATCH => merge::fragment(&file.read().unwrap_or_default(), content).map_err(Into::into),
+        _ => Ok(content.to_owned()),
+    };
+    let done: Result<(), WriteError> = match (&call.method, merged) {
+        (&Method::POST | &Method::PATCH, Ok(text)) => {
+            let errors: Vec<String> = call.app.check_config(&text).iter().map(ToString::to_string).collect();
+            if !errors.is_empty() {
+                return text_of(&errors);
+            }
+            if call.method == Method::POST { file.replace(content) } else { file.merge(content) }
+        }
+        (_, merged) => merged.map(drop),
     };
     match done {
-        Ok(()) => empty(StatusCode::OK),
+        Ok(()) => {
+            if matches!(call.method, Method::POST | Method::PATCH) {
+                let _ = call.app.reload();
+            }
+            empty(StatusCode::OK)
+        }
         Err(error) if error.is_callers() && call.method == Method::PATCH => {
             text(StatusCode::BAD_REQUEST, &error.to_string())
         }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
+}
+
+fn text_of(errors: &[String]) -> Response {
+    text(StatusCode::BAD_REQUEST, &errors.join("\n"))
 }
 
 /// `/api/log`.
@@ -116,8 +139,67 @@ pub(super) fn restart(call: &Call) -> Response {
     empty(StatusCode::OK)
 }
 
+/// What `POST /api/plugins/NAME` may ask for.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PluginChange {
+    /// On or off, here and in the configuration file.
+    enabled: Option<bool>,
+    /// Start it anew.
+    #[serde(default)]
+    restart: bool,
+    /// How much it logs, until the next change of the configuration.
+    level: Option<String>,
+}
+
+/// `POST /api/plugins/NAME`.
+pub(super) fn plugin(call: &Call, name: &str) -> Response {
+    let app = &call.app;
+    if app.catalogue().by_name(name).is_none() {
+        return text(StatusCode::NOT_FOUND, &format!("there is no plugin {name}"));
+    }
+    if call.method != Method::POST {
+        return one_plugin(call, name);
+    }
+    let change: PluginChange = match serde_json::from_slice(&call.body) {
+        Ok(change) => change,
+        Err(error) => {
+            let message = format!(
+                "write {{\"enabled\": true}}, {{\"restart\": true}} or {{\"level\": \"debug\"}}: {error}"
+            );
+            return text(StatusCode::BAD_REQUEST, &message);
+        }
+    };
+    if let Some(level) = &change.level {
+        let Some(level) = Level::parse(level) else {
+            return text(StatusCode::BAD_REQUEST, "level: one of trace, debug, info, warn, error, disabled");
+        };
+        app.set_log_level(name, level);
+    }
+    if let Some(enabled) = change.enabled
+        && let Err(error) = app.set_enabled(name, enabled)
+    {
+        let message = format!("plugin {name} is switched, but not in the configuration file: {error}");
+        return text(StatusCode::INTERNAL_SERVER_ERROR, &message);
+    }
+    if change.restart {
+        app.restart_plugin(name);
+    }
+    one_plugin(call, name)
+}
+
+fn one_plugin(call: &Call, name: &str) -> Response {
+    let list = plugin_list(call);
+    let found = list.into_iter().find(|plugin| plugin.get("name").and_then(Value::as_str) == Some(name));
+    super::json_pretty(&found.unwrap_or_default())
+}
+
 /// `GET /api/plugins`.
 pub(super) fn plugins(call: &Call) -> Response {
+    super::json_pretty(&Value::Array(plugin_list(call)))
+}
+
+fn plugin_list(call: &Call) -> Vec<Value> {
     let app = &call.app;
     let show_path = call.sees_secrets() || matches!(call.peer, Peer::Unix) || call.peer.is_local();
     let catalogue = app.catalogue();
@@ -162,5 +244,5 @@ pub(super) fn plugins(call: &Call) -> Response {
         let file = refused.path.file_name().map(|name| name.to_string_lossy().into_owned());
         json!({"name": file, "state": "refused", "why": refused.reason})
     }));
-    super::json_pretty(&Value::Array(list))
+    list
 }

@@ -102,7 +102,10 @@ fn put(call: &Call) -> Response {
     if sources == known {
         return empty(StatusCode::OK);
     }
-    call.app.streams(|core, _| core.set_stream(&name, &sources));
+    call.app.streams(|core, now| {
+        core.set_stream(&name, &sources);
+        core.renew(now, &name);
+    });
     let written = match &call.app.file {
         Some(file) => {
             file.set(&["streams", &name], &Node::strings(sources)).map_err(|error| error.to_string())

@@ -103,11 +103,19 @@ impl<S: Streams> Server<S> {
         &self.streams
     }
 
-    /// Serves connections until it is dropped; that ends them.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+    /// Serves connections until it is dropped, which ends them, or until the last has left after `draining`. `drained`
+    /// is called when it has stopped listening.
+    pub async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        draining: impl Future<Output = ()>,
+        drained: impl Fn(),
+    ) {
         let mut connections = JoinSet::new();
+        let mut draining = std::pin::pin!(draining);
         loop {
             tokio::select! {
+                () = &mut draining => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, remote)) if connections.len() < MAX_CONNECTIONS => {
                         connections.spawn(Arc::clone(&self).connection(stream, remote));
@@ -125,6 +133,9 @@ impl<S: Streams> Server<S> {
                 }
             }
         }
+        drop(listener);
+        drained();
+        while connections.join_next().await.is_some() {}
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
@@ -180,7 +191,7 @@ pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
         }
     };
     tokio::select! {
-        () = Arc::clone(&server).accept(listener) => {}
+        () = Arc::clone(&server).accept(listener, context.draining(), || drop(context.drained())) => {}
         () = metrics => {}
         () = context.closed() => {}
     }
