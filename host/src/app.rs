@@ -21,7 +21,7 @@ use crate::blobs::Blobs;
 use crate::bridge;
 use crate::catalogue::{Catalogue, Entry};
 use crate::chain::Chain;
-use crate::config::{Config, ConfigFile, Isolation, Sources};
+use crate::config::{Config, ConfigFile, Sources};
 use crate::hub::Run;
 use crate::instance::{Instance, Isolated};
 use crate::log::{Level, LogHandle};

@@ -9,6 +9,8 @@ use patchbay_plugin_api::manifest::{Demuxes, Magic, Route, Scheme, library_name}
 use patchbay_plugin_api::message::Head;
 use patchbay_plugin_api::version;
 
+use crate::config::Isolation;
+
 /// A folder that is searched for plugins.
 #[derive(Debug, Clone)]
 pub struct Folder {
@@ -53,6 +55,14 @@ impl Stamp {
         let meta = fs::metadata(path).ok()?;
         let modified = (meta.mtime(), meta.mtime_nsec());
         Some(Self { device: meta.dev(), inode: meta.ino(), size: meta.size(), modified })
+    }
+}
+
+impl Entry {
+    /// Whether it runs in a process of its own; `setting` is the user's.
+    pub fn is_isolated(&self, setting: Option<Isolation>) -> bool {
+        let by_origin = if self.shipped { Isolation::InProcess } else { Isolation::Process };
+        setting.unwrap_or(by_origin) == Isolation::Process
     }
 }
 

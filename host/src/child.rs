@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use patchbay_plugin_api::message::{command, event};
 use crate::bridge::{self, Bridge};
 use crate::instance::Instance;
 use crate::log::{Level, LogHandle};
+use crate::sandbox::{InForce, cgroup};
 use crate::source::Source;
 use crate::wire::{self, Hello, Message, kind};
 
@@ -58,6 +59,9 @@ pub struct Child {
     pong: AtomicU64,
     plugin_pong: AtomicU64,
     faults: AtomicU32,
+    /// What holds it, as its runner said before the plugin was loaded.
+    in_force: OnceLock<InForce>,
+    group: Option<cgroup::Group>,
     /// Why it was killed, or how it ended.
     end: Mutex<Option<String>>,
     stopping: AtomicBool,
@@ -67,7 +71,7 @@ impl Child {
     /// Starts a process and waits until its plugin has started. On the thread that will write to it: the child dies with
     /// that thread.
     pub fn start(
-        hello: &Hello,
+        mut hello: Hello,
         log: &LogHandle,
     ) -> Result<(Arc<Self>, wire::Reader<BufReader<UnixStream>>), String> {
         let failed =
@@ -94,8 +98,15 @@ impl Child {
                 thread::Builder::new().name(format!("output {}", hello.name)).spawn(lines).map_err(failed)?;
             }
         }
+        let group = cgroup::base().and_then(|base| base.group(&hello.name, process.id(), hello.memory).ok());
+        let memory = hello.memory;
+        if group.is_some() {
+            hello.memory = 0;
+        }
         let child = Arc::new(Self {
             pid: process.id(),
+            in_force: OnceLock::new(),
+            group,
             socket: ours.try_clone().map_err(failed)?,
             process: Mutex::new(process),
             started: Instant::now(),
@@ -105,7 +116,7 @@ impl Child {
             end: Mutex::new(None),
             stopping: AtomicBool::new(false),
         });
-        let payload = serde_json::to_vec(hello).unwrap_or_default();
+        let payload = serde_json::to_vec(&hello).unwrap_or_default();
         let greeted =
             wire::send(&child.socket, &Message { kind: kind::HELLO, payload, ..Message::default() });
         let mut early = ours.set_read_timeout(Some(START_LIMIT)).and(greeted);
@@ -130,12 +141,29 @@ impl Child {
                 }
                 kind::READY => break String::from_utf8_lossy(&message.payload).chars().take(300).collect(),
                 kind::LOG => log_line(log, &hello.name, &message),
+                kind::SANDBOX => child.set_in_force(&message.payload, memory),
                 _ => {}
             }
         };
         child.kill("");
         child.reap();
         Err(format!("plugin {}: {refused}", hello.name))
+    }
+
+    fn set_in_force(&self, payload: &[u8], memory: u64) {
+        let mut in_force: InForce = serde_json::from_slice(payload).unwrap_or_default();
+        let (by, processes) = match self.group {
+            Some(_) => ("cgroup", cgroup::MAX_PROCESSES),
+            None => ("rlimit", 0),
+        };
+        (in_force.memory, in_force.memory_by, in_force.processes) = (memory, by.to_owned(), processes);
+        // Only the first: it was sent before the plugin's code ran.
+        let _ = self.in_force.set(in_force);
+    }
+
+    /// What holds it.
+    pub fn in_force(&self) -> Option<&InForce> {
+        self.in_force.get()
     }
 
     /// Writes a message; blocks while the child does not read, which its silence ends.
@@ -179,6 +207,9 @@ impl Child {
         }
         drop(end);
         let _ = self.process.lock().kill();
+        if let Some(group) = &self.group {
+            group.kill();
+        }
     }
 
     /// The end is wanted: it is no failure.
@@ -435,7 +466,7 @@ fn take(instance: &Arc<Instance>, child: &Child, message: &Message, rate: &mut R
         kind::WANT_CONFIG => instance.describe(id),
         kind::FAILED => instance.open_failed(id, Code::from_raw((message.x as u32).cast_signed())),
         kind::PONG => child.pong.store(child.now(), Ordering::Relaxed),
-        kind::READY => {}
+        kind::READY | kind::SANDBOX => {}
         _ => child.fault("a frame of no kind"),
     }
 }

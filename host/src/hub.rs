@@ -19,6 +19,8 @@ const LOG_BYTES: usize = 16 << 20;
 
 /// Chunks that a run keeps for slow viewers.
 const LOG_CHUNKS: usize = 1024;
+/// How far before a viewer's start an FLV tag may be, in milliseconds (10 minutes).
+const FLV_BEFORE_MS: u32 = 600_000;
 
 /// Largest chunk of an output, in bytes.
 pub const MAX_CHUNK: usize = 64 << 20;
@@ -324,6 +326,8 @@ impl Viewer {
                 PatchKind::FlvMs => {
                     if let Some([a, b, c, d]) = field.first_chunk::<4>().copied() {
                         let moved = u32::from_be_bytes([d, a, b, c]).wrapping_sub(start as u32);
+                        // A little before the viewer's 0 (sound that waited): at 0. Days after it the sign means nothing.
+                        let moved = if moved > u32::MAX - FLV_BEFORE_MS { 0 } else { moved };
                         let [d, a, b, c] = moved.to_be_bytes();
                         field.copy_from_slice(&[a, b, c, d]);
                     }

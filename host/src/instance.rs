@@ -20,6 +20,7 @@ use crate::catalogue::Entry;
 use crate::child::{self, Child, Shown};
 use crate::loader::{self, LoadError};
 use crate::log::LogHandle;
+use crate::sandbox::{Grants, InForce};
 use crate::source::Source;
 use crate::wire::{Hello, Message, VERSION, kind};
 
@@ -62,6 +63,8 @@ pub struct Isolated {
     pub memory: u64,
     /// What it has kept.
     pub state: BTreeMap<String, Vec<u8>>,
+    /// What it may do.
+    pub grants: Grants,
     /// Where its output goes.
     pub log: LogHandle,
 }
@@ -206,19 +209,21 @@ impl Instance {
                 settings: settings.to_owned(),
                 state: isolated.state,
                 memory: isolated.memory,
+                grants: isolated.grants,
             };
             crate::bridge::register(&instance);
             let weak = Arc::downgrade(&instance);
+            let hears = format!("hear {name}");
             // The child dies with this thread, which ends with the instance.
             thread
-                .spawn(move || match Child::start(&hello, &isolated.log) {
+                .spawn(move || match Child::start(hello, &isolated.log) {
                     Ok((child, reader)) => {
                         if let Some(instance) = weak.upgrade() {
                             let _ = instance.child.set(Arc::clone(&child));
                         }
                         let listener = (weak.clone(), Arc::clone(&child));
                         let heard = thread::Builder::new()
-                            .name(format!("hear {}", hello.name))
+                            .name(hears)
                             .spawn(move || child::listen(&listener.0, &listener.1, reader));
                         let _ = answer.send(heard.map(drop).map_err(|error| error.to_string()));
                         serve_child(&weak, &child, &queue);
@@ -268,6 +273,11 @@ impl Instance {
     /// Its process, when it has one of its own.
     pub fn pid(&self) -> Option<u32> {
         self.child.get().map(|child| child.pid)
+    }
+
+    /// What holds its process.
+    pub fn in_force(&self) -> Option<&InForce> {
+        self.child.get().and_then(|child| child.in_force())
     }
 
     /// Whether it runs in a process of its own.

@@ -29,6 +29,7 @@ pub mod redact;
 pub mod restart;
 pub mod router;
 pub mod runner;
+pub mod sandbox;
 pub mod serve;
 pub mod source;
 pub mod watch;

@@ -2,8 +2,9 @@
 //! since dlopen of a replaced path returns the old code and a file rewritten in place kills the process.
 #![allow(unsafe_code)]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +12,7 @@ use abi_stable::library::AbiHeaderRef;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use patchbay_plugin_api::abi::ROOT_SYMBOL;
 use patchbay_plugin_api::plugin::TableError;
-use patchbay_plugin_api::version::{self, Refusal};
+use patchbay_plugin_api::version::{self, Direction, Refusal};
 use patchbay_plugin_api::{Manifest, Plugin};
 
 /// glibc's RTLD_NODELETE: the library stays mapped whatever happens.
@@ -50,18 +51,48 @@ pub enum LoadError {
     Table(#[from] TableError),
 }
 
-/// Loads the library of `manifest` through a copy in `folder`, checks its tables and gives its entry points.
+/// Loads the library of `manifest` through a copy in `folder`, checks its tables and gives its entry points. Runs the
+/// library's constructors, which may block.
 pub fn load(path: &Path, manifest: &Manifest, folder: &Path) -> Result<Plugin, LoadError> {
-    static COPIES: AtomicU64 = AtomicU64::new(0);
-    let direction = version::check(&manifest.abi, manifest.min_host.as_deref(), version::ABI)?;
-    let number = COPIES.fetch_add(1, Ordering::Relaxed);
-    let copy = folder.join(format!("{}-{}-{number}.so", manifest.name, std::process::id()));
-    fs::copy(path, &copy).map_err(|source| LoadError::Copy { to: copy.clone(), source })?;
+    Copy::new(path, manifest, folder)?.load()
+}
+
+/// A private copy of a library, open and without a name.
+#[derive(Debug)]
+pub struct Copy {
+    file: File,
+    direction: Direction,
+}
+
+impl Copy {
+    /// Copies the library of `manifest`, through a name in `folder`. None of its code runs.
+    pub fn new(path: &Path, manifest: &Manifest, folder: &Path) -> Result<Self, LoadError> {
+        static COPIES: AtomicU64 = AtomicU64::new(0);
+        let direction = version::check(&manifest.abi, manifest.min_host.as_deref(), version::ABI)?;
+        let number = COPIES.fetch_add(1, Ordering::Relaxed);
+        let copy = folder.join(format!("{}-{}-{number}.so", manifest.name, std::process::id()));
+        let file = fs::copy(path, &copy).and_then(|_| File::open(&copy));
+        let _ = fs::remove_file(&copy);
+        let file = file.map_err(|source| LoadError::Copy { to: copy, source })?;
+        Ok(Self { file, direction })
+    }
+
+    /// What is to be read when it is loaded.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Loads it, checks its tables and gives its entry points. Its code runs.
+    pub fn load(self) -> Result<Plugin, LoadError> {
+        open(&self.file, self.direction)
+    }
+}
+
+fn open(file: &File, direction: Direction) -> Result<Plugin, LoadError> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     // SAFETY: opening a library runs its constructors. That is what loading a plugin in this process means: it is done
-    // for plugins the user trusts with it (shipped ones, or `isolation: in-process`).
-    let library = unsafe { Library::open(Some(&copy), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
-    // The mapping keeps the code; the name is of no more use.
-    let _ = fs::remove_file(&copy);
+    // for plugins the user trusts with it (shipped ones, or `isolation: in-process`), or in a process for nothing else.
+    let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
     let library = library.map_err(|error| LoadError::Link(with_causes(&error)))?;
     // SAFETY: a library with this symbol was built by abi_stable's convention: a static that starts with an AbiHeader,
     // which `upgrade` checks before anything behind it is used. NODELETE keeps it for the life of the process.

@@ -7,12 +7,13 @@ use std::process::{Command as Process, ExitCode};
 use std::time::Duration;
 
 use patchbay::app::{App, End};
-use patchbay::catalogue::{Catalogue, Folder, Rules};
+use patchbay::catalogue::{Catalogue, Entry, Folder, Rules};
 use patchbay::cli::{self, Command, Serve};
 use patchbay::config::{Config, Sources, Variables};
 use patchbay::loader;
 use patchbay::log::{self, Level};
 use patchbay::redact::Redactor;
+use patchbay::sandbox::{self, Grants, InForce};
 use patchbay_conformance::{Material, Verdict};
 use patchbay_plugin_api::{Manifest, version};
 use tokio::signal::unix::{SignalKind, signal};
@@ -112,11 +113,34 @@ fn list(serve: &Serve) -> ExitCode {
             manifest.roles.join(","),
             entry.path.display()
         ));
+        say(&format!("{:<12} {}", "", held(entry, &config)));
     }
     for refused in &catalogue.refused {
         say(&format!("refused      {}: {}", refused.path.display(), refused.reason));
     }
     ExitCode::SUCCESS
+}
+
+/// Where a plugin runs, and what holds it there.
+fn held(entry: &Entry, config: &Config) -> String {
+    let settings = config.plugin(&entry.manifest.name);
+    if !entry.is_isolated(settings.isolation) {
+        return "in the server's process, with its rights".to_owned();
+    }
+    let grants = Grants::of(&entry.manifest, entry.shipped, settings.allow.as_deref());
+    let landlock = if grants.unrestricted { 0 } else { sandbox::landlock::version() };
+    let why = if grants.unrestricted { "it is allowed everything" } else { "this kernel has none" };
+    let in_force = InForce {
+        landlock,
+        why: why.to_owned(),
+        open: InForce::open(landlock, &grants),
+        granted: grants.granted,
+        refused: grants.refused,
+        unknown: grants.unknown,
+        memory: settings.limits.memory_bytes(),
+        ..InForce::default()
+    };
+    format!("in a process of its own: {in_force}")
 }
 
 fn inspect(path: &Path) -> ExitCode {

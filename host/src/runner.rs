@@ -23,7 +23,8 @@ use patchbay_ring::{Mapped, Target};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, Signal};
 
-use crate::loader;
+use crate::loader::Copy;
+use crate::sandbox::{self, InForce};
 use crate::wire::{self, Hello, Message, kind};
 
 /// How long a missing configuration entry is waited for.
@@ -92,7 +93,7 @@ fn run() -> io::Result<()> {
         signalled: AtomicBool::new(false),
     };
     let runner = RUNNER.get_or_init(|| runner);
-    let plugin = match start(runner, &hello) {
+    let plugin = match prepare(runner, &hello).and_then(|copy| start(runner, &hello, copy)) {
         Ok((plugin, code)) => {
             runner.send(&Message { kind: kind::READY, x: raw(code), ..Message::default() })?;
             if code != Code::Ok {
@@ -173,14 +174,41 @@ fn restrict(hello: &Hello) -> io::Result<()> {
     Ok(())
 }
 
-fn start(runner: &'static Runner, hello: &Hello) -> Result<(Plugin, Code), String> {
+/// Copies the library, then gives up what the plugin does not get and tells the host what is in force.
+fn prepare(runner: &'static Runner, hello: &Hello) -> Result<Copy, String> {
     let path = Path::new(&hello.path);
     let manifest = Manifest::read(path).map_err(|error| error.to_string())?;
     if manifest.name != hello.name {
         return Err(format!("the file is now the plugin {}", manifest.name));
     }
-    let plugin =
-        loader::load(path, &manifest, Path::new(&hello.copies)).map_err(|error| error.to_string())?;
+    let copy = Copy::new(path, &manifest, Path::new(&hello.copies)).map_err(|error| error.to_string())?;
+    let grants = &hello.grants;
+    let (landlock, why) = match sandbox::landlock::restrict(grants, copy.file()) {
+        Ok(version) => (version, String::new()),
+        Err(why) => (0, why),
+    };
+    let in_force = InForce {
+        landlock,
+        why,
+        granted: grants.granted.clone(),
+        refused: grants.refused.clone(),
+        unknown: grants.unknown.clone(),
+        open: InForce::open(landlock, grants),
+        no_new_privs: true,
+        descriptors: MAX_DESCRIPTORS,
+        memory: hello.memory,
+        memory_by: String::new(),
+        processes: 0,
+    };
+    let payload = serde_json::to_vec(&in_force).unwrap_or_default();
+    runner
+        .send(&Message { kind: kind::SANDBOX, payload, ..Message::default() })
+        .map_err(|error| error.to_string())?;
+    Ok(copy)
+}
+
+fn start(runner: &'static Runner, hello: &Hello, copy: Copy) -> Result<(Plugin, Code), String> {
+    let plugin = copy.load().map_err(|error| error.to_string())?;
     let info = StartInfo {
         size: size_of::<StartInfo>() as u32,
         wake_fd: runner.wake.as_raw_fd(),

@@ -17,8 +17,10 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::Grants;
+
 /// Version of the frames and their kinds; both sides must have the same. They ship together.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of a header.
 pub const HEADER: usize = 32;
@@ -77,6 +79,8 @@ pub mod kind {
     /// `id` source, `x` track, `y` epoch: a [`CONFIG`] is missing.
     pub const WANT_CONFIG: u16 = 41;
     pub const PONG: u16 = 42;
+    /// Payload the JSON of [`crate::sandbox::InForce`]; before the plugin's library is loaded, later ones are not believed.
+    pub const SANDBOX: u16 = 43;
 }
 
 /// What a child is told first.
@@ -99,8 +103,10 @@ pub struct Hello {
     pub settings: String,
     /// Small values that the plugin has kept, by key.
     pub state: std::collections::BTreeMap<String, Vec<u8>>,
-    /// Bytes of memory that the child may have (RLIMIT_DATA); 0: no limit.
+    /// Bytes of memory that the child may have (RLIMIT_DATA); 0: no limit, or another one holds it.
     pub memory: u64,
+    /// What it may do.
+    pub grants: Grants,
 }
 
 /// One message.

@@ -304,6 +304,41 @@ pub fn history(host: Host, source: u64, track: u32, end: u64) -> Result<Vec<Unit
     Ok(units)
 }
 
+/// One unit of a ring, with what the ring says of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placed {
+    /// Sequence number in the source.
+    pub sequence: u64,
+    /// Monotonic time of arrival, ns.
+    pub arrival_ns: u64,
+    /// Configuration epoch of its track.
+    pub epoch: u32,
+    /// The unit.
+    pub unit: Unit,
+}
+
+/// The newest key unit of a track, alone; `None` when the ring holds none.
+pub fn newest_key(host: Host, source: u64, track: u32) -> Result<Option<Placed>, Error> {
+    // It may be overwritten while it is read: then there is a newer one.
+    for _ in 0..3 {
+        let Ok(cursor) = host.locate_newest_key(source, track) else { return Ok(None) };
+        let mut buf = BytesMut::new();
+        let read = host.read(source, cursor, mask_of(std::iter::once(track)), &mut buf, ROOM)?;
+        let first = records(buf.freeze()).next();
+        if let Some((header, data)) = first.filter(|(header, _)| read.lost == 0 && header.sequence == cursor)
+        {
+            COUNTERS.history_units.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some(Placed {
+                sequence: header.sequence,
+                arrival_ns: header.arrival_ns,
+                epoch: header.epoch,
+                unit: unit_of(&header, data),
+            }));
+        }
+    }
+    Ok(None)
+}
+
 /// Bit mask of track ids.
 pub fn mask_of(ids: impl Iterator<Item = u32>) -> u64 {
     ids.filter(|id| *id < 64).fold(0, |mask, id| mask | 1 << id)

@@ -12,6 +12,7 @@ use crate::Plugin;
 use crate::blob::Blob;
 use crate::entry::Opening;
 use crate::error::Error;
+use crate::server::Context;
 use crate::session::{Command, Link};
 
 /// For the macro.
@@ -75,6 +76,11 @@ pub struct Body {
 }
 
 impl Body {
+    /// The way to the host: a request may consume a stream and read its units itself, as a server does.
+    pub fn context(&self) -> Context {
+        Context::new(self.link.clone())
+    }
+
     /// The host, for what outlives the request: [`crate::server::Consumer`], [`crate::reader::Reader`], [`Blob`].
     pub fn host(&self) -> Host {
         self.link.host

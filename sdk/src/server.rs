@@ -26,7 +26,7 @@ pub trait Server: Plugin {
     fn serve(self: Arc<Self>, context: Context) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// A running server's way to the host. Cheap to clone.
+/// A running server's way to the host; a request's too ([`crate::routes::Body::context`]). Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
     link: Link,
@@ -34,6 +34,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// The way to the host of the session behind `link`.
+    pub(crate) fn new(link: Link) -> Self {
+        Self { link, draining: CancellationToken::new() }
+    }
+
     /// Tells that a listener is bound: it is logged as `[protocol] listen addr=...` and shown in `GET /api`.
     pub fn listening(&self, listening: &Listening) -> Result<(), Error> {
         self.link.emit(event::LISTENING, listening)

@@ -57,14 +57,14 @@ ISOLATION = ISOLATION if os.environ.get("PATCHBAY_ISOLATION") == "process" else 
 class Server:
     """A running server with its own folder and free ports."""
 
-    def __init__(self, streams="streams:\n  demo: \"demo:\"\n", extra="", binary=BINARY):
+    def __init__(self, streams="streams:\n  demo: \"demo:\"\n", extra="", binary=BINARY, preexec=None):
         self.folder = tempfile.TemporaryDirectory()
         self.http, self.rtsp = free_port(), free_port()
         self.path = pathlib.Path(self.folder.name)
         (self.path / "plugins.yaml").write_text(
             f"api:\n  listen: 127.0.0.1:{self.http}\nrtsp:\n  listen: 127.0.0.1:{self.rtsp}\n{ISOLATION}{extra}{streams}")
         self.log = open(self.path / "log", "w+b")
-        self.process = subprocess.Popen([binary], cwd=self.path, stdout=self.log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen([binary], cwd=self.path, stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=preexec)
 
     def __enter__(self):
         self.wait_log("INF [api] listen addr=")

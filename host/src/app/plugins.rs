@@ -1,6 +1,9 @@
 //! Plugins: started on first use, restarted, failed, ended.
 
+use std::sync::Once;
+
 use super::*;
+use crate::sandbox::Grants;
 
 impl App {
     /// A server whose process died listens again as soon as it may.
@@ -182,7 +185,8 @@ impl App {
             let state = own.map(|((_, key), value)| (key.clone(), value.clone())).collect();
             let memory = settings.limits.memory_bytes();
             self.deaths.lock().entry(name.to_owned()).or_default().started(self.now());
-            Isolated { memory, state, log: self.log.clone() }
+            let grants = Grants::of(&entry.manifest, entry.shipped, settings.allow.as_deref());
+            Isolated { memory, state, grants, log: self.log.clone() }
         });
         let started = Instance::start(
             entry,
@@ -200,7 +204,8 @@ impl App {
             self.deaths.lock().entry(name.to_owned()).or_default().died(self.now(), &self.policy(name));
         }
         match &started {
-            Ok(_) => {
+            Ok(instance) => {
+                self.tell_sandbox(entry, instance);
                 let process = started.as_ref().ok().and_then(|instance| instance.pid());
                 let process = process.map_or_else(String::new, |pid| pid.to_string());
                 let fields = [("version", entry.manifest.version.as_str()), ("pid", &process)];
@@ -213,10 +218,25 @@ impl App {
         started
     }
 
+    /// Says once for each plugin when it asks for more than it gets, and once at all when nothing can hold it.
+    fn tell_sandbox(&self, entry: &Entry, instance: &Instance) {
+        static UNHELD: Once = Once::new();
+        let Some(in_force) = instance.in_force() else { return };
+        let name = &entry.manifest.name;
+        let settings = self.config().plugin(name);
+        let grants = Grants::of(&entry.manifest, entry.shipped, settings.allow.as_deref());
+        if let Some(complaint) = grants.complaint(name).filter(|_| self.deaths(name) == 0) {
+            self.log.write(Level::Warn, name, &complaint, &[]);
+        }
+        if in_force.landlock == 0 && !grants.unrestricted {
+            let why = format!("processes of plugins are not restricted by Landlock: {}", in_force.why);
+            UNHELD.call_once(|| self.log.write(Level::Warn, "plugins", &why, &[]));
+        }
+    }
+
     /// Whether a plugin is to run in a process of its own.
     pub fn is_isolated(&self, entry: &Entry) -> bool {
-        let by_origin = if entry.shipped { Isolation::InProcess } else { Isolation::Process };
-        self.config().plugin(&entry.manifest.name).isolation.unwrap_or(by_origin) == Isolation::Process
+        entry.is_isolated(self.config().plugin(&entry.manifest.name).isolation)
     }
 
     /// State of a plugin and why.

@@ -324,6 +324,7 @@ impl Decoder<'_> {
                 match key.text() {
                     Some("enabled" | "isolation" | "threads") => scalar,
                     Some("restart" | "limits") => value.entries().is_some(),
+                    Some("allow") => matches!(value.kind, Kind::List(_)),
                     _ => false,
                 }
             });

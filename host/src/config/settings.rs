@@ -129,6 +129,8 @@ pub struct Plugin {
     pub restart: Restart,
     /// What its process may take.
     pub limits: Limits,
+    /// What its process may do of what its manifest asks for: [`crate::sandbox::Capability`]; `None`: by its origin.
+    pub allow: Option<Vec<String>>,
 }
 
 /// `restart:` of a plugin.
@@ -169,7 +171,7 @@ impl Limits {
 
 impl Plugin {
     /// Keys that are the host's and not handed to the plugin.
-    pub const HOST_KEYS: [&str; 4] = ["enabled", "isolation", "restart", "limits"];
+    pub const HOST_KEYS: [&str; 5] = ["enabled", "isolation", "restart", "limits", "allow"];
 }
 
 /// A boolean as YAML 1.1 and 1.2 write it.

@@ -1,9 +1,11 @@
 //! Targets of the fuzz tests: any bytes in, invariants checked.
 #![allow(clippy::expect_used)]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use crate::{mp4, mpegts};
+use crate::{flv, mp4, mpegts};
 
 /// Bytes a demuxer may hold: its cache and a piece.
 const MAX_HELD: usize = 40 << 20;
@@ -80,4 +82,37 @@ pub fn ts(data: &[u8]) {
         }
     }
     assert_eq!(demuxer.poll(), mpegts::Event::End);
+}
+
+/// Decoding times of each track grow, presentation is not before decoding, nothing is held without limit.
+pub fn flv(data: &[u8]) {
+    let (head, body) = data.split_first().unwrap_or((&0, data));
+    let mut demuxer = flv::Demuxer::new();
+    let mut pieces = body.chunks(usize::from(*head) + 1);
+    let mut last = Vec::<Option<i64>>::new();
+    loop {
+        assert!(demuxer.buffered() <= MAX_HELD, "{} bytes held", demuxer.buffered());
+        match demuxer.poll() {
+            flv::Event::NeedData => match pieces.next() {
+                Some(piece) => demuxer.push(piece, Duration::ZERO),
+                None => demuxer.end(),
+            },
+            flv::Event::Tracks(tracks) => {
+                assert!(tracks.len() > last.len() && tracks.len() <= flv::MAX_TRACKS);
+                assert!(tracks.iter().all(|t| t.clock_rate == flv::CLOCK_RATE));
+                last.resize(tracks.len(), None);
+            }
+            flv::Event::TrackChanged { track, .. } => assert!(track < last.len()),
+            flv::Event::Unit { track, unit } => {
+                let last = last.get_mut(track).expect("a known track");
+                assert!(
+                    last.is_none_or(|last| unit.dts > last) && unit.dts <= unit.pts && !unit.data.is_empty()
+                );
+                *last = Some(unit.dts);
+            }
+            flv::Event::Error(_) => {}
+            flv::Event::End => break,
+        }
+    }
+    assert_eq!(demuxer.poll(), flv::Event::End);
 }

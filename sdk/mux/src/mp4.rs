@@ -31,6 +31,8 @@ use entry::{Entry, Packing};
 use fragment::Cursor;
 use table::Sample;
 
+pub(crate) use entry::nals;
+
 /// Largest `moov`: hours of video with every sample in its tables.
 pub const MAX_MOOV_BYTES: u64 = 64 << 20;
 /// Largest `moof`.

@@ -1,6 +1,7 @@
 //! A plugin with every role, for tests. What stands after the first `:` of its URLs says how it behaves: [`Behaviour`].
 #![deny(unsafe_code)]
 
+pub mod attempts;
 pub mod behaviour;
 pub mod bytes_side;
 pub mod faults;

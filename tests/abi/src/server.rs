@@ -8,7 +8,7 @@ use patchbay_sdk::api::message::{Consume, History, Listening, Media, Publish, Re
 use patchbay_sdk::reader::{Item, Reader};
 use patchbay_sdk::routes::{Body, Reply, Request, query_values};
 use patchbay_sdk::server::Context;
-use patchbay_sdk::{Error, Routes, Server, spawn};
+use patchbay_sdk::{Error, Routes, Server, blocking, spawn};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -84,6 +84,10 @@ impl Routes for Fixture {
     async fn request(self: Arc<Self>, request: Request, mut body: Body) -> Result<Reply, Error> {
         let word = |key| query_values(&request.query, key).into_iter().next().unwrap_or_default();
         let behaviour = Behaviour::of(&word("behaviour"));
+        if let Some(attempt) = query_values(&request.query, "try").into_iter().next() {
+            let outcome = blocking(move || crate::attempts::outcome(&attempt)).await?;
+            return Ok(Reply::text(200, &outcome));
+        }
         crate::faults::cause(&word("fault"));
         behaviour.panic_if(Behaviour::PanicOpen);
         behaviour.begin().await?;

@@ -61,6 +61,10 @@ pub struct Sps {
     pub num_reorder_frames: Option<u8>,
     /// Frames per second as a fraction, from the VUI's timing.
     pub frame_rate: Option<(u32, u32)>,
+    /// `video_full_range_flag`: black is 0 and white 255, not 16 and 235.
+    pub is_full_range: bool,
+    /// `matrix_coefficients`, H.264 table E-5: 1 BT.709, 5 and 6 BT.601; `None` when the stream does not say.
+    pub matrix_coefficients: Option<u8>,
 }
 
 impl Sps {
@@ -89,6 +93,8 @@ pub fn parse_sps(nal: &[u8]) -> Result<Sps, Error> {
     if let Some(vui) = vui::read(rbsp) {
         sps.num_reorder_frames = vui.num_reorder_frames;
         sps.frame_rate = vui.frame_rate;
+        sps.is_full_range = vui.is_full_range;
+        sps.matrix_coefficients = vui.matrix_coefficients;
     }
     Ok(sps)
 }
@@ -131,6 +137,8 @@ fn read(r: &mut BitReader<'_>) -> Result<Sps, Error> {
         frames_only,
         num_reorder_frames: None,
         frame_rate: None,
+        is_full_range: false,
+        matrix_coefficients: None,
     })
 }
 

@@ -8,6 +8,8 @@ use h264_reader::rbsp::{BitRead, BitReader, BitReaderError, Integer, Primitive};
 pub(super) struct Vui {
     pub(super) num_reorder_frames: Option<u8>,
     pub(super) frame_rate: Option<(u32, u32)>,
+    pub(super) is_full_range: bool,
+    pub(super) matrix_coefficients: Option<u8>,
 }
 
 /// Most frames a decoded picture buffer holds. H.264 A.3.1.
@@ -22,7 +24,11 @@ pub(super) fn read(rbsp: &[u8]) -> Option<Vui> {
         .map(|restrictions| restrictions.max_num_reorder_frames.min(MAX_DPB_FRAMES))
         .and_then(|frames| u8::try_from(frames).ok());
     let frame_rate = vui.timing_info.and_then(|timing| rate(timing.time_scale, timing.num_units_in_tick));
-    Some(Vui { num_reorder_frames, frame_rate })
+    let signal = vui.video_signal_type;
+    let is_full_range = signal.as_ref().is_some_and(|signal| signal.video_full_range_flag);
+    let matrix_coefficients =
+        signal.and_then(|signal| signal.colour_description).map(|colour| colour.matrix_coefficients);
+    Some(Vui { num_reorder_frames, frame_rate, is_full_range, matrix_coefficients })
 }
 
 /// Two ticks make a frame. H.264 E.2.1.

@@ -261,7 +261,7 @@ fn opus_head(dops: Bytes) -> Option<opus::Head> {
 }
 
 /// A sample with length prefixes of `length_size` bytes as NAL units; ends at the first bad length.
-pub(super) fn nals(sample: &[u8], length_size: u8) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn nals(sample: &[u8], length_size: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = sample;
     std::iter::from_fn(move || {
         let (length, after) = rest.split_at_checked(usize::from(length_size))?;

@@ -223,7 +223,7 @@ fn loas_step(data: &[u8], locked: bool, last: bool, demuxer: &mut latm::Demuxer)
 }
 
 /// ISO/IEC 11172-3 2.4.2.3 and 13818-3: bytes, samples, rate, channels and layer of a frame.
-fn mpeg_header(data: &[u8]) -> Option<(usize, u32, u32, u8, u8)> {
+pub(crate) fn mpeg_header(data: &[u8]) -> Option<(usize, u32, u32, u8, u8)> {
     let (&[sync, b1, b2, b3], _) = data.split_first_chunk::<4>()?;
     let (version, layer) = (b1 >> 3 & 3, 4 - (b1 >> 1 & 3));
     if sync != 0xff || b1 & 0xe0 != 0xe0 || version == 1 || layer == 4 {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use patchbay_media::{Parameters, Unit};
-use patchbay_mux::{mp4, mpegts};
+use patchbay_mux::{flv, mp4, mpegts};
 use tempfile::TempDir;
 
 /// A folder for clips, or `None` without ffmpeg, which `PATCHBAY_REQUIRE_PEERS=1` does not allow.
@@ -189,6 +189,25 @@ pub(crate) fn demux_ts(
             mpegts::Event::Unit { track, unit } => out.units.push((track, unit)),
             mpegts::Event::Error(error) => return Err(error),
             mpegts::Event::End => return Ok(out),
+        }
+    }
+}
+
+/// Demuxes FLV in pieces of `piece` bytes. `tracks` are the parameters that each track began with.
+pub(crate) fn demux_flv(file: &[u8], piece: usize) -> Result<Demuxed, flv::Error> {
+    let (mut demuxer, mut out) = (flv::Demuxer::new(), Demuxed::default());
+    let mut pieces = file.chunks(piece);
+    loop {
+        match demuxer.poll() {
+            flv::Event::NeedData => match pieces.next() {
+                Some(piece) => demuxer.push(piece, std::time::Duration::ZERO),
+                None => demuxer.end(),
+            },
+            flv::Event::Tracks(tracks) => out.tracks = tracks,
+            flv::Event::TrackChanged { track, parameters } => out.changes.push((track, parameters)),
+            flv::Event::Unit { track, unit } => out.units.push((track, unit)),
+            flv::Event::Error(error) => return Err(error),
+            flv::Event::End => return Ok(out),
         }
     }
 }
