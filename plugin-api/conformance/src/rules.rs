@@ -248,6 +248,9 @@ pub(crate) fn transport(kit: &mut Kit, material: &Material) {
     kit.rule("transport: ends when it is closed", outcome);
 }
 
+/// Raw pictures of two by two.
+const Y4M: &[u8] = b"W2 H2 F25:1 C420jpeg";
+
 /// SPS and PPS of 640x360 as `avcC`.
 const AVCC: &[u8] = b"\x01\x64\x00\x1e\xff\xe1\x00\x17\x67\x64\x00\x1e\xac\xb3\x01\x40\x5f\xf2\xe0\x22\x00\x00\x03\x00\x02\x00\x00\x03\x00\x64\x1e\x2c\x5c\xd0\x01\x00\x06\x68\xe9\x70\x29\x2c\x8b";
 
@@ -262,6 +265,7 @@ fn offers() -> Vec<Vec<TrackInfo>> {
         only(&aac),
         only(&host::described(0, "video", "mjpeg", 90_000, &[])),
         only(&host::described(0, "audio", "pcm_alaw", 8_000, &[])),
+        only(&host::described(0, "video", "rawvideo", 90_000, Y4M)),
     ]
 }
 
