@@ -13,7 +13,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use patchbay_plugin_api::abi::ROOT_SYMBOL;
 use patchbay_plugin_api::plugin::TableError;
 use patchbay_plugin_api::version::{self, Direction, Refusal};
-use patchbay_plugin_api::{Manifest, Plugin};
+use patchbay_plugin_api::{Manifest, Plugin, c};
 
 /// glibc's RTLD_NODELETE: the library stays mapped whatever happens.
 const RTLD_NODELETE: i32 = 0x1000;
@@ -94,13 +94,26 @@ fn open(file: &File, direction: Direction) -> Result<Plugin, LoadError> {
     // for plugins the user trusts with it (shipped ones, or `isolation: in-process`), or in a process for nothing else.
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
     let library = library.map_err(|error| LoadError::Link(with_causes(&error)))?;
+    let plugin = tables(&library, direction);
+    std::mem::forget(library);
+    plugin
+}
+
+/// The library's entry points, by either door.
+fn tables(library: &Library, direction: Direction) -> Result<Plugin, LoadError> {
     // SAFETY: a library with this symbol was built by abi_stable's convention: a static that starts with an AbiHeader,
     // which `upgrade` checks before anything behind it is used. NODELETE keeps it for the life of the process.
-    let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()).map(|symbol| *symbol) };
-    let header = header.map_err(|error| LoadError::Link(with_causes(&error)))?;
-    let header = header.upgrade().map_err(|error| TableError::Constructor(one_line(&error.to_string())))?;
-    std::mem::forget(library);
-    Ok(Plugin::from_header(header, direction)?)
+    if let Ok(header) = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()).map(|symbol| *symbol) } {
+        let header =
+            header.upgrade().map_err(|error| TableError::Constructor(one_line(&error.to_string())))?;
+        return Ok(Plugin::from_header(header, direction)?);
+    }
+    // SAFETY: a library with this symbol was built with patchbay_plugin.h of the ABI version that its manifest names, which
+    // was compared: the symbol is that function.
+    let entry = unsafe { library.get::<c::EntryPoint>(c::SYMBOL.as_bytes()).map(|symbol| *symbol) };
+    let entry = entry.map_err(|error| LoadError::Link(with_causes(&error)))?;
+    // SAFETY: as the header demands, it returns null or a table that stays; its size and its functions are checked.
+    Ok(unsafe { Plugin::from_c(entry()) }?)
 }
 
 /// libloading's own text leaves out the linker's, which stands behind it.

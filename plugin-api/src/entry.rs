@@ -154,7 +154,7 @@ extern "C" fn next_plugin() -> i32 {
 }
 
 #[cfg(patchbay_abi_next)]
-extern "C" fn next_host(_ctx: u64) -> i32 {
+pub(crate) extern "C" fn next_host(_ctx: u64) -> i32 {
     7
 }
 

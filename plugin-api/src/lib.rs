@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`abi`] | the two tables and the structs they carry |
 //! | [`message`] | what `open`, `command` and `emit` carry: JSON for what is rare, bytes for what is not |
+//! | [`c`] | the same tables for libraries in C: `include/patchbay_plugin.h` |
 //! | [`manifest`] | what a library says of itself without being run |
 //! | [`Host`] | the host table, safe to call (for the sdk) |
 //! | [`Plugin`] | the plugin table, safe to call (for the host) |
@@ -22,6 +23,7 @@
 //! It is a draft: a library is loaded only when its [`version::ABI`] is equal to the host's.
 
 pub mod abi;
+pub mod c;
 pub mod code;
 pub mod entry;
 pub mod host;

@@ -184,7 +184,9 @@ impl Manifest {
         if data.len() > MAX_MANIFEST {
             return Err(ManifestError::SectionTooLarge);
         }
-        Ok(Self::from_json(data)?)
+        // A string literal of C has a zero behind it.
+        let end = data.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        Ok(Self::from_json(data.get(..end).unwrap_or_default())?)
     }
 
     /// Reads the JSON that the sdk's macro wrote: what cargo knows, with the author's part under `manifest`.

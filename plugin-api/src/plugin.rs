@@ -5,13 +5,21 @@ use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::library::{IsLayoutChecked, LibHeader};
 
 use crate::abi::{HostTableRef, PluginTableRef, Slice, StartInfo};
+use crate::c::{self, CTableError};
 use crate::code::Code;
 use crate::version::Direction;
 
 /// A loaded plugin's table. Calls are for the host's one thread of this plugin.
 #[derive(Clone, Copy)]
 pub struct Plugin {
-    table: PluginTableRef,
+    table: Table,
+}
+
+/// By which door it came.
+#[derive(Clone, Copy)]
+enum Table {
+    Checked(PluginTableRef),
+    C(c::Calls),
 }
 
 /// Why a library's tables cannot be used; one line.
@@ -27,6 +35,9 @@ pub enum TableError {
     /// The constructor failed.
     #[error("its table cannot be made: {0}")]
     Constructor(String),
+    /// The C table is none.
+    #[error(transparent)]
+    C(#[from] CTableError),
 }
 
 impl Plugin {
@@ -47,37 +58,61 @@ impl Plugin {
         // SAFETY: the layouts were compared above: each side sees a prefix of the other's table.
         let table = unsafe { header.init_root_module_with_unchecked_layout::<PluginTableRef>() }
             .map_err(|error| TableError::Constructor(first_line(&error.to_string())))?;
-        Ok(Self { table })
+        Ok(Self { table: Table::Checked(table) })
+    }
+
+    /// Takes what a library's [`c::SYMBOL`] returned. Its layout is that of the ABI version that its manifest names.
+    ///
+    /// # Safety
+    /// `table` must be null or point to a `patchbay_plugin` that stays where it is for ever.
+    pub unsafe fn from_c(table: *const c::PluginTable) -> Result<Self, TableError> {
+        // SAFETY: the caller upholds it.
+        Ok(Self { table: Table::C(unsafe { c::Calls::check(table) }?) })
     }
 
     /// A plugin linked into this program, for tests.
     pub fn from_table(table: PluginTableRef) -> Self {
-        Self { table }
+        Self { table: Table::Checked(table) }
     }
 
     /// Starts it. `host` and what `info` points to must stay valid as the ABI says: the table for ever, `info` for the call.
     pub fn start(&self, host: HostTableRef, info: &StartInfo) -> Code {
-        Code::from_raw((self.table.start())(host, info))
+        Code::from_raw(match self.table {
+            Table::Checked(table) => (table.start())(host, info),
+            Table::C(calls) => (calls.start)(c::host_table(host), info),
+        })
     }
 
     /// Opens a session of `role`.
     pub fn open(&self, session: u64, role: u32, request: &[u8]) -> Code {
-        Code::from_raw((self.table.open())(session, role, Slice::new(request)))
+        Code::from_raw(match self.table {
+            Table::Checked(table) => (table.open())(session, role, Slice::new(request)),
+            Table::C(calls) => (calls.open)(session, role, Slice::new(request)),
+        })
     }
 
     /// Sends a command.
     pub fn command(&self, session: u64, kind: u32, payload: &[u8]) -> Code {
-        Code::from_raw((self.table.command())(session, kind, Slice::new(payload)))
+        Code::from_raw(match self.table {
+            Table::Checked(table) => (table.command())(session, kind, Slice::new(payload)),
+            Table::C(calls) => (calls.command)(session, kind, Slice::new(payload)),
+        })
     }
 
     /// Ends a session.
     pub fn close(&self, session: u64) -> Code {
-        Code::from_raw((self.table.close())(session))
+        Code::from_raw(match self.table {
+            Table::Checked(table) => (table.close())(session),
+            Table::C(calls) => (calls.close)(session),
+        })
     }
 
     /// Ends all sessions.
     pub fn stop(&self) -> Code {
-        Code::from_raw((self.table.stop())())
+        Code::from_raw(match self.table {
+            Table::Checked(table) => (table.stop())(),
+            Table::C(calls) => (calls.stop)(),
+        })
     }
 }
 

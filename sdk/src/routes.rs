@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use patchbay_plugin_api::message::{self, Blobs, Credit, Response, RouteOpen, Serve, command, event};
+use patchbay_plugin_api::message::{self, Blobs, Credit, Media, Response, RouteOpen, Serve, command, event};
 use patchbay_plugin_api::{Chunk, Code, Host};
 use tokio::sync::mpsc;
 
@@ -69,6 +69,43 @@ fn decode(text: &str) -> String {
     percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
 }
 
+fn media(kind: &str, codecs: &[&str]) -> Media {
+    Media { kind: kind.to_owned(), codecs: codecs.iter().map(|codec| (*codec).to_owned()).collect() }
+}
+
+/// What a browser that offers these codec strings (`avc1.640029,mp4a.40.2`) takes; H.264 or H.265 with AAC when it offers none. Each string stands for its family.
+pub fn offered(codecs: &str, with_audio: bool) -> Vec<Media> {
+    let mut video: Vec<&str> = Vec::new();
+    let mut audio: Vec<&str> = Vec::new();
+    for text in codecs.split(',').map(str::trim) {
+        let (list, family): (&mut Vec<&str>, &[&str]) = match text {
+            _ if text.starts_with("avc1.") => (&mut video, &["h264"]),
+            _ if text.starts_with("hvc1.") || text.starts_with("hev1.") => (&mut video, &["hevc"]),
+            _ if text.starts_with("mp4a.40.") => (&mut audio, &["aac"]),
+            "flac" => (&mut audio, &["pcm_alaw", "pcm_mulaw", "pcm_s16be", "pcm_s16le"]),
+            "opus" => (&mut audio, &["opus"]),
+            _ => continue,
+        };
+        for codec in family {
+            if !list.contains(codec) {
+                list.push(codec);
+            }
+        }
+    }
+    if video.is_empty() && audio.is_empty() {
+        video = vec!["h264", "hevc"];
+        audio = vec!["aac"];
+    }
+    let mut medias = Vec::new();
+    if !video.is_empty() {
+        medias.push(media("video", &video));
+    }
+    if with_audio && !audio.is_empty() {
+        medias.push(media("audio", &audio));
+    }
+    medias
+}
+
 /// The body of a request.
 pub struct Body {
     link: Link,
@@ -128,4 +165,19 @@ pub fn open<P: Routes>(plugin: Arc<P>, request: &[u8], session: Opening) -> Resu
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codec_strings_stand_for_families() {
+        let all = "avc1.640029,avc1.64002A,avc1.640033,hvc1.1.6.L153.B0,mp4a.40.2,mp4a.40.5,flac,opus";
+        let medias = offered(all, true);
+        assert_eq!(medias[0].codecs, ["h264", "hevc"]);
+        assert_eq!(medias[1].codecs, ["aac", "pcm_alaw", "pcm_mulaw", "pcm_s16be", "pcm_s16le", "opus"]);
+        assert_eq!(offered("nonsense", true)[1].codecs, ["aac"]);
+        assert_eq!(offered(all, false).len(), 1);
+    }
 }

@@ -135,6 +135,24 @@ def a_new_rust_plugin_plays():
             assert "right@" not in server.text() and "user:wrong" not in server.text(), "a secret is in the log"
 
 
+@test
+def a_c_plugin_plays():
+    peer("cc", "gcc")
+    with tempfile.TemporaryDirectory() as folder:
+        library = pathlib.Path(folder) / "libpatchbay_plugin_cbars.so"
+        done("cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-I",
+             ROOT / "plugin-api/include", ROOT / "tests/kit/c/cbars.c", "-o", library, "-lpthread")
+        checked(library, "cbars:")
+        with installed(library, streams="streams:\n  bars: \"cbars:\"\n") as server:
+            seen_in_chromium(server, "stream.html?src=bars", "c")
+            found = plugin(server, "cbars")
+            assert found["isolation"] == "process" and found["pid"] and found["restarts"] == 0, found
+            # Every decoder takes it: no error, and the pictures that were asked for.
+            text = done("ffmpeg", "-v", "error", "-i", server.url("api/stream.mp4?src=bars"), "-frames:v", "20", "-f", "framemd5", "-")
+            hashes = [line.split(",")[5] for line in text.splitlines() if not line.startswith("#")]
+            assert len(hashes) == 20 and len(set(hashes)) > 15, text
+
+
 def main():
     wanted = sys.argv[1:]
     passed = failed = skipped = 0

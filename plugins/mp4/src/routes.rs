@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use patchbay_sdk::api::message::{Connection, Consume, History, Media, Response, Serve};
-use patchbay_sdk::routes::{Body, Reply, Request, query_pairs, query_values};
+use patchbay_sdk::routes::{Body, Reply, Request, offered, query_pairs, query_values};
 use patchbay_sdk::{Error, Routes};
 
 use crate::output::Mp4;
@@ -97,7 +97,7 @@ fn frame(request: &Request) -> Reply {
 
 /// `mse` and `mp4` on `/api/ws`.
 fn message(request: &Request, kind: &str) -> Reply {
-    let offered = request.value.as_ref().and_then(|value| value.as_str()).unwrap_or("");
+    let codecs = request.value.as_ref().and_then(|value| value.as_str()).unwrap_or("");
     let stills = kind == "mp4";
     let mut options = BTreeMap::new();
     if stills {
@@ -106,7 +106,7 @@ fn message(request: &Request, kind: &str) -> Reply {
     Reply::Serve(Box::new(Serve {
         consume: consume(
             request,
-            medias_of(offered, !stills),
+            offered(codecs, !stills),
             if stills { "mp4" } else { "mse/fmp4" },
             MSE_LIMIT_MS,
         ),
@@ -116,39 +116,6 @@ fn message(request: &Request, kind: &str) -> Reply {
         ws_type: "mse".to_owned(),
         ..Serve::default()
     }))
-}
-
-/// What a browser that offers these codec strings takes. Each string stands for its family.
-fn medias_of(offered: &str, with_audio: bool) -> Vec<Media> {
-    let mut video: Vec<&str> = Vec::new();
-    let mut audio: Vec<&str> = Vec::new();
-    for text in offered.split(',').map(str::trim) {
-        let (list, codecs): (&mut Vec<&str>, &[&str]) = match text {
-            _ if text.starts_with("avc1.") => (&mut video, &["h264"]),
-            _ if text.starts_with("hvc1.") || text.starts_with("hev1.") => (&mut video, &["hevc"]),
-            _ if text.starts_with("mp4a.40.") => (&mut audio, &["aac"]),
-            "flac" => (&mut audio, &["pcm_alaw", "pcm_mulaw", "pcm_s16be", "pcm_s16le"]),
-            "opus" => (&mut audio, &["opus"]),
-            _ => continue,
-        };
-        for codec in codecs {
-            if !list.contains(codec) {
-                list.push(codec);
-            }
-        }
-    }
-    if video.is_empty() && audio.is_empty() {
-        video = vec!["h264", "hevc"];
-        audio = vec!["aac"];
-    }
-    let mut medias = Vec::new();
-    if !video.is_empty() {
-        medias.push(media("video", &video));
-    }
-    if with_audio && !audio.is_empty() {
-        medias.push(media("audio", &audio));
-    }
-    medias
 }
 
 fn consume(request: &Request, medias: Vec<Media>, format_name: &str, timeout_ms: u64) -> Consume {
@@ -169,16 +136,6 @@ mod tests {
     fn ask(route: &str, query: &str, headers: &[(&str, &str)]) -> Request {
         let headers = headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Request { route: route.to_owned(), query: query.to_owned(), headers, ..Request::default() }
-    }
-
-    #[test]
-    fn codec_strings_stand_for_families() {
-        let all = "avc1.640029,avc1.64002A,avc1.640033,hvc1.1.6.L153.B0,mp4a.40.2,mp4a.40.5,flac,opus";
-        let medias = medias_of(all, true);
-        assert_eq!(medias[0].codecs, ["h264", "hevc"]);
-        assert_eq!(medias[1].codecs, ["aac", "pcm_alaw", "pcm_mulaw", "pcm_s16be", "pcm_s16le", "opus"]);
-        assert_eq!(medias_of("nonsense", true)[1].codecs, ["aac"]);
-        assert_eq!(medias_of(all, false).len(), 1);
     }
 
     #[test]

@@ -141,6 +141,11 @@ impl Muxer {
         "video/mp2t"
     }
 
+    /// The next unit goes out behind the tables: a segment begins with it.
+    pub fn repeat_tables(&mut self) {
+        self.last_tables = None;
+    }
+
     /// Takes new parameters of a track; they go out with the next unit.
     pub fn reconfigure(&mut self, track: usize, parameters: Parameters) -> Result<(), Unsupported> {
         let form = Form::of(&parameters, self.options)?;

@@ -1,0 +1,15 @@
+//! The server: playlists, segments and parts of live streams.
+//!
+//! | part | does |
+//! |---|---|
+//! | [`segmenter`] | units -> parts and segments, without I/O |
+//! | [`window`] | what a playlist lists, and its text, without I/O |
+//! | [`master`] | the multivariant playlist, without I/O |
+//! | [`stream`] | one run per stream, tracks and container: reads the rings, keeps the window |
+//! | [`routes`] | requests |
+
+pub mod master;
+pub mod routes;
+pub mod segmenter;
+pub mod stream;
+pub mod window;

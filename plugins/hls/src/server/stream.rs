@@ -1,0 +1,523 @@
+//! One run per stream, tracks and container, whatever the number of viewers.
+//!
+//! A run reads the rings, cuts parts, hands each to the host once, and keeps the window that playlists are written from. It ends
+//! when nobody has asked for anything for a while.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use patchbay_media::{Kind, Parameters, Unit};
+use patchbay_mux::timeline::rescale;
+use patchbay_sdk::api::Host;
+use patchbay_sdk::api::message::{Bound, BoundTrack, Consume, ConsumerCounters};
+use patchbay_sdk::blob::Blob;
+use patchbay_sdk::reader::{Item, Reader};
+use patchbay_sdk::server::Consumer;
+use patchbay_sdk::{Class, Error, track};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval};
+
+use super::master;
+use super::segmenter::{Container, Out, Plan, SECOND, Segmenter};
+use super::window::Window;
+
+/// Runs that there may be at once.
+const MAX_STREAMS: usize = 64;
+/// Requests that may wait at once, of all runs.
+const MAX_WAITING: usize = 1024;
+/// A run ends so long after the last request, or three target durations if that is more. go2rtc's time of a session.
+const IDLE: Duration = Duration::from_secs(5);
+/// Oldest media that a new run takes from the ring, beside the newest group of pictures.
+const HISTORY: i64 = 12 * SECOND;
+/// Units of the leading track from which lengths are planned.
+const PLAN_UNITS: usize = 5;
+/// Most units that wait for the plan.
+const MAX_EARLY: usize = 4096;
+
+/// What makes two viewers share a run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Name of the stream.
+    pub stream: String,
+    /// Codec filters of the request.
+    pub tracks: String,
+    /// Container.
+    pub container: Container,
+}
+
+/// All runs of the plugin.
+#[derive(Default)]
+pub struct Streams {
+    map: Mutex<HashMap<Key, Arc<Stream>>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Streams {
+    /// The run for `key`; started with `consume` when there is none.
+    pub fn get(self: &Streams, host: Host, key: Key, consume: Consume) -> Result<Arc<Stream>, Error> {
+        let mut map = self.map.lock();
+        map.retain(|_, stream| !stream.is_over());
+        if let Some(stream) = map.get(&key) {
+            stream.touch();
+            return Ok(Arc::clone(stream));
+        }
+        if map.len() >= MAX_STREAMS {
+            return Err(Error::new(Class::Busy, "too many streams are watched by HLS"));
+        }
+        let stream = Arc::new(Stream::new(key.container, Arc::clone(&self.waiting))?);
+        map.insert(key, Arc::clone(&stream));
+        let run = Arc::clone(&stream);
+        patchbay_sdk::spawn(async move {
+            let error = match Run::new(host, Arc::clone(&run)).run(&consume).await {
+                Ok(()) => Error::not_found("404 page not found"),
+                Err(error) => error,
+            };
+            tracing::debug!(id = run.id, "ended: {error}");
+            run.end(error);
+        });
+        Ok(stream)
+    }
+
+    /// The run with this name.
+    pub fn find(&self, id: &str, container: Option<Container>) -> Option<Arc<Stream>> {
+        let map = self.map.lock();
+        let found = map.values().find(|stream| stream.id == id && !stream.is_over())?;
+        container.is_none_or(|wanted| wanted == found.container).then(|| Arc::clone(found))
+    }
+}
+
+/// What requests see of a run.
+pub struct Stream {
+    /// Its name in URLs, of this run alone, so that no cache mixes two.
+    pub id: String,
+    /// What carries the media.
+    pub container: Container,
+    state: Mutex<State>,
+    news: watch::Sender<()>,
+    waiting: Arc<AtomicUsize>,
+}
+
+struct State {
+    window: Option<Window<Arc<Blob>>>,
+    tracks: Vec<Parameters>,
+    over: Option<Error>,
+    touched: Instant,
+    waiting: usize,
+}
+
+/// Why there is no answer to a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NoAnswer {
+    /// Too many wait already, or it has not come in time.
+    Busy,
+    /// The run is over.
+    Over(Error),
+}
+
+impl Stream {
+    fn new(container: Container, waiting: Arc<AtomicUsize>) -> Result<Self, Error> {
+        let state =
+            State { window: None, tracks: Vec::new(), over: None, touched: Instant::now(), waiting: 0 };
+        Ok(Self {
+            id: random_id()?,
+            container,
+            state: Mutex::new(state),
+            news: watch::channel(()).0,
+            waiting,
+        })
+    }
+
+    /// Somebody asked: it goes on.
+    pub fn touch(&self) {
+        self.state.lock().touched = Instant::now();
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.lock().over.is_some()
+    }
+
+    fn end(&self, error: Error) {
+        let mut state = self.state.lock();
+        state.over = Some(error);
+        // Blobs go with it.
+        state.window = None;
+        drop(state);
+        self.news.send_replace(());
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        let target = state.window.as_ref().map_or(0, |window| window.plan().target_duration);
+        let limit = IDLE.max(Duration::from_secs(3 * target.unsigned_abs()));
+        state.waiting == 0 && state.touched.elapsed() > limit
+    }
+
+    /// The multivariant playlist, whose media playlist's URI begins with `prefix`.
+    pub fn master(&self, prefix: &str) -> Option<String> {
+        let state = self.state.lock();
+        let window = state.window.as_ref().filter(|window| window.bandwidth().is_some())?;
+        let uri = format!("{prefix}playlist.m3u8?id={}", self.id);
+        Some(master::text(&state.tracks, window.bandwidth(), window.plan().frame, &uri))
+    }
+
+    /// Waits until `look` finds something in the window: at most `limit`, or three target durations.
+    pub async fn when<T>(
+        &self,
+        limit: Option<Duration>,
+        look: impl Fn(&Window<Arc<Blob>>) -> Option<T>,
+    ) -> Result<T, NoAnswer> {
+        let mut news = self.news.subscribe();
+        let began = Instant::now();
+        let mut seat = None;
+        loop {
+            let limit = {
+                news.borrow_and_update();
+                let mut state = self.state.lock();
+                state.touched = Instant::now();
+                if let Some(error) = &state.over {
+                    return Err(NoAnswer::Over(error.clone()));
+                }
+                if let Some(found) = state.window.as_ref().and_then(&look) {
+                    return Ok(found);
+                }
+                if seat.is_none() {
+                    if self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
+                        return Err(NoAnswer::Busy);
+                    }
+                    state.waiting += 1;
+                    seat = Some(Seat::new(self));
+                }
+                let target = state.window.as_ref().map_or(5, |window| window.plan().target_duration);
+                limit.unwrap_or(Duration::from_secs(3 * target.unsigned_abs()))
+            };
+            if tokio::time::timeout_at(began + limit, news.changed()).await.is_err() {
+                return Err(NoAnswer::Busy);
+            }
+        }
+    }
+}
+
+/// A request that waits.
+struct Seat<'a>(&'a Stream);
+
+impl<'a> Seat<'a> {
+    fn new(stream: &'a Stream) -> Self {
+        stream.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(stream)
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        let mut state = self.0.state.lock();
+        state.waiting = state.waiting.saturating_sub(1);
+        state.touched = Instant::now();
+    }
+}
+
+/// 8 letters and digits, as go2rtc's.
+fn random_id() -> Result<String, Error> {
+    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| Error::protocol(format!("no random bytes: {error}")))?;
+    Ok(bytes
+        .iter()
+        .filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()))
+        .map(|b| char::from(*b))
+        .collect())
+}
+
+/// The task of a run.
+struct Run {
+    host: Host,
+    stream: Arc<Stream>,
+    readers: Vec<SourceReader>,
+    bound: Vec<(u64, u32)>,
+    tracks: Vec<Parameters>,
+    /// Track that decides where segments begin.
+    lead: usize,
+    segmenter: Option<Segmenter>,
+    /// Units before there is a plan: index, unit, wall time.
+    early: Vec<(usize, Unit, i64)>,
+    wall: WallClock,
+    out: Vec<Out>,
+    counters: ConsumerCounters,
+}
+
+struct SourceReader {
+    reader: Reader,
+    /// Track id to index.
+    index: Vec<(u32, usize)>,
+}
+
+impl Run {
+    fn new(host: Host, stream: Arc<Stream>) -> Self {
+        Self {
+            host,
+            stream,
+            readers: Vec::new(),
+            bound: Vec::new(),
+            tracks: Vec::new(),
+            lead: 0,
+            segmenter: None,
+            early: Vec::new(),
+            wall: WallClock::now(),
+            out: Vec::new(),
+            counters: ConsumerCounters::default(),
+        }
+    }
+
+    /// Runs until nobody asks any more.
+    async fn run(mut self, consume: &Consume) -> Result<(), Error> {
+        let mut consumer = Consumer::new(self.host, consume)?;
+        let mut beat = interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                bound = consumer.next() => self.bind(bound?)?,
+                item = next_of(&mut self.readers) => match item {
+                    Ok((reader, item)) => self.item(reader, item)?,
+                    // A source that is gone: the consumer is told when there is another one.
+                    Err(_) => self.readers.clear(),
+                },
+                _ = beat.tick() => {
+                    consumer.counters(&self.counters);
+                    if self.stream.is_idle() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// New sources or tracks.
+    fn bind(&mut self, bound: Bound) -> Result<(), Error> {
+        let kind = |track: &BoundTrack, kind| {
+            patchbay_media::Codec::from_name(&track.info.codec).is_some_and(|codec| codec.kind() == kind)
+        };
+        // Players want one picture and one sound.
+        let video = bound.tracks.iter().find(|track| kind(track, Kind::Video));
+        let audio = bound.tracks.iter().find(|track| kind(track, Kind::Audio));
+        let chosen: Vec<BoundTrack> = video.into_iter().chain(audio).cloned().collect();
+        let ids: Vec<(u64, u32)> = chosen.iter().map(|track| (track.source, track.info.id)).collect();
+        let tracks: Option<Vec<Parameters>> = chosen.iter().map(|t| track::parameters(&t.info)).collect();
+        let tracks = tracks
+            .filter(|tracks| !tracks.is_empty())
+            .ok_or_else(|| Error::unsupported("hls: no track that it can carry"))?;
+        let same_codecs = tracks.iter().map(|t| t.codec).eq(self.tracks.iter().map(|t| t.codec));
+        if ids == self.bound && same_codecs && !self.readers.is_empty() {
+            return Ok(());
+        }
+        self.bound = ids;
+        self.tracks.clone_from(&tracks);
+        self.lead = 0;
+        self.stream.state.lock().tracks.clone_from(&tracks);
+        self.readers.clear();
+        for source in self.bound.iter().map(|(source, _)| *source).collect::<std::collections::BTreeSet<_>>()
+        {
+            let here = || chosen.iter().enumerate().filter(|(_, track)| track.source == source);
+            let list: Vec<(u32, u32)> = here().map(|(_, track)| (track.info.id, track.epoch)).collect();
+            let key = here().find(|(_, track)| kind(track, Kind::Video)).map(|(_, track)| track);
+            let lead = here().find(|(index, _)| *index == self.lead).map(|(_, track)| track);
+            let cursor = match lead {
+                Some(track) if self.segmenter.is_none() => begin(self.host, track)?,
+                _ => self.host.locate_head(source)?,
+            };
+            let reader = Reader::at(self.host, source, &list, key.map(|track| track.info.id), cursor);
+            let index = here().map(|(index, track)| (track.info.id, index)).collect();
+            self.readers.push(SourceReader { reader, index });
+        }
+        match &mut self.segmenter {
+            Some(segmenter) => segmenter.replace(&tracks, &mut self.out).map_err(unsupported)?,
+            // Says at once what cannot be carried.
+            None => {
+                let plan = Plan::of(&[], true);
+                Segmenter::new(self.stream.container, &tracks, plan, &mut Vec::new()).map_err(unsupported)?;
+                self.early.clear();
+            }
+        }
+        self.catch_up()
+    }
+
+    /// Takes what is in the rings already.
+    fn catch_up(&mut self) -> Result<(), Error> {
+        for reader in 0..self.readers.len() {
+            while let Some(item) =
+                self.readers.get_mut(reader).map(|r| r.reader.try_next()).transpose()?.flatten()
+            {
+                self.take(reader, item)?;
+            }
+        }
+        self.plan()?;
+        if let Some(segmenter) = &mut self.segmenter {
+            segmenter.caught_up(&mut self.out);
+        }
+        self.publish()
+    }
+
+    fn item(&mut self, reader: usize, item: Item) -> Result<(), Error> {
+        self.take(reader, item)?;
+        self.plan()?;
+        self.publish()
+    }
+
+    fn take(&mut self, reader: usize, item: Item) -> Result<(), Error> {
+        let index_of = |readers: &[SourceReader], id: u32| {
+            readers.get(reader).and_then(|r| r.index.iter().find(|(t, _)| *t == id)).map(|(_, index)| *index)
+        };
+        match item {
+            Item::Unit { track, arrival_ns, unit, .. } => {
+                let Some(index) = index_of(&self.readers, track) else { return Ok(()) };
+                let wall = self.wall.ms(arrival_ns);
+                match &mut self.segmenter {
+                    Some(segmenter) => segmenter.push(index, &unit, wall, &mut self.out),
+                    None if self.early.len() < MAX_EARLY => self.early.push((index, unit, wall)),
+                    None => return Err(Error::protocol("hls: no key picture comes")),
+                }
+            }
+            Item::Parameters { track, parameters } => {
+                let Some(index) = index_of(&self.readers, track) else { return Ok(()) };
+                if let Some(slot) = self.tracks.get_mut(index) {
+                    slot.clone_from(&parameters);
+                }
+                if let Some(segmenter) = &mut self.segmenter {
+                    segmenter.configure(index, &parameters, &mut self.out).map_err(unsupported)?;
+                }
+                self.stream.state.lock().tracks.clone_from(&self.tracks);
+            }
+            // The hole in time is seen from the units.
+            Item::Gap { lost } => tracing::debug!(lost, "units were lost"),
+        }
+        Ok(())
+    }
+
+    /// Makes the segmenter once enough units are here to plan lengths.
+    fn plan(&mut self) -> Result<(), Error> {
+        if self.segmenter.is_some() {
+            return Ok(());
+        }
+        let rate = self.tracks.get(self.lead).map_or(1, |track| track.clock_rate.max(1));
+        let units: Vec<(i64, bool)> = self
+            .early
+            .iter()
+            .filter(|(index, ..)| *index == self.lead)
+            .skip_while(|(_, unit, _)| !unit.key)
+            .map(|(_, unit, _)| (rescale(unit.dts, rate, 1_000_000_000), unit.key))
+            .collect();
+        if units.len() < PLAN_UNITS {
+            return Ok(());
+        }
+        let has_video = self.tracks.iter().any(|track| track.codec.kind() == Kind::Video);
+        let plan = Plan::of(&units, has_video);
+        let container = self.stream.container;
+        let mut segmenter =
+            Segmenter::new(container, &self.tracks, plan, &mut self.out).map_err(unsupported)?;
+        for (index, unit, wall) in std::mem::take(&mut self.early) {
+            segmenter.push(index, &unit, wall, &mut self.out);
+        }
+        self.segmenter = Some(segmenter);
+        self.stream.state.lock().window = Some(Window::new(&self.stream.id, container, plan));
+        Ok(())
+    }
+
+    /// Hands what came out to the host and shows it to requests.
+    fn publish(&mut self) -> Result<(), Error> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let mut made = Vec::with_capacity(self.out.len());
+        for out in self.out.drain(..) {
+            let data = match &out {
+                Out::Init(data) => Some(data),
+                Out::Part(part) => Some(&part.data),
+                _ => None,
+            };
+            let blob = data.map(|data| Blob::new(self.host, data.clone())).transpose()?;
+            if let Some(blob) = &blob {
+                self.counters.bytes += blob.len() as u64;
+                self.counters.packets += 1;
+            }
+            made.push((out, blob.map(Arc::new)));
+        }
+        let mut state = self.stream.state.lock();
+        let Some(window) = &mut state.window else { return Ok(()) };
+        for (out, blob) in made {
+            match (out, blob) {
+                (Out::Init(_), Some(blob)) => window.init(blob),
+                (Out::Part(part), Some(blob)) => window.part(&part, blob),
+                (Out::SegmentEnd, _) => window.segment_end(),
+                (Out::Discontinuity, _) => window.discontinuity(),
+                _ => {}
+            }
+        }
+        drop(state);
+        self.stream.news.send_replace(());
+        Ok(())
+    }
+}
+
+fn unsupported(error: super::segmenter::Error) -> Error {
+    Error::unsupported(format!("hls: {error}"))
+}
+
+/// Where a new run begins to read: at the oldest key unit of the newest epoch that is not too old, or at the newest one.
+fn begin(host: Host, track: &BoundTrack) -> Result<u64, Error> {
+    let (source, id) = (track.source, track.info.id);
+    let Ok(newest) = host.locate_newest_key(source, id) else { return Ok(host.locate_head(source)?) };
+    let rate = track.info.clock_rate.max(1);
+    let mut reader = Reader::at(host, source, &[(id, track.epoch)], None, host.locate_oldest(source)?);
+    let mut keys: Vec<(u64, i64)> = Vec::new();
+    let mut last = 0;
+    while let Some(item) = reader.try_next()? {
+        match item {
+            Item::Unit { sequence, unit, .. } => {
+                last = unit.dts;
+                if unit.discontinuity {
+                    keys.clear();
+                }
+                if unit.key {
+                    keys.push((sequence, unit.dts));
+                }
+            }
+            Item::Parameters { .. } | Item::Gap { .. } => keys.clear(),
+        }
+    }
+    let oldest = last.saturating_sub(rescale(HISTORY, 1_000_000_000, rate));
+    let found = keys.iter().find(|(_, dts)| *dts >= oldest).map(|(sequence, _)| *sequence);
+    Ok(found.unwrap_or(newest).min(newest))
+}
+
+/// The next item of any source.
+async fn next_of(readers: &mut [SourceReader]) -> Result<(usize, Item), Error> {
+    match readers {
+        [] => std::future::pending().await,
+        [only] => Ok((0, only.reader.next().await?)),
+        many => {
+            let nexts = many.iter_mut().map(|r| Box::pin(r.reader.next()));
+            let (item, index, _) = futures_util::future::select_all(nexts).await;
+            Ok((index, item?))
+        }
+    }
+}
+
+/// Wall time of monotonic times.
+struct WallClock {
+    /// Wall time less monotonic time, ms.
+    offset: i64,
+}
+
+impl WallClock {
+    fn now() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+        let monotonic = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let monotonic = monotonic.tv_sec.saturating_mul(1_000).saturating_add(monotonic.tv_nsec / 1_000_000);
+        Self { offset: i64::try_from(wall).unwrap_or(0).saturating_sub(monotonic) }
+    }
+
+    fn ms(&self, arrival_ns: u64) -> i64 {
+        i64::try_from(arrival_ns / 1_000_000).unwrap_or(0).saturating_add(self.offset)
+    }
+}
