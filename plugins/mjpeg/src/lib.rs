@@ -1,6 +1,7 @@
-//! Motion JPEG: multipart and bare streams in, `stream.mjpeg` and `mjpeg` on `/api/ws` out.
+//! Motion JPEG: multipart and bare streams in, `stream.mjpeg`, `stream.ascii` and `mjpeg` on `/api/ws` out.
 #![forbid(unsafe_code)]
 
+pub mod ascii;
 pub mod demuxer;
 #[doc(hidden)]
 pub mod fuzz;

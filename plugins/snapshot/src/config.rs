@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use patchbay_picture::MAX_SIDE;
 use patchbay_sdk::routes::query_values;
 use serde::Deserialize;
-
-/// Largest side of a picture that is made, in pixels.
-pub const MAX_SIDE: u32 = 8192;
 
 /// Longest `cache` and `max_age`.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);

@@ -1,5 +1,7 @@
 //! Why there is no picture.
 
+use patchbay_picture::PictureError;
+
 /// Why there is no picture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -31,26 +33,13 @@ pub enum SnapshotError {
         /// FFmpeg's name of the codec.
         codec: &'static str,
     },
-    /// The decoder refused the picture.
-    #[error("snapshot: the {codec} picture cannot be decoded: {reason}")]
-    Broken {
-        /// FFmpeg's name of the codec.
-        codec: &'static str,
-        /// What the decoder said.
-        reason: String,
-    },
-    /// More pixels than are decoded or made.
-    #[error("snapshot: {width}x{height} pixels are too many")]
-    TooLarge {
-        /// Pixels.
-        width: u32,
-        /// Pixels.
-        height: u32,
-    },
-    /// The encoder or scaler refused the picture.
-    #[error("snapshot: the picture cannot be made: {reason}")]
-    Make {
-        /// What it said.
+    /// The picture cannot be decoded or made.
+    #[error("snapshot: {0}")]
+    Picture(#[from] PictureError),
+    /// The step did not come to its end.
+    #[error("snapshot: {reason}")]
+    Stopped {
+        /// Why.
         reason: String,
     },
     /// The plugin is ending.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use patchbay_picture::Picture;
 use patchbay_sdk::api::message::Counters;
 use patchbay_sdk::media::{Codec, Parameters, Unit, jpeg};
 use tokio::sync::{OnceCell, Semaphore};
@@ -14,7 +15,6 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::config::{Look, Settings};
 use crate::decode::decode;
 use crate::error::SnapshotError;
-use crate::picture::Picture;
 
 /// Most bytes of decoded pictures; the ones that nobody asked for longest are dropped above.
 const MAX_BYTES: usize = 128 << 20;
@@ -162,7 +162,7 @@ impl Shots {
     async fn make(&self, shot: &Arc<Shot>, look: Look) -> Result<Bytes, SnapshotError> {
         let picture = shot.picture.get_or_init(|| self.picture(shot)).await.clone()?;
         let quality = self.settings.quality;
-        let file = self.work(move || picture.file(look, quality)).await?;
+        let file = self.work(move || file_of(&picture, look, quality)).await?;
         self.counted.encoded.fetch_add(1, Ordering::Relaxed);
         shot.bytes.fetch_add(file.len(), Ordering::Relaxed);
         self.limit();
@@ -184,7 +184,9 @@ impl Shots {
         step: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
     ) -> Result<T, SnapshotError> {
         let _permit = self.workers.acquire().await.map_err(|_| SnapshotError::Ending)?;
-        patchbay_sdk::blocking(step).await.map_err(|error| SnapshotError::Make { reason: error.message })?
+        patchbay_sdk::blocking(step)
+            .await
+            .map_err(|error| SnapshotError::Stopped { reason: error.message })?
     }
 
     /// What `cache=` kept, if that was not longer ago.
@@ -255,4 +257,10 @@ impl Shots {
             }
         });
     }
+}
+
+fn file_of(picture: &Picture, look: Look, default_quality: u8) -> Result<Bytes, SnapshotError> {
+    let (width, height) = picture.proportional(look.width, look.height);
+    let quality = if look.quality == 0 { default_quality } else { look.quality };
+    Ok(picture.scaled(width, height)?.turned(look.turns).to_jpeg(quality)?)
 }

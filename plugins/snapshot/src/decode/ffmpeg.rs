@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use patchbay_picture::{MAX_PIXELS, Picture, check_size};
 use patchbay_sdk::media::{Codec, Parameters, Unit, annexb, h264, h265, nal};
 
 use crate::error::SnapshotError;
-use crate::picture::{MAX_PIXELS, Picture, check_size};
 
 /// A process that has given no picture by then is killed.
 const LIMIT: Duration = Duration::from_secs(8);

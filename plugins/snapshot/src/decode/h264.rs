@@ -4,12 +4,12 @@ use bytes::BytesMut;
 use openh264::OpenH264API;
 use openh264::decoder::{DecodedYUV, Decoder, DecoderConfig, Flush};
 use openh264::formats::YUVSource as _;
+use patchbay_picture::{Picture, PictureError, check_size};
 use patchbay_sdk::media::h264::{Sps, parse_avcc, parse_sps};
 use patchbay_sdk::media::{Parameters, Unit, annexb, nal};
 use yuv::{YuvPlanarImage, YuvRange, YuvStandardMatrix, yuv420_to_rgb};
 
 use crate::error::SnapshotError;
-use crate::picture::{Picture, check_size};
 
 /// Pictures of so many lines and more are BT.709 when they do not say, as browsers take it.
 const HD_LINES: u32 = 720;
@@ -78,5 +78,5 @@ fn convert(yuv: &DecodedYUV<'_>, sps: &Sps) -> Result<Picture, SnapshotError> {
 }
 
 fn broken(error: impl std::fmt::Display) -> SnapshotError {
-    SnapshotError::Broken { codec: "h264", reason: error.to_string() }
+    PictureError::Broken { codec: "h264", reason: error.to_string() }.into()
 }

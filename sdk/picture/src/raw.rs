@@ -1,14 +1,14 @@
 //! Raw frames: planes as the header of a YUV4MPEG2 stream says.
 
-use patchbay_sdk::media::{Parameters, Unit};
+use patchbay_media::Parameters;
 use yuv::{YuvPlanarImage, YuvRange, YuvStandardMatrix, yuv420_to_rgb, yuv422_to_rgb, yuv444_to_rgb};
 
-use crate::error::SnapshotError;
+use crate::error::PictureError;
 use crate::picture::Picture;
 
-pub(super) fn decode(parameters: &Parameters, units: &[Unit]) -> Result<Picture, SnapshotError> {
-    let broken = |reason: &str| SnapshotError::Broken { codec: "rawvideo", reason: reason.to_owned() };
-    let unit = units.last().ok_or_else(|| broken("no frame"))?;
+/// The picture of a frame of a `rawvideo` track: 8 bits, 4:2:0, 4:2:2, 4:4:4 or gray.
+pub fn from_raw(parameters: &Parameters, frame: &[u8]) -> Result<Picture, PictureError> {
+    let broken = |reason: &str| PictureError::Broken { codec: "rawvideo", reason: reason.to_owned() };
     let header = String::from_utf8_lossy(&parameters.extradata);
     let value = |key: char| header.split_ascii_whitespace().find_map(|part| part.strip_prefix(key));
     let side = |key, known: u32| value(key).and_then(|text| text.parse::<u32>().ok()).unwrap_or(known);
@@ -28,7 +28,7 @@ pub(super) fn decode(parameters: &Parameters, units: &[Unit]) -> Result<Picture,
     };
     let luma = width as usize * height as usize;
     let chroma = chroma_width as usize * chroma_height as usize;
-    let planes = unit.data.split_at_checked(luma).and_then(|(y, rest)| {
+    let planes = frame.split_at_checked(luma).and_then(|(y, rest)| {
         let (u, rest) = rest.split_at_checked(chroma)?;
         Some((y, u, rest.get(..chroma)?))
     });
@@ -63,12 +63,12 @@ pub(super) fn decode(parameters: &Parameters, units: &[Unit]) -> Result<Picture,
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use patchbay_sdk::media::Codec;
+    use patchbay_media::Codec;
 
-    fn frame(header: &'static str, data: Vec<u8>) -> Result<Picture, SnapshotError> {
+    fn frame(header: &'static str, data: Vec<u8>) -> Result<Picture, PictureError> {
         let mut parameters = Parameters::video(Codec::Rawvideo, 90_000);
         parameters.extradata = Bytes::from_static(header.as_bytes());
-        decode(&parameters, &[Unit::new(0, true, Bytes::from(data))])
+        from_raw(&parameters, &data)
     }
 
     #[test]
@@ -90,9 +90,9 @@ mod tests {
 
     #[test]
     fn cut_frames_and_unknown_colours_are_errors() {
-        assert!(matches!(frame("W4 H2", vec![0; 11]), Err(SnapshotError::Broken { .. })));
-        assert!(matches!(frame("W4 H2 C420p10", vec![0; 99]), Err(SnapshotError::Broken { .. })));
-        assert!(matches!(frame("W0 H2", vec![]), Err(SnapshotError::TooLarge { .. })));
-        assert!(matches!(frame("W4294967295 H4294967295", vec![]), Err(SnapshotError::TooLarge { .. })));
+        assert!(matches!(frame("W4 H2", vec![0; 11]), Err(PictureError::Broken { .. })));
+        assert!(matches!(frame("W4 H2 C420p10", vec![0; 99]), Err(PictureError::Broken { .. })));
+        assert!(matches!(frame("W0 H2", vec![]), Err(PictureError::Size { .. })));
+        assert!(matches!(frame("W4294967295 H4294967295", vec![]), Err(PictureError::Size { .. })));
     }
 }
