@@ -117,6 +117,37 @@ fn ns(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// Difference between the source's clock and ours from which on its wall time is set anew.
+const CLOCK_JUMP_NS: u64 = 2_000_000_000;
+
+/// Counts of a source's tracks that are told apart.
+const ORIGINS_MAX: usize = 8;
+
+/// Wall time of a source: one for all its tracks, so that sound and picture stay together.
+#[derive(Debug, Clone, Default)]
+pub struct WallClock {
+    /// Unix times of pts 0, ns, the newest last. More than one when tracks do not count from the same instant, or after a
+    /// break; at most `ORIGINS_MAX`.
+    origins_ns: Vec<i64>,
+}
+
+impl WallClock {
+    /// Unix time of a presentation time, ns. A first unit far from all others sets a new origin.
+    pub fn unix_ns(&mut self, pts: i64, clock_rate: u32, now_ns: i64) -> i64 {
+        let offset = i128::from(pts) * 1_000_000_000 / i128::from(clock_rate.max(1));
+        let offset = i64::try_from(offset).unwrap_or(0);
+        let is_near = |origin: &&i64| origin.saturating_add(offset).abs_diff(now_ns) < CLOCK_JUMP_NS;
+        if let Some(origin) = self.origins_ns.iter().rfind(is_near) {
+            return origin.saturating_add(offset);
+        }
+        if self.origins_ns.len() >= ORIGINS_MAX {
+            self.origins_ns.remove(0);
+        }
+        self.origins_ns.push(now_ns.saturating_sub(offset));
+        now_ns
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,5 +211,18 @@ mod tests {
             clocks.aligned_ns(0, 0, now).unwrap() - clocks.aligned_ns(1, 0, now).unwrap(),
             100_000_000
         );
+    }
+
+    #[test]
+    fn tracks_that_count_from_the_same_instant_share_one_wall_clock() {
+        let mut wall = WallClock::default();
+        let second = 1_000_000_000;
+        assert_eq!(wall.unix_ns(90_000, 90_000, 100 * second), 100 * second);
+        // The sound of the same instant arrives 300 ms later.
+        assert_eq!(wall.unix_ns(48_000, 48_000, 100 * second + 300_000_000), 100 * second);
+        // Tracks that count from elsewhere keep an origin of their own, and do not move the others.
+        assert_eq!(wall.unix_ns(900_000_000, 8_000, 101 * second), 101 * second);
+        assert_eq!(wall.unix_ns(180_000, 90_000, 101 * second + 5), 101 * second);
+        assert_eq!(wall.unix_ns(900_008_000, 8_000, 102 * second + 9), 102 * second);
     }
 }

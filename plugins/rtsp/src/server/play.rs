@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use feed::LinkedTrack;
 pub use feed::{Feed, History};
 use frames::with_channel;
-pub use run::{Now, Run, Seed, Start, WallClock};
+pub use run::{Now, Run, Seed, Start};
 pub use udp::{Datagrams, UdpTrack};
 
 use crate::server::rings::Rings;

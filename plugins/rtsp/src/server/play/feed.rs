@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use patchbay_media::Parameters;
+use patchbay_rtp::clock::WallClock;
 use patchbay_sdk::Error;
 use patchbay_sdk::reader::Item;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::frames::with_channel;
-use super::run::{Run, Seed, Start, WallClock};
+use super::run::{Run, Seed, Start};
 use super::{Counters, Room};
 use crate::server::rings::{RingReader, Rings};
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use patchbay_media::{Kind, Parameters, Unit};
+use patchbay_rtp::clock::WallClock;
 use patchbay_rtp::packetize::{History, Packetizer, Packets, Times};
 use patchbay_rtp::rtcp::{self, SenderReport};
 use patchbay_rtp::sdp;
@@ -16,10 +17,6 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 const FRESH: Duration = Duration::from_millis(500);
 /// A source whose times go ahead of the time of day by more seconds than this over a break counts anew.
 const BREAK_MAX_S: i64 = 10;
-/// Difference between the source's clock and ours from which on its wall time is set anew.
-const CLOCK_JUMP_NS: u64 = 2_000_000_000;
-/// Counts of a source's tracks that are told apart.
-const ORIGINS_MAX: usize = 8;
 
 /// Random numbers that a run starts with.
 #[derive(Debug, Clone, Copy)]
@@ -30,31 +27,6 @@ pub struct Seed {
     pub sequence: u16,
     /// RTP time of the first unit.
     pub timestamp: u32,
-}
-
-/// Wall time of a source: one for all its tracks, so that sound and picture stay together.
-#[derive(Debug, Clone, Default)]
-pub struct WallClock {
-    /// Unix times of pts 0, ns, the newest last. More than one when tracks do not count from the same instant, or after a
-    /// break; at most [`ORIGINS_MAX`].
-    origins_ns: Vec<i64>,
-}
-
-impl WallClock {
-    /// Unix time of a presentation time, ns. A first unit far from all others sets a new origin.
-    fn unix_ns(&mut self, pts: i64, clock_rate: u32, now_ns: i64) -> i64 {
-        let offset = i128::from(pts) * 1_000_000_000 / i128::from(clock_rate.max(1));
-        let offset = i64::try_from(offset).unwrap_or(0);
-        let is_near = |origin: &&i64| origin.saturating_add(offset).abs_diff(now_ns) < CLOCK_JUMP_NS;
-        if let Some(origin) = self.origins_ns.iter().rfind(is_near) {
-            return origin.saturating_add(offset);
-        }
-        if self.origins_ns.len() >= ORIGINS_MAX {
-            self.origins_ns.remove(0);
-        }
-        self.origins_ns.push(now_ns.saturating_sub(offset));
-        now_ns
-    }
 }
 
 /// The moment of a unit, on both clocks.
@@ -314,22 +286,4 @@ impl Run {
 fn first_packet(frames: &[u8]) -> Option<(u16, u32)> {
     let [_, _, _, _, _, _, s0, s1, t0, t1, t2, t3] = *frames.first_chunk::<12>()?;
     Some((u16::from_be_bytes([s0, s1]), u32::from_be_bytes([t0, t1, t2, t3])))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tracks_that_count_from_the_same_instant_share_one_wall_clock() {
-        let mut wall = WallClock::default();
-        let second = 1_000_000_000;
-        assert_eq!(wall.unix_ns(90_000, 90_000, 100 * second), 100 * second);
-        // The sound of the same instant arrives 300 ms later.
-        assert_eq!(wall.unix_ns(48_000, 48_000, 100 * second + 300_000_000), 100 * second);
-        // Tracks that count from elsewhere keep an origin of their own, and do not move the others.
-        assert_eq!(wall.unix_ns(900_000_000, 8_000, 101 * second), 101 * second);
-        assert_eq!(wall.unix_ns(180_000, 90_000, 101 * second + 5), 101 * second);
-        assert_eq!(wall.unix_ns(900_008_000, 8_000, 102 * second + 9), 102 * second);
-    }
 }
