@@ -131,6 +131,8 @@ pub enum RouteEvent {
     Blobs(Vec<Bytes>),
     /// The client goes on an output.
     Serve(Box<message::Serve>),
+    /// A message to the client on `/api/ws`.
+    Message(message::SocketMessage),
     /// The session is over.
     Ended(Ended),
 }

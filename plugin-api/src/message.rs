@@ -9,7 +9,7 @@
 //! transport:        open ▶ HEAD ◀  write ◀ ...  WRITABLE ▶  ENDED ◀
 //! output:           open ▶ OUTPUT ◀  write(INIT) ◀ write ◀ ...  JOIN ▶ write(HISTORY) ◀
 //! server:           open ▶ LISTENING ◀   CONSUME ◀ BOUND ▶ (read ◀) DETACH ◀   PUBLISH ◀ ACCEPTED ▶ TRACKS, push ◀
-//! routes:           open ▶ RESPONSE ◀ + write, BLOBS ◀ + ENDED ◀   or   SERVE ◀
+//! routes:           open ▶ RESPONSE ◀ + write, BLOBS ◀ + ENDED ◀   or   SERVE ◀   or   MESSAGE ◀ ... ENDED ◀
 //! ```
 
 use std::collections::BTreeMap;
@@ -115,6 +115,8 @@ pub mod event {
     pub const DROP_BLOBS: u32 = 20;
     /// A server no longer listens (no payload); its clients go on.
     pub const DRAINING: u32 = 21;
+    /// [`super::SocketMessage`] of a route to its client on `/api/ws`; as many as it likes, then `ENDED`.
+    pub const MESSAGE: u32 = 22;
 }
 
 /// Class of an error: decides what the host does next.
@@ -202,6 +204,19 @@ pub struct RouteOpen {
     pub remote: String,
     /// Value of the WebSocket message, when it had one.
     pub value: Option<serde_json::Value>,
+    /// Tells messages of one WebSocket connection from those of others; 0 for a request.
+    pub socket: u64,
+}
+
+/// A text message to the client of a route on `/api/ws`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SocketMessage {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its value.
+    pub value: serde_json::Value,
 }
 
 /// One track of a source.

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use patchbay_plugin_api::message::{self, Blobs, Credit, Media, Response, RouteOpen, Serve, command, event};
+use patchbay_plugin_api::message::{
+    self, Blobs, Credit, Media, Response, RouteOpen, Serve, SocketMessage, command, event,
+};
 use patchbay_plugin_api::{Chunk, Code, Host};
 use tokio::sync::mpsc;
 
@@ -41,6 +43,8 @@ pub enum Reply {
     Serve(Box<Serve>),
     /// A head and blobs as the body, one behind the other.
     Blobs(Response, Vec<Arc<Blob>>),
+    /// Messages to the client on `/api/ws`, in order; none is an answer too.
+    Messages(Vec<SocketMessage>),
 }
 
 impl Reply {
@@ -155,6 +159,9 @@ pub fn open<P: Routes>(plugin: Arc<P>, request: &[u8], session: Opening) -> Resu
                 link.emit(event::RESPONSE, &response)?;
                 let ids = blobs.iter().map(|blob| blob.id()).collect();
                 link.emit(event::BLOBS, &Blobs { ids })
+            }
+            Reply::Messages(messages) => {
+                messages.iter().try_for_each(|message| link.emit(event::MESSAGE, message))
             }
             Reply::Whole(response, data) => {
                 link.emit(event::RESPONSE, &response)?;

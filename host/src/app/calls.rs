@@ -120,6 +120,7 @@ impl App {
             (Target::Route(events), event::SERVE) => {
                 drop(events.send(RouteEvent::Serve(Box::new(json(payload)))))
             }
+            (Target::Route(events), event::MESSAGE) => drop(events.send(RouteEvent::Message(json(payload)))),
             (Target::Route(_), event::CONSUMED) => {}
             _ => return Code::Unsupported,
         }

@@ -32,7 +32,7 @@ pub(super) async fn serve(
     body: Body,
 ) -> Response {
     let method = if shared && parts.method == Method::HEAD { "GET" } else { parts.method.as_str() };
-    let open = open(route, method, path, query, peer, parts, None);
+    let open = open(route, method, path, query, peer, parts);
     if shared && method == "GET" {
         let key = format!("{plugin} {path}?{query}");
         let asked = (Arc::clone(app), plugin.to_owned());
@@ -90,6 +90,8 @@ async fn ask(app: &Arc<App>, plugin: &str, open: &RouteOpen, body: Bytes) -> Ask
                 content.extend(blobs);
             }
             RouteEvent::Serve(served) => return Asked::Serve(served),
+            // Messages are for WebSockets.
+            RouteEvent::Message(_) => {}
             RouteEvent::Ended(ended) => {
                 let Some(head) = head.filter(|_| ended.class != Class::NotFound) else {
                     let status = if ended.class == Class::NotFound { 404 } else { 500 };
@@ -194,7 +196,6 @@ pub(super) fn open(
     query: &str,
     peer: &Peer,
     parts: &Parts,
-    value: Option<serde_json::Value>,
 ) -> RouteOpen {
     let headers = parts.headers.iter().map(|(name, value)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -206,7 +207,8 @@ pub(super) fn open(
         query: query.to_owned(),
         headers: headers.collect(),
         remote: peer.text(),
-        value,
+        value: None,
+        socket: 0,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `/api/ws`: messages go to the plugins that declare their type.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::FromRequestParts as _;
@@ -24,6 +25,9 @@ const QUEUE: usize = 4;
 
 /// A message that a client does not take for so long ends its connection.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Numbers connections, so that a plugin knows which messages belong together.
+static SOCKETS: AtomicU64 = AtomicU64::new(0);
 
 /// Largest message of a client, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -69,6 +73,7 @@ async fn run(app: Arc<App>, peer: Peer, parts: Parts, socket: WebSocket) {
         }
         let _ = tokio::time::timeout(WRITE_LIMIT, sink.close()).await;
     });
+    let id = SOCKETS.fetch_add(1, Ordering::Relaxed) + 1;
     let mut tasks = tokio::task::JoinSet::new();
     loop {
         let message = tokio::select! {
@@ -82,7 +87,7 @@ async fn run(app: Arc<App>, peer: Peer, parts: Parts, socket: WebSocket) {
         let value = message.get("value").cloned();
         let (app, peer, parts, sender) = (Arc::clone(&app), peer.clone(), parts.clone(), sender.clone());
         tasks.spawn(async move {
-            if let Err(reason) = answer(&app, &peer, &parts, &kind, value, &sender).await {
+            if let Err(reason) = answer(&app, &peer, &parts, &kind, value, id, &sender).await {
                 let error = json!({"type": "error", "value": format!("{kind}: {reason}")});
                 let _ = sender.send(Message::Text(format!("{error}\n").into())).await;
             }
@@ -100,6 +105,7 @@ async fn answer(
     parts: &Parts,
     kind: &str,
     value: Option<Value>,
+    id: u64,
     sender: &mpsc::Sender<Message>,
 ) -> Result<(), String> {
     let (catalogue, config) = (app.catalogue(), app.config());
@@ -107,9 +113,10 @@ async fn answer(
     // Types that nobody knows are ignored, as players expect.
     let Some((entry, _)) = found else { return Ok(()) };
     let query = parts.uri.query().unwrap_or("");
-    let open = plugin_route::open(kind, "", "api/ws", query, peer, parts, value);
+    let mut open = plugin_route::open(kind, "", "api/ws", query, peer, parts);
+    (open.value, open.socket) = (value, id);
     let (_, _, mut events) = app.route(&entry.manifest.name, &open)?;
-    let mut said = Vec::new();
+    let (mut said, mut answered) = (Vec::new(), false);
     while let Some(event) = events.recv().await {
         match event {
             RouteEvent::Serve(mut serve) => {
@@ -126,6 +133,14 @@ async fn answer(
                 let _ = sender.send(Message::Text(message.into())).await;
                 return Ok(());
             }
+            RouteEvent::Message(message) => {
+                let text = json!({"type": message.kind, "value": message.value});
+                if sender.send(Message::Text(format!("{text}\n").into())).await.is_err() {
+                    return Ok(());
+                }
+                answered = true;
+            }
+            RouteEvent::Ended(ended) if ended.message.is_empty() || answered => return Ok(()),
             RouteEvent::Ended(ended) => return Err(ended.message),
             RouteEvent::Data(data) if said.len() + data.len() <= MAX_MESSAGE => said.extend_from_slice(&data),
             RouteEvent::Response(_) | RouteEvent::Data(_) | RouteEvent::Blobs(_) => {}
