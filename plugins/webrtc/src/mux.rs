@@ -1,0 +1,261 @@
+//! One UDP port and one TCP port for all sessions.
+//!
+//! A peer is known by the user fragment in its first connectivity check, whose integrity is verified before its address
+//! is remembered; everything else is told apart by address. UDP has one socket per local address, never the wildcard:
+//! the address that an answer comes from must be the one that was asked.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+use crate::config::Transport;
+use crate::peer::Peer;
+use crate::stun;
+
+pub mod tcp;
+
+/// Largest datagram that is read, in bytes.
+const MAX_DATAGRAM: usize = 2048;
+
+/// Addresses that one session may use at a time; the oldest is forgotten.
+const MAX_ADDRESSES: usize = 16;
+
+/// Kernel buffers of a UDP socket, in bytes, as far as the system allows.
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// Totals for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Datagrams received.
+    pub received: AtomicU64,
+    /// Datagrams of nobody.
+    pub strangers: AtomicU64,
+    /// System calls that sent datagrams.
+    pub sends: AtomicU64,
+    /// Packets sent.
+    pub packets: AtomicU64,
+    /// Packets that a socket did not take.
+    pub dropped: AtomicU64,
+}
+
+/// The sockets and who uses them. Dropping it closes them.
+pub struct Mux {
+    hub: Arc<Hub>,
+    _tasks: JoinSet<()>,
+}
+
+/// What sessions and readers share.
+pub struct Hub {
+    ports: Vec<Arc<Port>>,
+    /// Port of the TCP listener.
+    tcp: Option<u16>,
+    table: Mutex<Table>,
+    counters: Counters,
+}
+
+struct Port {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    address: SocketAddr,
+}
+
+#[derive(Default)]
+struct Table {
+    names: HashMap<String, Entry>,
+    addresses: HashMap<SocketAddr, Weak<Peer>>,
+}
+
+struct Entry {
+    peer: Weak<Peer>,
+    /// The newest last.
+    addresses: Vec<SocketAddr>,
+}
+
+impl Mux {
+    /// Takes bound sockets into use: a UDP socket per address, and a TCP listener.
+    pub fn new(udp: Vec<std::net::UdpSocket>, tcp: Option<tokio::net::TcpListener>) -> io::Result<Self> {
+        let mut ports = Vec::new();
+        for socket in udp {
+            socket.set_nonblocking(true)?;
+            let reference = SockRef::from(&socket);
+            let _ = reference.set_send_buffer_size(SOCKET_BUFFER);
+            let _ = reference.set_recv_buffer_size(SOCKET_BUFFER);
+            let address = socket.local_addr()?;
+            let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+            ports.push(Arc::new(Port { socket: UdpSocket::from_std(socket)?, state, address }));
+        }
+        let tcp_port = tcp.as_ref().and_then(|listener| listener.local_addr().ok()).map(|a| a.port());
+        let hub =
+            Arc::new(Hub { ports, tcp: tcp_port, table: Mutex::default(), counters: Counters::default() });
+        let mut tasks = JoinSet::new();
+        for port in &hub.ports {
+            tasks.spawn(read(Arc::clone(&hub), Arc::clone(port)));
+        }
+        if let Some(listener) = tcp {
+            tasks.spawn(tcp::accept(Arc::clone(&hub), listener));
+        }
+        Ok(Self { hub, _tasks: tasks })
+    }
+
+    /// What sessions need of it.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+}
+
+impl Hub {
+    /// The addresses that UDP is received at.
+    pub fn udp_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.ports.iter().map(|port| port.address)
+    }
+
+    /// The port that TCP is accepted at.
+    pub fn tcp_port(&self) -> Option<u16> {
+        self.tcp
+    }
+
+    /// Totals.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Sessions and addresses that are known, for tests of leaks.
+    pub fn entries(&self) -> (usize, usize) {
+        let table = self.table.lock();
+        (table.names.len(), table.addresses.len())
+    }
+
+    /// Lets a session be found by the user fragment of its checks.
+    pub fn register(&self, peer: &Arc<Peer>) {
+        let entry = Entry { peer: Arc::downgrade(peer), addresses: Vec::new() };
+        self.table.lock().names.insert(peer.ufrag().to_owned(), entry);
+    }
+
+    /// Forgets a session and its addresses.
+    pub fn forget(&self, ufrag: &str) {
+        let mut table = self.table.lock();
+        let Some(entry) = table.names.remove(ufrag) else { return };
+        for address in entry.addresses {
+            if table.addresses.get(&address).is_some_and(|peer| Weak::ptr_eq(peer, &entry.peer)) {
+                table.addresses.remove(&address);
+            }
+        }
+    }
+
+    /// The session that a datagram belongs to.
+    fn find(&self, datagram: &[u8], remote: SocketAddr) -> Option<Arc<Peer>> {
+        let Some(request) = stun::Request::parse(datagram) else {
+            return self.table.lock().addresses.get(&remote).and_then(Weak::upgrade);
+        };
+        let peer = self.claimed(&request)?;
+        let mut guard = self.table.lock();
+        let table = &mut *guard;
+        let entry = table.names.get_mut(request.ufrag)?;
+        if entry.addresses.last() != Some(&remote) {
+            entry.addresses.retain(|address| *address != remote);
+            entry.addresses.push(remote);
+            table.addresses.insert(remote, Arc::downgrade(&peer));
+            if entry.addresses.len() > MAX_ADDRESSES {
+                let oldest = entry.addresses.remove(0);
+                table.addresses.remove(&oldest);
+            }
+        }
+        Some(peer)
+    }
+
+    /// The session that a check is for, when it knows the password.
+    fn claimed(&self, request: &stun::Request<'_>) -> Option<Arc<Peer>> {
+        let peer = self.table.lock().names.get(request.ufrag)?.peer.upgrade()?;
+        request.is_from(peer.password()).then_some(peer)
+    }
+
+    /// Sends datagrams of `segment` bytes each (the last may be shorter) with one system call. False when the socket has
+    /// no room: they are lost.
+    pub fn send(&self, local: SocketAddr, remote: SocketAddr, contents: &[u8], segment: usize) -> bool {
+        let same = |port: &&Arc<Port>| port.address == local;
+        let family = |port: &&Arc<Port>| port.address.is_ipv4() == remote.is_ipv4();
+        let Some(port) = self.ports.iter().find(same).or_else(|| self.ports.iter().find(family)) else {
+            return false;
+        };
+        let count = contents.len().div_ceil(segment.max(1)) as u64;
+        let transmit = Transmit {
+            destination: remote,
+            ecn: None,
+            contents,
+            segment_size: (count > 1).then_some(segment),
+            src_ip: None,
+        };
+        let sent = port
+            .socket
+            .try_io(Interest::WRITABLE, || port.state.try_send(UdpSockRef::from(&port.socket), &transmit));
+        self.counters.sends.fetch_add(1, Relaxed);
+        let counter = if sent.is_ok() { &self.counters.packets } else { &self.counters.dropped };
+        counter.fetch_add(count, Relaxed);
+        sent.is_ok()
+    }
+
+    /// Most datagrams that one call of [`Hub::send`] takes.
+    pub fn max_segments(&self) -> usize {
+        self.ports.iter().map(|port| port.state.max_gso_segments()).min().unwrap_or(1)
+    }
+
+    /// The local address of a TCP connection as the candidates name it.
+    fn tcp_address(&self, bound: SocketAddr) -> SocketAddr {
+        SocketAddr::new(bound.ip().to_canonical(), self.tcp.unwrap_or(bound.port()))
+    }
+}
+
+/// Reads one socket for ever.
+async fn read(hub: Arc<Hub>, port: Arc<Port>) {
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    loop {
+        let (len, remote) = match port.socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                // An ICMP error of an earlier datagram, or memory: the socket goes on.
+                tracing::trace!("udp: {error}");
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        let Some(datagram) = buffer.get(..len) else { continue };
+        hub.counters.received.fetch_add(1, Relaxed);
+        match hub.find(datagram, remote) {
+            Some(peer) => {
+                let data = BytesMut::from(datagram);
+                peer.receive(Instant::now(), port.address, remote, Transport::Udp, data);
+            }
+            None => drop(hub.counters.strangers.fetch_add(1, Relaxed)),
+        }
+    }
+}
+
+/// Binds one UDP socket per address; addresses that refuse are passed over.
+pub fn bind_udp(addresses: &[IpAddr], port: u16) -> Vec<std::net::UdpSocket> {
+    let mut port = port;
+    let mut sockets = Vec::new();
+    for ip in addresses {
+        match std::net::UdpSocket::bind((*ip, port)) {
+            Ok(socket) => {
+                // All on the same port when the system may choose it.
+                if port == 0 {
+                    port = socket.local_addr().map_or(0, |address| address.port());
+                }
+                sockets.push(socket);
+            }
+            Err(error) => tracing::debug!(%ip, port, "udp: {error}"),
+        }
+    }
+    sockets
+}

@@ -1,0 +1,364 @@
+//! One connection with a browser or another peer: the sans-IO connection of `rtc` behind a lock, driven by whoever has
+//! something for it: the readers of the shared sockets, the feeds, and its own task for times.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use rtc::peer_connection::RTCPeerConnection;
+use rtc::peer_connection::event::RTCPeerConnectionEvent;
+use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
+use rtc::peer_connection::state::RTCPeerConnectionState;
+use rtc::peer_connection::transport::RTCIceCandidateInit;
+use rtc::sansio::Protocol as _;
+use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Transport;
+use crate::feed::Frame;
+use crate::mux::Hub;
+use crate::mux::tcp::Outlet;
+
+mod batch;
+pub mod feedback;
+mod outgoing;
+pub mod setup;
+
+use batch::Batch;
+use feedback::{Feedback, Seen};
+pub use outgoing::Counts;
+use outgoing::Outgoing;
+
+/// Events that wait for the session's task; received packets past that are lost.
+const EVENTS: usize = 2048;
+
+/// Connections over TCP that one session may have.
+const MAX_CONNECTIONS: usize = 8;
+
+/// What a session's task hears of its connection.
+#[derive(Debug)]
+pub enum Event {
+    /// ICE and DTLS are up: media may flow.
+    Connected,
+    /// It is over, and why.
+    Over(&'static str),
+    /// The peer wants a key unit of an outgoing track (by index).
+    KeyframeWanted(usize),
+    /// A received media packet.
+    Packet(rtc::rtp::Packet),
+    /// A received sender report: SSRC, NTP time, RTP time.
+    SenderReport {
+        /// The reported stream.
+        ssrc: u32,
+        /// NTP time.
+        ntp: u64,
+        /// RTP time of the same instant.
+        rtp_time: u32,
+    },
+}
+
+/// One connection. It is over when its last handle is dropped.
+pub struct Peer {
+    hub: Arc<Hub>,
+    ufrag: String,
+    password: String,
+    core: Mutex<Core>,
+    events: mpsc::Sender<Event>,
+    /// A deadline came nearer, or frames wait to be paced out.
+    wake: Notify,
+    gone: CancellationToken,
+}
+
+struct Core {
+    connection: RTCPeerConnection,
+    feedback: Arc<Mutex<Feedback>>,
+    outgoing: Vec<Outgoing>,
+    outlets: HashMap<SocketAddr, Outlet>,
+    batch: Batch,
+    /// When the session's task wakes next.
+    scheduled: Option<Instant>,
+    is_connected: bool,
+    is_over: bool,
+    remote: Option<(SocketAddr, Transport)>,
+}
+
+impl Peer {
+    /// A connection of these parts, known to the sockets from now on, and what its task will hear.
+    pub fn new(hub: &Arc<Hub>, parts: setup::Parts) -> (Arc<Self>, mpsc::Receiver<Event>) {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let peer = Arc::new(Self {
+            hub: Arc::clone(hub),
+            ufrag: parts.ufrag,
+            password: parts.password,
+            core: Mutex::new(Core {
+                connection: parts.connection,
+                feedback: parts.feedback,
+                outgoing: parts.outgoing,
+                outlets: HashMap::new(),
+                batch: Batch::new(hub.max_segments()),
+                scheduled: None,
+                is_connected: false,
+                is_over: false,
+                remote: None,
+            }),
+            events,
+            wake: Notify::new(),
+            gone: CancellationToken::new(),
+        });
+        hub.register(&peer);
+        (peer, receiver)
+    }
+
+    /// User fragment of this side.
+    pub fn ufrag(&self) -> &str {
+        &self.ufrag
+    }
+
+    /// ICE password of this side.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// Completes when the connection is over.
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
+    /// The peer's address and what carries its packets, once some came.
+    pub fn remote(&self) -> Option<(SocketAddr, Transport)> {
+        self.core.lock().remote
+    }
+
+    /// Takes a candidate of the peer (`candidate:...`).
+    pub fn add_candidate(&self, line: &str) {
+        let mut core = self.core.lock();
+        let init = RTCIceCandidateInit { candidate: line.to_owned(), ..RTCIceCandidateInit::default() };
+        if let Err(error) = core.connection.add_remote_candidate(init) {
+            tracing::debug!("a candidate cannot be used: {error}");
+        }
+        self.drain(&mut core, Instant::now());
+    }
+
+    /// Takes a packet from a socket.
+    pub fn receive(
+        &self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        transport: Transport,
+        data: BytesMut,
+    ) {
+        let transport_protocol = match transport {
+            Transport::Udp => TransportProtocol::UDP,
+            Transport::Tcp => TransportProtocol::TCP,
+        };
+        let context =
+            TransportContext { local_addr: local, peer_addr: remote, transport_protocol, ecn: None };
+        let mut core = self.core.lock();
+        if !core.is_connected && !crate::stun::is_stun(&data) {
+            core.remote = Some((remote, transport));
+        }
+        let message = TaggedBytesMut { now, transport: context, message: data };
+        if let Err(error) = core.connection.handle_read(message) {
+            tracing::trace!("a packet of {remote} was passed over: {error}");
+        }
+        self.drain(&mut core, now);
+    }
+
+    /// From now on packets for `remote` go over this connection.
+    pub fn attach(&self, remote: SocketAddr, outlet: Outlet) {
+        let mut core = self.core.lock();
+        if core.outlets.len() < MAX_CONNECTIONS {
+            core.outlets.insert(remote, outlet);
+        }
+    }
+
+    /// The connection to `remote` is closed.
+    pub fn detach(&self, remote: SocketAddr) {
+        self.core.lock().outlets.remove(&remote);
+    }
+
+    /// Sends a frame of a track, or keeps it for later when older ones are still on their way.
+    pub fn send(&self, track: usize, frame: &Arc<Frame>, now: Instant) {
+        let mut core = self.core.lock();
+        if !core.is_connected || core.is_over {
+            return;
+        }
+        let Core { connection, outgoing, .. } = &mut *core;
+        let Some(outgoing) = outgoing.get_mut(track) else { return };
+        if outgoing.push(frame) {
+            outgoing.write(connection, frame, now);
+            self.drain(&mut core, now);
+        }
+    }
+
+    /// From now on frames of a track are kept back until [`Peer::start`].
+    pub fn hold(&self, track: usize) {
+        if let Some(outgoing) = self.core.lock().outgoing.get_mut(track) {
+            outgoing.hold();
+        }
+    }
+
+    /// Lets a held track go on: `history` goes out first, paced. Without one it starts at the next key unit.
+    pub fn start(&self, track: usize, history: Option<Arc<Frame>>) {
+        if let Some(outgoing) = self.core.lock().outgoing.get_mut(track) {
+            outgoing.start(history);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Whether a track may be given a history now: it is not getting one, and the last is a while ago.
+    pub fn may_restart(&self, track: usize, now: Instant) -> bool {
+        self.core.lock().outgoing.get_mut(track).is_some_and(|outgoing| outgoing.may_restart(now))
+    }
+
+    /// What was sent, all tracks together.
+    pub fn counts(&self) -> Counts {
+        let core = self.core.lock();
+        core.outgoing.iter().fold(Counts::default(), |sum, outgoing| sum.plus(outgoing.counts()))
+    }
+
+    /// Sends RTCP packets.
+    pub fn write_rtcp(&self, packets: Vec<Box<dyn rtc::rtcp::Packet>>, now: Instant) {
+        let mut core = self.core.lock();
+        let message = RTCMessage::RtcpPacket(String::new(), packets);
+        if let Err(error) = core.connection.handle_write(TaggedRTCMessage { now, message }) {
+            tracing::debug!("rtcp: {error}");
+        }
+        self.drain(&mut core, now);
+    }
+
+    /// Drives the connection's times until it is over. One task per connection does nothing else with it.
+    pub async fn drive(&self) {
+        loop {
+            let deadline = self.tick(Instant::now());
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline.into()) => {}
+                () = self.wake.notified() => {}
+                () = self.gone.cancelled() => return,
+            }
+        }
+    }
+
+    /// Handles what is due, and says when to come again.
+    fn tick(&self, now: Instant) -> Instant {
+        let mut core = self.core.lock();
+        if core.connection.poll_timeout().is_some_and(|due| due <= now)
+            && let Err(error) = core.connection.handle_timeout(now)
+        {
+            tracing::debug!("timeout: {error}");
+        }
+        let mut next = now + Duration::from_secs(1);
+        if core.is_connected {
+            let waiting = core.outlets.values().map(Outlet::waiting).max().unwrap_or(0);
+            let Core { connection, outgoing, .. } = &mut *core;
+            for outgoing in outgoing {
+                if let Some(again) = outgoing.pace(connection, now, waiting) {
+                    next = next.min(again);
+                }
+            }
+        }
+        self.drain(&mut core, now);
+        next = next.min(core.connection.poll_timeout().unwrap_or(next)).max(now + Duration::from_millis(1));
+        core.scheduled = Some(next);
+        next
+    }
+
+    /// Ends the connection and tells the peer.
+    pub fn close(&self) {
+        let mut core = self.core.lock();
+        if !core.is_over {
+            let _ = core.connection.close();
+            self.drain(&mut core, Instant::now());
+            core.is_over = true;
+        }
+        drop(core);
+        self.gone.cancel();
+        self.hub.forget(&self.ufrag);
+    }
+
+    /// Takes out what the connection has to say and to send.
+    fn drain(&self, core: &mut Core, now: Instant) {
+        while let Some(message) = core.connection.poll_write() {
+            let TransportContext { local_addr, peer_addr, transport_protocol, .. } = message.transport;
+            match transport_protocol {
+                TransportProtocol::UDP => {
+                    core.batch.push(&self.hub, local_addr, peer_addr, &message.message);
+                }
+                TransportProtocol::TCP => {
+                    if let Some(outlet) = core.outlets.get(&peer_addr) {
+                        outlet.send(&message.message);
+                    }
+                }
+                _ => {}
+            }
+        }
+        core.batch.flush(&self.hub);
+        while let Some(event) = core.connection.poll_event() {
+            if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
+                self.state(core, state);
+            }
+        }
+        while let Some(message) = core.connection.poll_read() {
+            if let RTCMessage::RtpPacket(_, packet) = message.message {
+                let _ = self.events.try_send(Event::Packet(packet));
+            }
+        }
+        let seen: VecDeque<Seen> = std::mem::take(&mut core.feedback.lock().seen);
+        for seen in seen {
+            self.feedback(core, seen);
+        }
+        if let (Some(scheduled), Some(due)) = (core.scheduled, core.connection.poll_timeout())
+            && due + Duration::from_millis(1) < scheduled
+        {
+            core.scheduled = Some(due.max(now));
+            self.wake.notify_one();
+        }
+    }
+
+    fn feedback(&self, core: &Core, seen: Seen) {
+        match seen {
+            Seen::KeyframeWanted { ssrc } => {
+                if let Some(track) = core.outgoing.iter().position(|outgoing| outgoing.ssrc() == ssrc) {
+                    let _ = self.events.try_send(Event::KeyframeWanted(track));
+                }
+            }
+            Seen::SenderReport { ssrc, ntp, rtp_time } => {
+                let _ = self.events.try_send(Event::SenderReport { ssrc, ntp, rtp_time });
+            }
+        }
+    }
+
+    fn state(&self, core: &mut Core, state: RTCPeerConnectionState) {
+        match state {
+            RTCPeerConnectionState::Connected if !core.is_connected => {
+                core.is_connected = true;
+                let _ = self.events.try_send(Event::Connected);
+            }
+            RTCPeerConnectionState::Disconnected => self.over(core, "disconnected"),
+            RTCPeerConnectionState::Failed => self.over(core, "failed"),
+            RTCPeerConnectionState::Closed => self.over(core, "closed"),
+            _ => {}
+        }
+    }
+
+    /// The task must hear this even when its queue is full of packets: the token tells it too.
+    fn over(&self, core: &mut Core, why: &'static str) {
+        if !core.is_over {
+            core.is_over = true;
+            let _ = self.events.try_send(Event::Over(why));
+            self.gone.cancel();
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.gone.cancel();
+        self.hub.forget(&self.ufrag);
+    }
+}

@@ -1,0 +1,307 @@
+//! Offers and answers as lines: what a peer offers, and the same text with less in it.
+//!
+//! Peers write odd descriptions, and each answer must name exactly what is sent. So the offer is cut down to the chosen
+//! formats before the connection's own parser sees it, and the answer gets the candidates of the shared ports.
+
+use patchbay_media::{Codec, Kind};
+
+use crate::candidate;
+
+/// Longest description that is read, in bytes.
+pub const MAX_LEN: usize = 256 << 10;
+
+/// Most media sections.
+pub const MAX_SECTIONS: usize = 32;
+
+/// Most formats of a section; later ones are ignored.
+const MAX_FORMATS: usize = 128;
+
+/// Most candidates that are taken from a description.
+const MAX_CANDIDATES: usize = 64;
+
+/// Why a description cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SdpError {
+    /// It does not begin as a description does.
+    #[error("sdp: syntax error at pos 1: {0:?}")]
+    Syntax(String),
+    /// Longer than [`MAX_LEN`].
+    #[error("sdp: longer than {MAX_LEN} bytes")]
+    TooLong,
+    /// More than [`MAX_SECTIONS`] media sections.
+    #[error("sdp: more than {MAX_SECTIONS} media sections")]
+    TooManySections,
+    /// No video and no audio.
+    #[error("sdp: neither video nor audio is offered")]
+    NoMedia,
+}
+
+/// One format (payload type) of a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Format {
+    /// Payload type.
+    pub payload_type: u8,
+    /// The codec, when it is one that can be sent and received.
+    pub codec: Option<Codec>,
+    /// Name of the encoding as written.
+    pub name: String,
+    /// Ticks per second.
+    pub clock_rate: u32,
+    /// Channels, 0 when not written.
+    pub channels: u16,
+    /// Format parameters as written.
+    pub fmtp: String,
+}
+
+impl Format {
+    /// H.264 in packetization mode 1.
+    fn is_mode_1(&self) -> bool {
+        self.fmtp.split(';').any(|part| part.trim() == "packetization-mode=1")
+    }
+}
+
+/// A media section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Video or audio; data for anything else.
+    pub kind: Kind,
+    /// The peer sends.
+    pub sends: bool,
+    /// The peer receives.
+    pub receives: bool,
+    /// Formats in the peer's order.
+    pub formats: Vec<Format>,
+    /// Its lines, the `m=` line first.
+    lines: Vec<String>,
+}
+
+impl Section {
+    /// The format to use for `codec`: for H.264 the first in packetization mode 1, else the first.
+    pub fn format(&self, codec: Codec) -> Option<&Format> {
+        let mut of_codec = self.formats.iter().filter(|format| format.codec == Some(codec));
+        let first = of_codec.clone().next()?;
+        if codec == Codec::H264 {
+            of_codec.find(|format| format.is_mode_1()).or(Some(first))
+        } else {
+            Some(first)
+        }
+    }
+
+    /// The codecs that both sides know, in the peer's order.
+    pub fn codecs(&self) -> Vec<Codec> {
+        let mut codecs = Vec::new();
+        for codec in self.formats.iter().filter_map(|format| format.codec) {
+            if !codecs.contains(&codec) {
+                codecs.push(codec);
+            }
+        }
+        codecs
+    }
+}
+
+/// A description taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    session: Vec<String>,
+    /// The media sections in order.
+    pub sections: Vec<Section>,
+}
+
+impl Description {
+    /// Reads an offer or answer.
+    pub fn parse(text: &str) -> Result<Self, SdpError> {
+        if text.len() > MAX_LEN {
+            return Err(SdpError::TooLong);
+        }
+        if !text.trim_start().starts_with("v=") {
+            let start: String = text.trim_start().chars().take(1).collect();
+            return Err(SdpError::Syntax(start));
+        }
+        let mut session = Vec::new();
+        let mut sections: Vec<Section> = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if line.starts_with("m=") {
+                if sections.len() >= MAX_SECTIONS {
+                    return Err(SdpError::TooManySections);
+                }
+                sections.push(Section {
+                    kind: kind_of(line),
+                    sends: true,
+                    receives: true,
+                    formats: Vec::new(),
+                    lines: Vec::new(),
+                });
+            }
+            match sections.last_mut() {
+                Some(section) => section.lines.push(line.to_owned()),
+                None => session.push(line.to_owned()),
+            }
+        }
+        for section in &mut sections {
+            let direction = section.lines.iter().chain(&session).find_map(|line| direction(line));
+            (section.sends, section.receives) = direction.unwrap_or((true, true));
+            section.formats = formats(&section.lines);
+        }
+        if sections.iter().all(|section| section.kind == Kind::Data) {
+            return Err(SdpError::NoMedia);
+        }
+        Ok(Self { session, sections })
+    }
+
+    /// The text with only `kept` payload types of each section (by index; a section without any keeps what it has), the
+    /// peer's candidates in order, and a fingerprint in every section.
+    pub fn reduced(&self, kept: &[Option<u8>]) -> String {
+        let mut text = String::new();
+        let mut candidates = 0;
+        for line in &self.session {
+            push(&mut text, line);
+        }
+        for (index, section) in self.sections.iter().enumerate() {
+            let only = kept.get(index).copied().flatten();
+            for (number, line) in section.lines.iter().enumerate() {
+                if number == 0 {
+                    push(&mut text, &media_line(line, only));
+                } else if let Some(value) = line.strip_prefix("a=candidate:") {
+                    let normalised = candidate::normalised_value(value);
+                    if candidate::is_usable(&normalised) && candidates < MAX_CANDIDATES {
+                        candidates += 1;
+                        push(&mut text, &format!("a={normalised}"));
+                    }
+                } else if only.is_none_or(|only| payload_type_of(line).is_none_or(|of| of == only)) {
+                    push(&mut text, line);
+                }
+            }
+        }
+        text
+    }
+
+    /// Marks a section in which this side neither sends nor receives; the connection's own answer says that it sends.
+    pub fn silence(&mut self, index: usize) {
+        let Some(section) = self.sections.get_mut(index) else { return };
+        for line in section.lines.iter_mut().filter(|line| *line == "a=sendonly") {
+            "a=inactive".clone_into(line);
+            section.sends = false;
+        }
+    }
+
+    /// The text with `candidates` (lines without `a=`) in its first section and no others.
+    pub fn with_candidates(&self, candidates: &[String]) -> String {
+        let mut text = String::new();
+        for line in &self.session {
+            push(&mut text, line);
+        }
+        for (index, section) in self.sections.iter().enumerate() {
+            let own =
+                |line: &&String| !line.starts_with("a=candidate:") && line.as_str() != "a=end-of-candidates";
+            for line in section.lines.iter().filter(own) {
+                push(&mut text, line);
+            }
+            if index == 0 && !candidates.is_empty() {
+                for line in candidates {
+                    push(&mut text, &format!("a={line}"));
+                }
+                push(&mut text, "a=end-of-candidates");
+            }
+        }
+        text
+    }
+}
+
+/// Candidates, user name and password of a trickle fragment (RFC 8840 section 9), as of any description.
+pub fn fragment_candidates(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("a=candidate:"))
+        .map(candidate::normalised_value)
+        .filter(|line| candidate::is_usable(line))
+        .take(MAX_CANDIDATES)
+        .collect()
+}
+
+/// FFmpeg's codec of an encoding name that can be sent and received here.
+fn codec_of(name: &str, clock_rate: u32) -> Option<Codec> {
+    Some(match (name.to_ascii_uppercase().as_str(), clock_rate) {
+        ("H264", 90_000) => Codec::H264,
+        ("H265", 90_000) => Codec::Hevc,
+        ("OPUS", 48_000) => Codec::Opus,
+        ("PCMU", 8000) => Codec::PcmMulaw,
+        ("PCMA", 8000) => Codec::PcmAlaw,
+        _ => return None,
+    })
+}
+
+fn push(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push_str("\r\n");
+}
+
+fn kind_of(media_line: &str) -> Kind {
+    match media_line.strip_prefix("m=").and_then(|rest| rest.split_ascii_whitespace().next()) {
+        Some("video") => Kind::Video,
+        Some("audio") => Kind::Audio,
+        _ => Kind::Data,
+    }
+}
+
+/// Whether the writer sends and receives.
+fn direction(line: &str) -> Option<(bool, bool)> {
+    match line {
+        "a=sendrecv" => Some((true, true)),
+        "a=sendonly" => Some((true, false)),
+        "a=recvonly" => Some((false, true)),
+        "a=inactive" => Some((false, false)),
+        _ => None,
+    }
+}
+
+fn formats(lines: &[String]) -> Vec<Format> {
+    let Some(first) = lines.first() else { return Vec::new() };
+    let attribute = |name: &str, payload_type: u8| {
+        lines.iter().find_map(|line| {
+            let (of, rest) =
+                line.strip_prefix("a=")?.strip_prefix(name)?.strip_prefix(':')?.split_once(' ')?;
+            (of.parse() == Ok(payload_type)).then(|| rest.trim().to_owned())
+        })
+    };
+    let types = first.split_ascii_whitespace().skip(3).filter_map(|word| word.parse::<u8>().ok());
+    types
+        .take(MAX_FORMATS)
+        .filter_map(|payload_type| {
+            let map = match attribute("rtpmap", payload_type) {
+                Some(map) => map,
+                // Static types need no rtpmap (RFC 3551 section 6).
+                None if payload_type == 0 => "PCMU/8000".to_owned(),
+                None if payload_type == 8 => "PCMA/8000".to_owned(),
+                None => return None,
+            };
+            let mut parts = map.split('/');
+            let name = parts.next()?.trim().to_owned();
+            let clock_rate = parts.next().and_then(|rate| rate.trim().parse().ok()).unwrap_or(0);
+            let channels = parts.next().and_then(|channels| channels.trim().parse().ok()).unwrap_or(0);
+            Some(Format {
+                payload_type,
+                codec: codec_of(&name, clock_rate),
+                name,
+                clock_rate,
+                channels,
+                fmtp: attribute("fmtp", payload_type).unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// The `m=` line with one format, or as it is.
+fn media_line(line: &str, only: Option<u8>) -> String {
+    let Some(only) = only else { return line.to_owned() };
+    let head: Vec<&str> = line.split_ascii_whitespace().take(3).collect();
+    format!("{} {only}", head.join(" "))
+}
+
+/// The payload type that an attribute belongs to.
+fn payload_type_of(line: &str) -> Option<u8> {
+    let rest = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().find_map(|name| line.strip_prefix(name))?;
+    rest.split_ascii_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Shortened offer of Chromium 156.
+const CHROMIUM: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
+m=video 9 UDP/TLS/RTP/SAVPF 96 102 103 108 109\r\nc=IN IP4 0.0.0.0\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n\
+a=candidate:1 2 udp 1 192.0.2.1 10 typ host\r\na=mid:0\r\na=recvonly\r\na=rtpmap:96 VP8/90000\r\n\
+a=rtpmap:102 H264/90000\r\na=rtcp-fb:102 nack pli\r\na=fmtp:102 level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42001f\r\n\
+a=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\na=rtpmap:108 H264/90000\r\n\
+a=fmtp:108 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n\
+m=audio 9 UDP/TLS/RTP/SAVPF 111 0 8\r\na=mid:1\r\na=sendonly\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10\r\n";
+
+#[test]
+fn an_offer_is_taken_apart() {
+    let offer = Description::parse(CHROMIUM).unwrap();
+    let [video, audio] = &offer.sections[..] else { panic!("two sections") };
+    assert_eq!((video.kind, video.sends, video.receives), (Kind::Video, false, true));
+    assert_eq!(video.codecs(), [Codec::H264]);
+    assert_eq!(video.format(Codec::H264).unwrap().payload_type, 108, "packetization mode 1");
+    assert_eq!((audio.sends, audio.receives), (true, false));
+    assert_eq!(audio.codecs(), [Codec::Opus, Codec::PcmMulaw, Codec::PcmAlaw]);
+    assert_eq!(audio.formats[0].fmtp, "minptime=10");
+}
+
+#[test]
+fn only_the_chosen_formats_are_left() {
+    let offer = Description::parse(CHROMIUM).unwrap();
+    let text = offer.reduced(&[Some(108), Some(8)]);
+    assert!(text.contains("m=video 9 UDP/TLS/RTP/SAVPF 108\r\n"));
+    assert!(text.contains("m=audio 9 UDP/TLS/RTP/SAVPF 8\r\n"));
+    assert!(!text.contains("102") && !text.contains("111") && !text.contains("VP8"));
+    assert_eq!(text.matches("a=candidate").count(), 1, "component 1 alone");
+    let again = Description::parse(&text).unwrap();
+    assert_eq!(again.sections[0].formats.len(), 1);
+}
+
+#[test]
+fn candidates_stand_in_the_first_section() {
+    let answer = Description::parse(CHROMIUM).unwrap().with_candidates(&["candidate:2 x".to_owned()]);
+    let (before, after) = answer.split_once("m=audio").unwrap();
+    assert!(before.ends_with("a=candidate:2 x\r\na=end-of-candidates\r\n"));
+    assert!(!after.contains("candidate"));
+    assert_eq!(answer.matches("a=candidate").count(), 1);
+}
+
+#[test]
+fn what_is_no_description_is_refused() {
+    assert_eq!(Description::parse("abc"), Err(SdpError::Syntax("a".to_owned())));
+    assert_eq!(Description::parse("v=0\r\nm=application 9 x y\r\n"), Err(SdpError::NoMedia));
+    let many = format!("v=0\r\n{}", "m=audio 9 x 0\r\n".repeat(MAX_SECTIONS + 1));
+    assert_eq!(Description::parse(&many), Err(SdpError::TooManySections));
+    assert_eq!(Description::parse(&"v".repeat(MAX_LEN + 1)), Err(SdpError::TooLong));
+}
+
+#[test]
+fn fragments_of_a_trickle() {
+    let text = "a=ice-ufrag:EsAw\r\na=mid:0\r\na=candidate:1 1 UDP 2130706431 192.0.2.1 54609 typ host\r\n\
+                a=candidate:1 2 UDP 1 192.0.2.1 5 typ host\r\na=end-of-candidates\r\n";
+    assert_eq!(fragment_candidates(text), ["candidate:1 1 udp 2130706431 192.0.2.1 54609 typ host"]);
+}
+
+proptest! {
+    /// Any text: no panic, and what comes out can be read again.
+    #[test]
+    fn any_text(text in "(v=0\r?\n)?(([a-z]=[ -~]{0,40}|m=(video|audio|x) 9 UDP/TLS/RTP/SAVPF( [0-9]{1,3}){0,5}|a=rtpmap:[0-9]{1,3} (H264/90000|opus/48000/2)|a=candidate:[ -~]{0,40})\r?\n){0,30}", kept in proptest::collection::vec(proptest::option::of(0_u8..128), 0..4)) {
+        if let Ok(description) = Description::parse(&text) {
+            let reduced = description.reduced(&kept);
+            prop_assert_eq!(Description::parse(&reduced).unwrap().sections.len(), description.sections.len());
+            let with = description.with_candidates(&["candidate:1 1 udp 1 192.0.2.1 9 typ host".to_owned()]);
+            prop_assert_eq!(Description::parse(&with).unwrap().sections.len(), description.sections.len());
+        }
+    }
+}

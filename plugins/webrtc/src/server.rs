@@ -1,0 +1,345 @@
+//! The server: one set of sockets, the sessions on them, and what they are told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use patchbay_media::{Codec, Kind};
+use patchbay_sdk::api::message::{Connection, Counters, Listening};
+use patchbay_sdk::server::Context;
+use patchbay_sdk::{Class, Error};
+use rtc::crypto::RTCCryptoProvider;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Listen, Transport};
+use crate::feed::Feeds;
+use crate::mux::{Hub, Mux, bind_udp};
+use crate::peer::setup::{Use, random_text};
+use crate::peer::{Event, Peer, setup};
+use crate::routes::Sockets;
+use crate::sdp::{Description, Section};
+use crate::{candidate, crypto};
+
+mod public;
+mod publish;
+mod view;
+
+/// Most sessions at a time.
+const MAX_SESSIONS: usize = 4096;
+
+/// How often totals are reported.
+const METRICS_EVERY: Duration = Duration::from_secs(5);
+
+/// Everything that sessions share.
+pub struct Engine {
+    config: Config,
+    crypto: Arc<dyn RTCCryptoProvider>,
+    mux: OnceCell<Mux>,
+    feeds: Feeds,
+    sessions: Mutex<HashMap<String, Session>>,
+    public: public::Addresses,
+    sockets: Sockets,
+    totals: Mutex<Totals>,
+}
+
+/// A session as the routes see it.
+struct Session {
+    peer: Arc<Peer>,
+    etag: String,
+    close: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    sessions: u64,
+    connected: u64,
+}
+
+/// What a peer asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// Name of the stream.
+    pub stream: String,
+    /// The raw query of the request.
+    pub query: String,
+    /// The peer's offer.
+    pub offer: String,
+    /// It publishes, whatever the offer says.
+    pub is_publisher: bool,
+    /// For `/api/streams`.
+    pub connection: Connection,
+}
+
+/// What a peer gets.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Names the session from now on; not guessable.
+    pub id: String,
+    /// Its description, with candidates.
+    pub sdp: String,
+    /// The same without candidates, for peers that get them one by one.
+    pub bare: String,
+    /// The candidates, configured ones first.
+    pub candidates: Vec<String>,
+    /// Entity tag of this negotiation.
+    pub etag: String,
+}
+
+impl Engine {
+    /// An engine without sockets: they are bound when the server starts, or the first peer comes.
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            crypto: crypto::Provider::shared(),
+            mux: OnceCell::new(),
+            feeds: Feeds::new(),
+            sessions: Mutex::default(),
+            public: public::Addresses::new(&config),
+            sockets: Sockets::default(),
+            config,
+            totals: Mutex::default(),
+        })
+    }
+
+    async fn mux(&self) -> Result<&Mux, Error> {
+        self.mux.get_or_try_init(|| async { bind(&self.config).await }).await
+    }
+
+    /// Starts a session for an offer.
+    pub async fn open(self: &Arc<Self>, context: Context, ask: Ask) -> Result<Answer, Error> {
+        if self.sessions.lock().len() >= MAX_SESSIONS {
+            return Err(Error::new(Class::Busy, format!("more than {MAX_SESSIONS} sessions")));
+        }
+        let offer = Description::parse(&ask.offer).map_err(|error| Error::protocol(error.to_string()))?;
+        let hub = Arc::clone(self.mux().await?.hub());
+        // As the direction seen from here says: who may be sent video watches.
+        let has = |kind: Kind, of: fn(&Section) -> bool| {
+            offer.sections.iter().any(|section| section.kind == kind && of(section))
+        };
+        let (watches, publishes) = (|section: &Section| section.receives, |section: &Section| section.sends);
+        let is_viewer = !ask.is_publisher
+            && (has(Kind::Video, watches) || (!has(Kind::Video, publishes) && has(Kind::Audio, watches)));
+        if is_viewer {
+            view::open(self, &context, &hub, &ask, &offer).await
+        } else {
+            publish::open(self, &context, &hub, &ask, &offer).await
+        }
+    }
+
+    /// Makes the connection of a session.
+    async fn connect(&self, hub: &Arc<Hub>, offer: &Description, uses: &[Use]) -> Result<Connected, Error> {
+        let (own, own_told) = own_candidates(hub, &self.config);
+        let mut told = self.public.candidates(hub).await;
+        told.extend(own_told);
+        // A UDP candidate first: FFmpeg's WHIP gives up at a TCP one.
+        told.sort_by_key(|line| line.contains(" tcp "));
+        let (parts, sdp) = setup::answer(offer, uses, &own, &told, &self.crypto)
+            .map_err(|error| Error::protocol(error.to_string()))?;
+        let bare = Description::parse(&sdp).map(|d| d.with_candidates(&[])).unwrap_or_default();
+        let (peer, events) = Peer::new(hub, parts);
+        let answer = Answer { id: random_text(24), sdp, bare, candidates: told, etag: random_text(12) };
+        let close = CancellationToken::new();
+        let session = Session { peer: Arc::clone(&peer), etag: answer.etag.clone(), close: close.clone() };
+        self.sessions.lock().insert(answer.id.clone(), session);
+        self.totals.lock().sessions += 1;
+        Ok(Connected { peer, events, answer, close })
+    }
+
+    /// Ends a session; false when there is none of this name.
+    pub fn close(&self, id: &str) -> bool {
+        let sessions = self.sessions.lock();
+        let Some(session) = sessions.get(id) else { return false };
+        session.close.cancel();
+        true
+    }
+
+    /// Gives a session candidates of its peer. `etag` must be its own, when the peer says one.
+    pub fn candidates(&self, id: &str, etag: Option<&str>, lines: &[String]) -> Result<(), Trickle> {
+        let sessions = self.sessions.lock();
+        let session = sessions.get(id).ok_or(Trickle::Unknown)?;
+        if etag.is_some_and(|etag| etag != "*" && etag.trim_matches('"') != session.etag) {
+            return Err(Trickle::Other);
+        }
+        let peer = Arc::clone(&session.peer);
+        drop(sessions);
+        for line in lines {
+            peer.add_candidate(line);
+        }
+        Ok(())
+    }
+
+    /// What WebSocket connections said before.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    fn forget(&self, id: &str) {
+        self.sessions.lock().remove(id);
+    }
+
+    /// Totals for `/metrics`.
+    fn metrics(&self) -> BTreeMap<String, u64> {
+        let totals = *self.totals.lock();
+        let feeds = self.feeds.counters();
+        let mut metrics: BTreeMap<String, u64> = [
+            ("webrtc_sessions", totals.sessions),
+            ("webrtc_connected", totals.connected),
+            ("webrtc_packetized_units", feeds.units.load(Relaxed)),
+            ("webrtc_lost_units", feeds.lost.load(Relaxed)),
+            ("webrtc_histories", feeds.histories.load(Relaxed)),
+            ("webrtc_joins", feeds.joins.load(Relaxed)),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+        if let Some(mux) = self.mux.get() {
+            let counters = mux.hub().counters();
+            for (name, counter) in [
+                ("webrtc_datagrams_received", &counters.received),
+                ("webrtc_datagrams_of_strangers", &counters.strangers),
+                ("webrtc_send_calls", &counters.sends),
+                ("webrtc_packets_sent", &counters.packets),
+                ("webrtc_packets_dropped", &counters.dropped),
+            ] {
+                metrics.insert(name.to_owned(), counter.load(Relaxed));
+            }
+        }
+        metrics
+    }
+}
+
+/// Why candidates were not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trickle {
+    /// No such session.
+    Unknown,
+    /// They belong to another negotiation.
+    Other,
+}
+
+/// A session's connection, before its task runs.
+struct Connected {
+    peer: Arc<Peer>,
+    events: tokio::sync::mpsc::Receiver<Event>,
+    answer: Answer,
+    close: CancellationToken,
+}
+
+/// Ends a session's connection when its task ends, however that happens.
+struct Open {
+    engine: Arc<Engine>,
+    peer: Arc<Peer>,
+    id: String,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.peer.close();
+        self.engine.forget(&self.id);
+    }
+}
+
+/// Codecs that this side sends and receives, by FFmpeg's names, in the peer's order.
+fn codec_names(section: &Section) -> Vec<String> {
+    section.codecs().into_iter().map(|codec: Codec| codec.name().to_owned()).collect()
+}
+
+/// Candidates of the machine's own addresses: all for the connection, and those that the peer is told.
+fn own_candidates(hub: &Hub, config: &Config) -> (Vec<String>, Vec<String>) {
+    let mut all = Vec::new();
+    let udp: Vec<SocketAddr> = hub.udp_addresses().collect();
+    let rank = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
+    for (index, address) in udp.iter().enumerate() {
+        all.push((address.ip(), Transport::Udp, candidate::own(*address, Transport::Udp, rank(index))));
+    }
+    if let Some(port) = hub.tcp_port() {
+        let only = Listen::parse(&config.listen).and_then(|listen| listen.host.parse::<IpAddr>().ok());
+        let ips: Vec<IpAddr> = match only {
+            Some(ip) if !ip.is_unspecified() => vec![ip],
+            _ => candidate::local_addresses(&config.filters),
+        };
+        for (index, ip) in ips.into_iter().enumerate() {
+            let line = candidate::own(SocketAddr::new(ip, port), Transport::Tcp, rank(index));
+            all.push((ip, Transport::Tcp, line));
+        }
+    }
+    let told = all.iter().filter(|(ip, transport, _)| candidate::is_told(*ip, *transport, &config.filters));
+    let told = told.map(|(_, _, line)| line.clone()).collect();
+    (all.into_iter().map(|(_, _, line)| line).collect(), told)
+}
+
+/// Binds the configured sockets.
+async fn bind(config: &Config) -> Result<Mux, Error> {
+    let listen = Listen::parse(&config.listen);
+    if listen.is_none() && !config.listen.is_empty() {
+        return Err(Error::unsupported(format!("listen: {:?} is no address", config.listen)));
+    }
+    let filters = &config.filters;
+    let ips: Vec<IpAddr> = match listen.as_ref().map(|listen| listen.host.as_str()) {
+        None | Some("" | "0.0.0.0" | "::") => candidate::local_addresses(filters),
+        Some(host) => tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect(),
+    };
+    let allowed = |transport: Transport| {
+        let ips = ips.iter().copied();
+        ips.filter(|ip| filters.allows_network(transport, *ip)).collect::<Vec<_>>()
+    };
+    // Without UDP on the fixed port sessions use one that the system chooses.
+    let port = listen.as_ref().filter(|listen| listen.udp).map_or(0, |listen| listen.port);
+    let udp = bind_udp(&allowed(Transport::Udp), port);
+    let mut tcp = None;
+    if let Some(listen) = listen.as_ref().filter(|listen| listen.tcp && !allowed(Transport::Tcp).is_empty()) {
+        // With port 0 both are the one that UDP got.
+        let port = match listen.port {
+            0 => udp.first().and_then(|socket| socket.local_addr().ok()).map_or(0, |a| a.port()),
+            port => port,
+        };
+        tcp = listen_tcp(&listen.host, port).await;
+    }
+    if udp.is_empty() && tcp.is_none() {
+        return Err(Error::unsupported(format!("cannot listen on {:?}", config.listen)));
+    }
+    Ok(Mux::new(udp, tcp)?)
+}
+
+/// A listener on `host:port`; an empty host is every address of both families.
+async fn listen_tcp(host: &str, port: u16) -> Option<TcpListener> {
+    let result = match host {
+        "" => match TcpListener::bind(("::", port)).await {
+            Ok(listener) => Ok(listener),
+            // A machine without IPv6.
+            Err(_) => TcpListener::bind(("0.0.0.0", port)).await,
+        },
+        host => TcpListener::bind((host, port)).await,
+    };
+    result.inspect_err(|error| tracing::warn!("cannot listen on tcp {host}:{port}: {error}")).ok()
+}
+
+/// Runs the server role until the host closes it.
+pub async fn serve(engine: &Arc<Engine>, context: Context) -> Result<(), Error> {
+    let hub = Arc::clone(engine.mux().await?.hub());
+    let configured = &engine.config.listen;
+    let host = configured.split('/').next().and_then(|a| a.rsplit_once(':')).map_or("", |(host, _)| host);
+    let mut info = serde_json::Map::new();
+    info.insert("listen".to_owned(), configured.clone().into());
+    let udp = hub.udp_addresses().next().map(|address| address.port());
+    for (name, port) in [("tcp", hub.tcp_port()), ("udp", udp)] {
+        let Some(port) = port else { continue };
+        let addr = format!("{host}:{port}/{name}");
+        context.listening(&Listening { protocol: "webrtc".to_owned(), addr, info: info.clone() })?;
+    }
+    let mut every = tokio::time::interval(METRICS_EVERY);
+    loop {
+        tokio::select! {
+            _ = every.tick() => drop(context.metrics(&Counters { counters: engine.metrics() })),
+            () = context.closed() => break,
+        }
+    }
+    for session in engine.sessions.lock().values() {
+        session.close.cancel();
+    }
+    Ok(())
+}
