@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use patchbay_plugin_api::Manifest;
-use patchbay_plugin_api::manifest::{Demuxes, Magic, Route, Scheme, library_name};
+use patchbay_plugin_api::manifest::{
+    Demuxes, Magic, Route, Scheme, plugin_name, program_manifest, program_name,
+};
 use patchbay_plugin_api::message::Head;
 use patchbay_plugin_api::version;
 
@@ -56,11 +58,30 @@ impl Stamp {
         let modified = (meta.mtime(), meta.mtime_nsec());
         Some(Self { device: meta.dev(), inode: meta.ino(), size: meta.size(), modified })
     }
+
+    /// The state of a plugin's file, a program's with its manifest.
+    fn of_plugin(path: &Path) -> Option<Self> {
+        let mut stamp = Self::of(path)?;
+        if program_name(path).is_some() {
+            let manifest = Self::of(&program_manifest(path))?;
+            stamp.size = stamp.size.rotate_left(32) ^ manifest.size;
+            stamp.modified = stamp.modified.max(manifest.modified);
+        }
+        Some(stamp)
+    }
 }
 
 impl Entry {
-    /// Whether it runs in a process of its own; `setting` is the user's.
+    /// Whether it is a program, not a library.
+    pub fn is_program(&self) -> bool {
+        program_name(&self.path).is_some()
+    }
+
+    /// Whether it runs in a process of its own; `setting` is the user's. A program always does.
     pub fn is_isolated(&self, setting: Option<Isolation>) -> bool {
+        if self.is_program() {
+            return true;
+        }
         let by_origin = if self.shipped { Isolation::InProcess } else { Isolation::Process };
         setting.unwrap_or(by_origin) == Isolation::Process
     }
@@ -110,10 +131,10 @@ impl Catalogue {
             let mut paths: Vec<PathBuf> =
                 files.filter_map(|file| file.ok().map(|file| file.path())).collect();
             paths.sort();
-            for path in paths.iter().filter(|path| library_name(path).is_some()) {
+            for path in paths.iter().filter(|path| plugin_name(path).is_some()) {
                 let known = self.entries.iter().find(|entry| entry.path == *path);
                 // Looked at before the file is read: a change under way is seen the next time.
-                let Some(stamp) = Stamp::of(path) else { continue };
+                let Some(stamp) = Stamp::of_plugin(path) else { continue };
                 let entry = match known.filter(|entry| entry.stamp == stamp) {
                     Some(entry) => Some(entry.clone()),
                     None => match open(path, folder, rules) {
@@ -210,7 +231,8 @@ fn open(path: &Path, folder: &Folder, rules: &Rules) -> Result<Manifest, String>
                 .map(|meta| meta.permissions().mode() & 0o002 != 0)
                 .map_err(|error| error.to_string())
         };
-        if writable(&folder.path)? || writable(path)? {
+        let by_all = writable(&folder.path)? || writable(path)?;
+        if by_all || (program_name(path).is_some() && writable(&program_manifest(path))?) {
             return Err(format!(
                 "it or its folder can be written by everybody: chmod o-w {0} {1}, or set app: writable_plugins: true",
                 folder.path.display(),

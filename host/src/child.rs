@@ -117,9 +117,10 @@ impl Child {
             stopping: AtomicBool::new(false),
         });
         let payload = serde_json::to_vec(&hello).unwrap_or_default();
-        let greeted =
-            wire::send(&child.socket, &Message { kind: kind::HELLO, payload, ..Message::default() });
+        let greeting = Message { kind: kind::HELLO, payload, ..Message::default() };
+        let greeted = child.send(&greeting);
         let mut early = ours.set_read_timeout(Some(START_LIMIT)).and(greeted);
+        let mut greetings = 1;
         let mut reader = wire::Reader::new(BufReader::with_capacity(256 << 10, ours));
         let refused = loop {
             let message = match early.and_then(|()| reader.message()) {
@@ -142,6 +143,10 @@ impl Child {
                 kind::READY => break String::from_utf8_lossy(&message.payload).chars().take(300).collect(),
                 kind::LOG => log_line(log, &hello.name, &message),
                 kind::SANDBOX => child.set_in_force(&message.payload, memory),
+                kind::AGAIN if greetings == 1 => {
+                    greetings += 1;
+                    early = child.send(&greeting);
+                }
                 _ => {}
             }
         };

@@ -25,6 +25,7 @@ pub mod hub;
 pub mod instance;
 pub mod loader;
 pub mod log;
+pub mod program;
 pub mod redact;
 pub mod restart;
 pub mod router;

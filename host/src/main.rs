@@ -12,10 +12,12 @@ use patchbay::cli::{self, Command, Serve};
 use patchbay::config::{Config, Sources, Variables};
 use patchbay::loader;
 use patchbay::log::{self, Level};
+use patchbay::program;
 use patchbay::redact::Redactor;
 use patchbay::sandbox::{self, Grants, InForce};
 use patchbay_conformance::{Material, Verdict};
-use patchbay_plugin_api::{Manifest, version};
+use patchbay_plugin_api::manifest::program_name;
+use patchbay_plugin_api::{Manifest, Plugin, version};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -155,6 +157,15 @@ fn inspect(path: &Path) -> ExitCode {
     }
 }
 
+/// A plugin that is a program; its output goes to this one's.
+fn as_program(asked: &cli::PluginsCheck, manifest: &Manifest) -> Result<Plugin, String> {
+    version::check(&manifest.abi, manifest.min_host.as_deref(), version::ABI)
+        .map_err(|error| error.to_string())?;
+    let settings = log::Settings { output: log::Output::Stderr, ..log::Settings::default() };
+    let log = log::LogHandle::new(&settings, Redactor::new(Vec::new())).map_err(|error| error.to_string())?;
+    Ok(program::plugin(&asked.file, manifest, log))
+}
+
 /// Loads a plugin into this process and tries every rule on it.
 fn conformance(asked: &cli::PluginsCheck) -> ExitCode {
     let manifest = match Manifest::read(&asked.file) {
@@ -165,9 +176,13 @@ fn conformance(asked: &cli::PluginsCheck) -> ExitCode {
         Ok(input) => input,
         Err(error) => return fail(&format!("the input cannot be read: {error}")),
     };
-    let loaded = tempfile::tempdir().map_err(|error| error.to_string()).and_then(|copies| {
-        loader::load(&asked.file, &manifest, copies.path()).map_err(|error| error.to_string())
-    });
+    let loaded = if program_name(&asked.file).is_some() {
+        as_program(asked, &manifest)
+    } else {
+        tempfile::tempdir().map_err(|error| error.to_string()).and_then(|copies| {
+            loader::load(&asked.file, &manifest, copies.path()).map_err(|error| error.to_string())
+        })
+    };
     let plugin = match loaded {
         Ok(plugin) => plugin,
         Err(error) => return fail(&format!("{}: {error}", asked.file.display())),

@@ -8,6 +8,7 @@ use std::io::{self, BufReader};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, RwLock};
 use patchbay_plugin_api::abi::{RawUnit, ReadOut, Slice, StartInfo, target};
 use patchbay_plugin_api::entry::{ChunkRef, HostEntry, host_table};
+use patchbay_plugin_api::manifest::program_name;
 use patchbay_plugin_api::{Code, Manifest, Plugin};
 use patchbay_ring::{Mapped, Target};
 use rustix::event::{EventfdFlags, eventfd};
@@ -32,6 +34,9 @@ const CONFIG_WAIT: Duration = Duration::from_secs(1);
 
 /// Sources that are over and still mapped for readers that lag behind.
 const MAX_GONE: usize = 64;
+
+/// Environment variable with the number of the descriptor by which a program reaches the host.
+const SOCKET: &str = "PATCHBAY_SOCKET";
 
 /// Descriptors that a plugin may have open.
 const MAX_DESCRIPTORS: u64 = 4096;
@@ -82,6 +87,11 @@ fn run() -> io::Result<()> {
         return Err(io::Error::other("the host speaks another version of the frames"));
     }
     restrict(&hello)?;
+    if program_name(Path::new(&hello.path)).is_some() {
+        let payload = become_program(&socket, &hello).into_bytes();
+        let refused = Message { kind: kind::READY, x: raw(Code::Invalid), payload, ..Message::default() };
+        return wire::send(&socket, &refused);
+    }
     let runner = Runner {
         out: Mutex::new(socket),
         sources: RwLock::default(),
@@ -187,6 +197,33 @@ fn prepare(runner: &'static Runner, hello: &Hello) -> Result<Copy, String> {
         Ok(version) => (version, String::new()),
         Err(why) => (0, why),
     };
+    runner.send(&in_force(hello, landlock, why)).map_err(|error| error.to_string())?;
+    Ok(copy)
+}
+
+/// Runs the program of a plugin in this process, with the socket. Why it could not be run.
+fn become_program(socket: &UnixStream, hello: &Hello) -> String {
+    let path = Path::new(&hello.path);
+    let (landlock, why) = match sandbox::landlock::restrict_program(&hello.grants, path) {
+        Ok(version) => (version, String::new()),
+        Err(why) => (0, why),
+    };
+    let ready = wire::send(socket, &in_force(hello, landlock, why))
+        .and_then(|()| wire::send(socket, &Message { kind: kind::AGAIN, ..Message::default() }))
+        .and_then(|()| Ok(rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?));
+    match ready {
+        Ok(()) => {
+            let descriptor = socket.as_raw_fd().to_string();
+            let error = std::process::Command::new(path).env(SOCKET, descriptor).exec();
+            format!("it cannot be run: {error}")
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Tells the host what holds this process.
+fn in_force(hello: &Hello, landlock: u32, why: String) -> Message {
+    let grants = &hello.grants;
     let in_force = InForce {
         landlock,
         why,
@@ -201,10 +238,7 @@ fn prepare(runner: &'static Runner, hello: &Hello) -> Result<Copy, String> {
         processes: 0,
     };
     let payload = serde_json::to_vec(&in_force).unwrap_or_default();
-    runner
-        .send(&Message { kind: kind::SANDBOX, payload, ..Message::default() })
-        .map_err(|error| error.to_string())?;
-    Ok(copy)
+    Message { kind: kind::SANDBOX, payload, ..Message::default() }
 }
 
 fn start(runner: &'static Runner, hello: &Hello, copy: Copy) -> Result<(Plugin, Code), String> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
-use patchbay_plugin_api::manifest::library_name;
+use patchbay_plugin_api::manifest::{library_name, program_name};
 
 use crate::app::App;
 use crate::catalogue::Stamp;
@@ -122,7 +122,13 @@ fn touches_plugins(app: &App, event: &notify::Result<Event>) -> bool {
     let catalogue = app.catalogue();
     event.need_rescan()
         || event.paths.iter().any(|path| {
-            library_name(path).is_some() || catalogue.folders.iter().any(|folder| folder.path == *path)
+            let program = || {
+                path.extension().is_none_or(|e| e == "json")
+                    && program_name(&path.with_extension("")).is_some()
+            };
+            library_name(path).is_some()
+                || program()
+                || catalogue.folders.iter().any(|folder| folder.path == *path)
         })
 }
 

@@ -81,6 +81,8 @@ pub mod kind {
     pub const PONG: u16 = 42;
     /// Payload the JSON of [`crate::sandbox::InForce`]; before the plugin's library is loaded, later ones are not believed.
     pub const SANDBOX: u16 = 43;
+    /// The process becomes a program that speaks this protocol itself: [`HELLO`] again, for that.
+    pub const AGAIN: u16 = 44;
 }
 
 /// What a child is told first.

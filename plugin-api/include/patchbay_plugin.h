@@ -82,6 +82,7 @@ extern "C" {
 #define PATCHBAY_COMMAND_DATA_AT 14  /* {"offset"}: where the next DATA starts */
 #define PATCHBAY_COMMAND_PING 15     /* anything: answer with PONG and the same, from the thread that does the plugin's work */
 #define PATCHBAY_COMMAND_LOG_LEVEL 16 /* a number: the highest log level wanted from now on */
+#define PATCHBAY_COMMAND_DRAIN 17    /* nothing: another instance takes over; stop listening, say DRAINING, end with the last client */
 
 /* ---- Events: plugin to host ------------------------------------------------------------------------------------------ */
 
@@ -104,6 +105,7 @@ extern "C" {
 #define PATCHBAY_EVENT_METRICS 18   /* {"counters":{name:value}}: for /metrics */
 #define PATCHBAY_EVENT_BLOBS 19     /* {"ids"}: the body of a route goes on with these blobs, in this order */
 #define PATCHBAY_EVENT_DROP_BLOBS 20 /* {"ids"}: to session 0: the host is to forget them */
+#define PATCHBAY_EVENT_DRAINING 21  /* nothing: a server no longer listens; its clients go on */
 
 /* Set in ids of sessions that the plugin chooses. */
 #define PATCHBAY_PLUGIN_ID UINT64_C(0x8000000000000000)

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use object::{Object as _, ObjectSection as _};
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,12 @@ pub enum ManifestError {
     /// The section is too long.
     #[error("its manifest is larger than {MAX_MANIFEST} bytes")]
     SectionTooLarge,
+    /// A program that cannot be run.
+    #[error("it is not executable: chmod +x")]
+    NotExecutable,
+    /// What is asked for needs a library.
+    #[error("a program cannot have the role {0}: reading rings is not part of the socket protocol")]
+    Role(String),
     /// The manifest does not parse.
     #[error("its manifest cannot be read: {0}")]
     Json(#[from] serde_json::Error),
@@ -159,8 +166,11 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Reads the manifest of a library file without loading it.
+    /// Reads the manifest of a plugin file, a library or a program, without running it.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
+        if let Some(name) = program_name(path) {
+            return Self::of_program(path, name);
+        }
         let mut file = File::open(path)?;
         if file.metadata()?.len() > MAX_LIBRARY {
             return Err(ManifestError::TooLarge);
@@ -174,6 +184,25 @@ impl Manifest {
             return Err(ManifestError::Name { manifest: manifest.name, file: file.to_owned() });
         }
         Ok(manifest)
+    }
+
+    fn of_program(path: &Path, name: &str) -> Result<Self, ManifestError> {
+        if std::fs::metadata(path)?.permissions().mode() & 0o111 == 0 {
+            return Err(ManifestError::NotExecutable);
+        }
+        let mut json = Vec::new();
+        File::open(program_manifest(path))?.take(MAX_MANIFEST as u64 + 1).read_to_end(&mut json)?;
+        if json.len() > MAX_MANIFEST {
+            return Err(ManifestError::SectionTooLarge);
+        }
+        let manifest = Self::from_json(&json)?;
+        if name != manifest.name {
+            return Err(ManifestError::Name { manifest: manifest.name, file: name.to_owned() });
+        }
+        match manifest.roles.iter().find(|role| *role == "output") {
+            Some(role) => Err(ManifestError::Role(role.clone())),
+            None => Ok(manifest),
+        }
     }
 
     /// Reads the manifest from a library's bytes.
@@ -207,7 +236,25 @@ impl Manifest {
 /// Cargo packages of plugins are named `patchbay-plugin-NAME`.
 pub const PACKAGE_PREFIX: &str = "patchbay-plugin-";
 
-/// NAME of `libpatchbay_plugin_NAME.so`; the host looks at no other file.
+/// NAME of `patchbay-plugin-NAME`, an executable that speaks the socket protocol; its manifest is
+/// [`program_manifest`].
+pub fn program_name(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?.strip_prefix(PACKAGE_PREFIX)?;
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (!name.is_empty() && name.bytes().all(fits)).then_some(name)
+}
+
+/// `patchbay-plugin-NAME.json` beside the program. Without it the host does not look at the program.
+pub fn program_manifest(path: &Path) -> PathBuf {
+    path.with_extension("json")
+}
+
+/// NAME of a plugin file, a library or a program; the host looks at no other.
+pub fn plugin_name(path: &Path) -> Option<&str> {
+    library_name(path).or_else(|| program_name(path).filter(|_| program_manifest(path).is_file()))
+}
+
+/// NAME of `libpatchbay_plugin_NAME.so`.
 pub fn library_name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()?.strip_prefix("libpatchbay_plugin_")?.strip_suffix(".so")
 }
@@ -235,6 +282,30 @@ mod tests {
     fn only_plugin_names_count() {
         assert_eq!(library_name(Path::new("/x/libpatchbay_plugin_rtsp.so")), Some("rtsp"));
         assert_eq!(library_name(Path::new("libserde_derive.so")), None);
+    }
+
+    #[test]
+    fn a_program_has_its_manifest_beside_it() {
+        let folder = std::env::temp_dir().join(format!("patchbay-manifest-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("patchbay-plugin-acme");
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        assert_eq!(plugin_name(&path), None, "no manifest");
+        let json = folder.join("patchbay-plugin-acme.json");
+        let with = |name: &str, role: &str| {
+            let text = format!(r#"{{"name":"{name}","abi":"1.0.0","roles":["{role}"]}}"#);
+            std::fs::write(&json, text).unwrap();
+            Manifest::read(&path)
+        };
+        assert!(matches!(with("acme", "source"), Err(ManifestError::NotExecutable)));
+        assert_eq!(plugin_name(&path), Some("acme"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(with("acme", "source").unwrap().name, "acme");
+        assert!(matches!(with("other", "source"), Err(ManifestError::Name { .. })));
+        assert!(matches!(with("acme", "output"), Err(ManifestError::Role(_))));
+        assert_eq!(program_name(&folder.join("patchbay-plugin-acme.json")), None);
+        assert_eq!(program_name(&folder.join("patchbay-plugin-a-b")), None);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     proptest::proptest! {

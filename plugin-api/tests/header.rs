@@ -174,3 +174,10 @@ fn the_header_is_cpp_too() {
     let text = "#include \"patchbay_plugin.h\"\nPATCHBAY_MANIFEST(\"{}\");\n";
     compile(&folder, "header.cpp", text, &["-x", "c++", "-std=c++11", "-c"]).unwrap();
 }
+
+#[test]
+fn the_example_program_is_of_this_version() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kit/python/patchbay-plugin-pybars");
+    let manifest = patchbay_plugin_api::Manifest::read(&path).unwrap();
+    assert_eq!(manifest.abi, patchbay_plugin_api::version::ABI, "{}", path.with_extension("json").display());
+}

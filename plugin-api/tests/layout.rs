@@ -72,11 +72,11 @@ fn layout() -> String {
         role { SOURCE, DEMUXER, TRANSPORT, OUTPUT, SERVER, ROUTES }
         command {
             DEMAND, KEYFRAME, WRITABLE, SEEK, DATA, DATA_END, JOIN, BOUND, REFUSED, BODY, BODY_END, ACCEPTED,
-            DATA_AT, PING, LOG_LEVEL,
+            DATA_AT, PING, LOG_LEVEL, DRAIN,
         }
         event {
             TRACKS, TRACK, CLOCK, ENDED, HEAD, SEEK, CONSUMED, OUTPUT, RESPONSE, SERVE, CONSUME, CONSUMER,
-            PUBLISH, DETACH, LISTENING, PONG, METRICS, BLOBS, DROP_BLOBS,
+            PUBLISH, DETACH, LISTENING, PONG, METRICS, BLOBS, DROP_BLOBS, DRAINING,
         }
     }
     writeln!(out, "\nPLUGIN_ID: {PLUGIN_ID:#x}").unwrap();

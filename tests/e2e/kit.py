@@ -5,6 +5,7 @@ runs `plugins check` on it.
 `kit.py [TEST...]`. PATCHBAY_SCREENSHOTS names a folder for screenshots.
 """
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -42,12 +43,22 @@ def installed(*files, streams):
     with tempfile.TemporaryDirectory() as folder:
         for file in files:
             shutil.copy(file, folder)
-        os.environ["PATCHBAY_PLUGINS"] = folder
-        try:
-            with Server(streams=streams) as server:
-                yield server
-        finally:
+        with system_path():
+            os.environ["PATCHBAY_PLUGINS"] = folder
+            server = Server(streams=streams)
             del os.environ["PATCHBAY_PLUGINS"]
+        with server:
+            yield server
+
+
+@contextlib.contextmanager
+def system_path():
+    """Programs find the interpreters that came with the system: others, in somebody's home, are out of a plugin's reach."""
+    before, os.environ["PATH"] = os.environ["PATH"], "/usr/local/bin:/usr/bin:/bin"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
 
 
 def plugin(server, name):
@@ -65,7 +76,8 @@ def seen_in_chromium(server, path, name):
 
 def checked(file, url, *more):
     """`plugins check` on a file; nothing may be broken, and its source must have been played."""
-    text = done(BINARY, "plugins", "check", file, "-url", url, *more, limit=180)
+    with system_path():
+        text = done(BINARY, "plugins", "check", file, "-url", url, *more, limit=180)
     assert "ok      source: plays" in text and "skipped" not in text.replace("skipped source: tells a refused login", ""), text
     print("  check: " + text.strip().splitlines()[-1], flush=True)
 
@@ -151,6 +163,60 @@ def a_c_plugin_plays():
             text = done("ffmpeg", "-v", "error", "-i", server.url("api/stream.mp4?src=bars"), "-frames:v", "20", "-f", "framemd5", "-")
             hashes = [line.split(",")[5] for line in text.splitlines() if not line.startswith("#")]
             assert len(hashes) == 20 and len(set(hashes)) > 15, text
+
+
+@test
+def a_python_program_plays():
+    program = ROOT / "tests/kit/python/patchbay-plugin-pybars"
+    checked(program, "pybars:")
+    checked(program, "pybars:h264")
+    streams = "streams:\n  jpeg: \"pybars:\"\n  avc: \"pybars:h264\"\n"
+    with installed(program, program.with_suffix(".json"), streams=streams) as server:
+        seen_in_chromium(server, "api/stream.mjpeg?src=jpeg", "python-jpeg")
+        seen_in_chromium(server, "stream.html?src=avc", "python-h264")
+        found = plugin(server, "pybars")
+        assert found["isolation"] == "process" and not found["shipped"] and found["restarts"] == 0, found
+        print(f"  sandbox: {json.dumps(found.get('sandbox'))}")
+        # JPEG over RTSP, to a player that stays while the program dies and is started again.
+        player = subprocess.Popen(["ffmpeg", "-v", "error", "-rtsp_transport", "tcp", "-i", f"rtsp://127.0.0.1:{server.rtsp}/jpeg", "-frames:v", "60",
+                                   "-f", "framemd5", "-"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait(lambda: (server.json("api/streams")["jpeg"]["consumers"] or [{}])[0].get("bytes_send", 0) > 5000, 10, "bytes to the player", server.process)
+        os.kill(found["pid"], 9)
+        wait(lambda: plugin(server, "pybars").get("pid") not in (None, found["pid"]), 10, "a new process", server.process)
+        out, words = player.communicate(timeout=60)
+        pictures = [line for line in out.decode().splitlines() if not line.startswith("#")]
+        assert player.returncode == 0 and len(pictures) == 60, (len(pictures), words.decode())
+        assert plugin(server, "pybars")["restarts"] == 1, plugin(server, "pybars")
+        pid = plugin(server, "pybars")["pid"]
+        server.process.kill()
+        server.process.wait()
+        wait(lambda: not pathlib.Path(f"/proc/{pid}").exists() or ") Z " in pathlib.Path(f"/proc/{pid}/stat").read_text(), 5, "the program to end with its host")
+
+
+@test
+def programs_are_refused_with_a_reason():
+    source = ROOT / "tests/kit/python/patchbay-plugin-pybars"
+    manifest = json.loads(source.with_suffix(".json").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        def write(name, mode=0o755, text=None, **changes):
+            path = pathlib.Path(folder) / f"patchbay-plugin-{name}"
+            path.write_text(text if text is not None else source.read_text())
+            path.chmod(mode)
+            path.with_suffix(".json").write_text(json.dumps({**manifest, "name": name, **changes}))
+            return [path, path.with_suffix(".json")]
+
+        files = [*write("mode", 0o644), *write("old", abi="1.0.0-draft.0"), *write("role", roles=["output"]),
+                 *write("lost", text="#!/nowhere/python\n", schemes=[{"name": "lost", "role": "source"}]),
+                 *write("mute", text="#!/bin/sh\nexit 3\n", schemes=[{"name": "mute", "role": "source"}])]
+        (pathlib.Path(folder) / "patchbay-plugin-alone").write_text("no manifest: not looked at")
+        with installed(*files, streams="streams:\n  lost: \"lost:\"\n  mute: \"mute:\"\n") as server:
+            reasons = {plugin["name"]: plugin.get("why", "") for plugin in server.json("api/plugins") if plugin["state"] == "refused"}
+            for name, reason in (("mode", "chmod +x"), ("old", "draft.0"), ("role", "output")):
+                assert reason in reasons[f"patchbay-plugin-{name}"], reasons
+            assert not any("alone" in name for name in reasons), reasons
+            for name, reason in (("lost", b"cannot be run"), ("mute", b"exit status: 3")):
+                status, _, body = server.get(f"api/stream.mp4?src={name}")
+                assert status == 500 and reason in body, (status, body)
 
 
 def main():

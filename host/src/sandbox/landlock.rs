@@ -61,6 +61,10 @@ const SYSTEM: [&str; 40] = [
     "/dev/urandom",
 ];
 
+/// What a program needs to be run: interpreters, their libraries, the dynamic linker.
+const INSTALLED: [&str; 9] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store", "/gnu/store"];
+
 /// Sockets by which the C library resolves names.
 const RESOLVERS: [&str; 3] = ["/run/systemd/resolve", "/run/nscd", "/run/dbus/system_bus_socket"];
 
@@ -86,10 +90,22 @@ pub fn version() -> u32 {
 /// Leaves this thread, and what it will start, only what `grants` names, and `own` to be read. Gives Landlock's version in
 /// force, or why there is none.
 pub fn restrict(grants: &Grants, own: impl AsFd) -> Result<u32, String> {
+    checked(grants, own, &[])
+}
+
+/// The same before the process becomes the program at `own`: that, and what is installed on this machine, can be run.
+pub fn restrict_program(grants: &Grants, own: &Path) -> Result<u32, String> {
+    let file = PathFd::new(own).map_err(|error| error.to_string())?;
+    let programs: Vec<&Path> = INSTALLED.iter().map(Path::new).chain([own]).collect();
+    checked(grants, file, &programs)
+}
+
+fn checked(grants: &Grants, own: impl AsFd, programs: &[&Path]) -> Result<u32, String> {
     if grants.unrestricted {
         return Err("it is allowed everything".to_owned());
     }
-    match enforce(grants, own).map_err(|error| format!("the kernel refuses it: {error}"))?.landlock {
+    match enforce(grants, own, programs).map_err(|error| format!("the kernel refuses it: {error}"))?.landlock
+    {
         LandlockStatus::Available { effective_abi, kernel_abi } => {
             Ok(kernel_abi.unwrap_or(effective_abi as i32).cast_unsigned())
         }
@@ -98,7 +114,7 @@ pub fn restrict(grants: &Grants, own: impl AsFd) -> Result<u32, String> {
     }
 }
 
-fn enforce(grants: &Grants, own: impl AsFd) -> Result<RestrictionStatus, RulesetError> {
+fn enforce(grants: &Grants, own: impl AsFd, programs: &[&Path]) -> Result<RestrictionStatus, RulesetError> {
     let has = |capability| grants.has(capability);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
@@ -121,6 +137,7 @@ fn enforce(grants: &Grants, own: impl AsFd) -> Result<RestrictionStatus, Ruleset
     rules = rules
         .add_rule(PathBeneath::new(own, AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(SYSTEM, read))?
+        .add_rules(path_beneath_rules(programs, read | AccessFs::Execute))?
         .add_rules(path_beneath_rules(certificates(), read))?
         .add_rules(path_beneath_rules(["/dev/null", "/dev/zero", "/dev/random"], write))?;
     if has(Capability::NetTcp) || has(Capability::NetUdp) {
