@@ -1,5 +1,7 @@
 //! The data plane of one source: its ring, its tracks' configuration epochs, its place in time.
 
+mod placement;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +9,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use patchbay_plugin_api::Code;
 use patchbay_plugin_api::abi::RawUnit;
-use patchbay_plugin_api::message::{TrackChanged, TrackInfo, Tracks};
+use patchbay_plugin_api::message::{Clock, TrackChanged, TrackInfo, Tracks};
 use patchbay_ring::{BackingKind, Budget, Limits, PushError, Ring, RingError, RingHandle, UnitHeader, flags};
+
+use self::placement::Placement;
 
 /// Largest unit of compressed media, in bytes.
 pub const MAX_UNIT: usize = 8 << 20;
@@ -18,11 +22,6 @@ pub const MAX_RAW_UNIT: usize = 32 << 20;
 
 /// Most tracks of one source.
 pub const MAX_TRACKS: usize = 64;
-
-const NS: i128 = 1_000_000_000;
-
-/// Tracks of one session that begin further apart than this do not share their zero.
-const MAX_APART_NS: i128 = 10 * NS;
 
 /// ns of CLOCK_MONOTONIC.
 pub fn monotonic_ns() -> u64 {
@@ -43,10 +42,7 @@ struct Inner {
     ring: Ring,
     tracks: Vec<Track>,
     session: u64,
-    /// ns between a session's time and the host's; set by the session's first unit.
-    offset_ns: Option<i128>,
-    /// Decoding time of the newest unit of any track, ns of the host.
-    newest_ns: i128,
+    placement: Placement,
     last_media: Duration,
 }
 
@@ -58,9 +54,6 @@ struct Track {
     epochs: BTreeMap<u32, TrackInfo>,
     /// The session's epoch to the host's.
     session_epochs: BTreeMap<u32, u32>,
-    offset: Option<i64>,
-    last_dts: Option<i64>,
-    fresh: bool,
     config: bool,
     bytes: u64,
     units: u64,
@@ -88,8 +81,7 @@ impl Source {
             ring,
             tracks: Vec::new(),
             session: 0,
-            offset_ns: None,
-            newest_ns: 0,
+            placement: Placement::default(),
             last_media: Duration::ZERO,
         };
         Ok(Self { id, handle, inner: Mutex::new(inner) })
@@ -99,11 +91,9 @@ impl Source {
     pub fn begin(&self, session: u64) {
         let mut inner = self.inner.lock();
         inner.session = session;
-        inner.offset_ns = None;
+        inner.placement.begin();
         for track in &mut inner.tracks {
             track.session_epochs.clear();
-            track.offset = None;
-            track.fresh = true;
         }
     }
 
@@ -145,6 +135,14 @@ impl Source {
             inner.last_media = now;
         }
         (code, tell)
+    }
+
+    /// Takes a sender report of a session.
+    pub fn clock(&self, session: u64, clock: &Clock) {
+        let mut inner = self.inner.lock();
+        if inner.session == session {
+            inner.placement.clock(clock.track as usize, clock.pts, clock.unix_ns);
+        }
     }
 
     /// The description of a track in an epoch.
@@ -215,6 +213,7 @@ impl Inner {
         if changed {
             self.ring.forget_key(info.id as u16);
         }
+        self.placement.set_track(id, info.clock_rate, info.kind == "video");
         let has_keys = info.kind == "video" && !matches!(info.codec.as_str(), "mjpeg" | "rawvideo");
         self.ring.set_track(info.id as u16, info.clock_rate.max(1), has_keys);
         Some(newest)
@@ -232,54 +231,30 @@ impl Inner {
             track.refused += 1;
             return Code::OverLimit;
         }
-        let rate = i128::from(track.info.clock_rate.max(1));
-        // The first unit of a session says where its time lies on the host's clock, for all its tracks.
-        let offset_ns = *self.offset_ns.get_or_insert_with(|| {
-            let at = i128::from(now).max(self.newest_ns + NS / 1000);
-            at - i128::from(unit.dts) * NS / rate
-        });
-        let offset = *track.offset.get_or_insert_with(|| {
-            // A track that does not count from the same instant is placed by its arrival.
-            let dts_ns = i128::from(unit.dts) * NS / rate;
-            let at = i128::from(now).max(track.last_dts.map_or(0, |last| i128::from(last) * NS / rate));
-            let apart = (dts_ns + offset_ns - at).abs() > MAX_APART_NS;
-            let offset_ns = if apart { at - dts_ns } else { offset_ns };
-            i64::try_from(offset_ns * rate / NS).unwrap_or(0)
-        });
-        let (mut pts, mut dts) = (unit.pts.saturating_add(offset), unit.dts.saturating_add(offset));
-        if track.fresh
-            && let Some(last) = track.last_dts
-            && dts <= last
-        {
-            // This track's first unit lies before what the last session sent.
-            let shift = last + 1 - dts;
-            pts += shift;
-            dts += shift;
-            track.offset = Some(offset + shift);
-        }
+        let Some(placed) = self.placement.place(unit.track as usize, unit.pts, unit.dts, i128::from(now))
+        else {
+            return Code::Unknown;
+        };
         let known = flags::KEY | flags::DISCONTINUITY | flags::INCOMPLETE | flags::END;
         let mut bits = unit.flags as u16 & known;
-        if track.last_dts.is_some() && (track.fresh || track.last_dts.is_some_and(|last| dts < last)) {
+        if placed.is_break {
             bits |= flags::DISCONTINUITY;
         }
         if std::mem::take(&mut track.config) {
             bits |= flags::CONFIG;
         }
-        track.fresh = false;
-        track.last_dts = Some(dts);
         let header = UnitHeader {
             track: unit.track as u16,
             flags: bits,
             epoch,
-            pts,
-            dts,
+            pts: placed.pts,
+            dts: placed.dts,
             duration: unit.duration,
             arrival_ns: if unit.arrival_ns == 0 { now } else { unit.arrival_ns },
             ..UnitHeader::default()
         };
         track.bytes += data.len() as u64;
         track.units += 1;
-        self.newest_ns = self.newest_ns.max(i128::from(dts) * NS / rate);
         match self.ring.push(&header, data) {
             Ok(_) => Code::Ok,
             Err(PushError::TooLong { .. }) => Code::OverLimit,
@@ -293,6 +268,8 @@ mod tests {
     use patchbay_plugin_api::abi::Slice;
 
     use super::*;
+
+    const NS: i128 = 1_000_000_000;
 
     fn unit(track: u32, dts: i64) -> RawUnit {
         RawUnit {

@@ -76,7 +76,11 @@ impl App {
                 };
                 self.streams(|core, now| core.track_changed(now, id, epoch, changed.track));
             }
-            (Target::Feed(_), event::CLOCK) => {}
+            (Target::Feed(id), event::CLOCK) => {
+                if let Some(source) = self.source(id) {
+                    source.clock(session, &json(payload));
+                }
+            }
             (Target::Feed(id), event::SEEK) => {
                 if let Some(Feed::Chain(chain)) = self.feeds.lock().get(&id) {
                     chain.seek(json::<message::Seek>(payload).offset);

@@ -4,7 +4,7 @@ mod sockets;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use patchbay_media::{Parameters, Unit};
 use patchbay_sdk::Error;
@@ -302,14 +302,7 @@ impl<H: Host> Driver<'_, H> {
     }
 
     fn described(&mut self, described: &Described) -> Result<(), Error> {
-        let unix_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let receiver = Receiver::new(
-            &described.session,
-            self.config.media,
-            rand::random(),
-            i64::try_from(unix_ns).unwrap_or(i64::MAX),
-            self.now(),
-        );
+        let receiver = Receiver::new(&described.session, self.config.media, rand::random());
         let receive: Vec<Track> = receiver.parameters().cloned().map(Track::from).collect();
         if receive.is_empty() {
             return Err(client::Error::NoMedia.into());

@@ -65,7 +65,7 @@ pub struct Faults {
 /// Units of one media. Packets go in in sequence order: over UDP put [`crate::Reorder`] before it.
 ///
 /// `pts` is the RTP time, endless and repaired, in ticks of [`Parameters::clock_rate`]; it begins with the first packet's
-/// value. After a loss units of H.264 and H.265 are dropped up to the next key unit, unless
+/// value, or with [`Self::start_at_arrival`] at its arrival. After a loss units of H.264 and H.265 are dropped up to the next key unit, unless
 /// [`Self::keep_incomplete`] was called; the next unit is marked as a discontinuity.
 #[derive(Debug)]
 pub struct Depacketizer {
@@ -190,6 +190,12 @@ impl Depacketizer {
     /// Lets units through that are incomplete, marked so, and those that need them (R2).
     pub fn keep_incomplete(&mut self) {
         self.loss.keep = true;
+    }
+
+    /// The first unit's time is its arrival, rather than its RTP time. RTP times of each media start anywhere, so this is what
+    /// lets the medias of a session count from one instant, until sender reports say better.
+    pub fn start_at_arrival(&mut self) {
+        self.timeline.start_at_arrival();
     }
 
     /// The size of JPEG pictures, when the user states it (`#size=WxH`, R60).

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use patchbay_media::{Kind, Parameters, Unit};
-use patchbay_rtp::clock::Clocks;
+use patchbay_rtp::clock::Reports;
 use patchbay_rtp::rtcp::{self, Reception, Rtcp};
 use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
 
@@ -50,13 +50,13 @@ pub enum Delivery {
         /// The configuration.
         parameters: Parameters,
     },
-    /// By the camera's sender reports `pts` was at `unix_ns` (C91).
+    /// By the camera's sender report `pts` was at `unix_ns` on the camera's clock (C91).
     Clock {
         /// Track.
         track: usize,
         /// Time in the track's ticks.
         pts: i64,
-        /// The same instant, ns since 1970, on the time line that the tracks share.
+        /// The same instant, ns since 1970 as the camera counts.
         unix_ns: i64,
     },
     /// Packets of a track are missing.
@@ -73,7 +73,6 @@ pub enum Delivery {
 #[derive(Debug)]
 pub struct Receiver {
     tracks: Vec<Track>,
-    clocks: Clocks,
     out: VecDeque<Delivery>,
     ssrc: u32,
     malformed: u64,
@@ -86,24 +85,26 @@ struct Track {
     /// `None` over TCP.
     reorder: Option<Reorder>,
     reception: Reception,
+    reports: Reports,
     ssrc: Option<u32>,
 }
 
 impl Receiver {
     /// The tracks of a description that can be received: known payload formats, no talk-back, no data, no SRTP.
-    /// `unix_ns` is the wall clock at `now`; `ssrc` names this receiver in its reports.
-    pub fn new(session: &sdp::Session, filter: MediaFilter, ssrc: u32, unix_ns: i64, now: Duration) -> Self {
+    /// `ssrc` names this receiver in its reports.
+    pub fn new(session: &sdp::Session, filter: MediaFilter, ssrc: u32) -> Self {
         let receivable = |(media, m): (usize, &sdp::Media)| {
             if m.kind == Kind::Data || m.is_backchannel || m.is_srtp() || !filter.allows(m.kind) {
                 return None;
             }
-            let depacketizer = Depacketizer::new(m).ok()?;
+            let mut depacketizer = Depacketizer::new(m).ok()?;
+            depacketizer.start_at_arrival();
             let reception = Reception::new(depacketizer.parameters().clock_rate);
-            Some(Track { media, depacketizer, reorder: None, reception, ssrc: None })
+            let reports = Reports::default();
+            Some(Track { media, depacketizer, reorder: None, reception, reports, ssrc: None })
         };
         let tracks: Vec<Track> = session.medias.iter().enumerate().filter_map(receivable).collect();
-        let rates: Vec<u32> = tracks.iter().map(|t| t.depacketizer.parameters().clock_rate).collect();
-        Self { clocks: Clocks::new(&rates, unix_ns, now), tracks, out: VecDeque::new(), ssrc, malformed: 0 }
+        Self { tracks, out: VecDeque::new(), ssrc, malformed: 0 }
     }
 
     /// Configuration of the tracks as known now.
@@ -118,10 +119,11 @@ impl Receiver {
 
     /// A new session with the camera plays: over UDP packets are put in order (C67), over TCP they are in order.
     pub fn restart(&mut self, lower: Lower) {
-        for (index, track) in self.tracks.iter_mut().enumerate() {
+        for track in &mut self.tracks {
             track.reorder = (lower == Lower::Udp).then(Reorder::new);
             track.reception = Reception::new(track.depacketizer.parameters().clock_rate);
-            self.clocks.reset(index);
+            track.reports.clear();
+            track.ssrc = None;
         }
     }
 
@@ -198,15 +200,10 @@ impl Receiver {
             let Rtcp::SenderReport(report, _) = packet else { continue };
             let Some(track) = self.tracks.get_mut(index) else { return };
             // Reports on other streams are dropped (C86)
-            if track.ssrc != Some(report.ssrc) {
-                continue;
-            }
-            track.reception.sender_report(&report, now);
-            let Some(pts) = track.depacketizer.pts_of(report.rtp_timestamp) else { continue };
-            if self.clocks.sender_report(index, report.ntp, pts, now)
-                && let Some(unix_ns) = self.clocks.aligned_ns(index, pts, now)
-            {
-                self.out.push_back(Delivery::Clock { track: index, pts, unix_ns });
+            if track.ssrc.is_none_or(|ssrc| ssrc == report.ssrc) {
+                track.reception.sender_report(&report, now);
+                track.reports.push(report);
+                self.out.extend(track.clock(index));
             }
         }
     }
@@ -217,14 +214,21 @@ impl Receiver {
             track.depacketizer.push(&packet, now);
         }
         while let Some(item) = track.depacketizer.poll() {
+            if matches!(item, Item::Unit(_)) {
+                self.out.extend(track.clock(index));
+            }
             self.out.push_back(match item {
-                Item::Unit(unit) => {
-                    self.clocks.arrival(index, unit.pts, now);
-                    Delivery::Unit { track: index, unit }
-                }
+                Item::Unit(unit) => Delivery::Unit { track: index, unit },
                 Item::Parameters(parameters) => Delivery::Parameters { track: index, parameters },
                 Item::Lost { packets } => Delivery::Lost { track: index, packets },
             });
         }
+    }
+}
+
+impl Track {
+    fn clock(&mut self, track: usize) -> Option<Delivery> {
+        let (pts, unix_ns) = self.reports.poll(self.ssrc, &self.depacketizer)?;
+        Some(Delivery::Clock { track, pts, unix_ns })
     }
 }

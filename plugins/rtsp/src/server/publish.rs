@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchbay_media::Unit;
-use patchbay_rtp::rtcp::{self, Rtcp, unix_ns_from_ntp};
+use patchbay_rtp::clock::Reports;
+use patchbay_rtp::rtcp::{self, Rtcp};
 use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Clock, Connection};
 use patchbay_sdk::source::Tracks;
 
 use super::streams::Intake;
-
-/// A wall clock further from ours than this is not passed on.
-const BELIEVABLE_NS: u64 = 24 * 3600 * 1_000_000_000;
 
 /// The publishing side of one connection.
 #[derive(Debug)]
@@ -23,7 +20,6 @@ pub struct Ingest<I> {
     /// By media index; `None`: not set up, or no payload format of ours.
     medias: Vec<Option<Media>>,
     is_started: bool,
-    timeline: Timeline,
 }
 
 #[derive(Debug)]
@@ -33,7 +29,8 @@ struct Media {
     depacketizer: Depacketizer,
     /// Over UDP only.
     reorder: Option<Reorder>,
-    placed: Placed,
+    reports: Reports,
+    ssrc: Option<u32>,
 }
 
 impl<I: Intake> Ingest<I> {
@@ -42,11 +39,12 @@ impl<I: Intake> Ingest<I> {
         let medias = medias
             .iter()
             .map(|media| {
-                let depacketizer = Depacketizer::new(media).ok()?;
-                Some(Media { id: 0, depacketizer, reorder: None, placed: Placed::default() })
+                let mut depacketizer = Depacketizer::new(media).ok()?;
+                depacketizer.start_at_arrival();
+                Some(Media { id: 0, depacketizer, reorder: None, reports: Reports::default(), ssrc: None })
             })
             .collect();
-        Self { intake, connection, medias, is_started: false, timeline: Timeline::default() }
+        Self { intake, connection, medias, is_started: false }
     }
 
     /// Whether at least one of the medias can be taken.
@@ -81,13 +79,13 @@ impl<I: Intake> Ingest<I> {
         if is_rtcp {
             for report in rtcp::parse(data) {
                 if let Rtcp::SenderReport(report, _) = report {
-                    media.placed.report = Some((unix_ns_from_ntp(report.ntp), report.rtp_timestamp));
-                    media.placed.is_report_new = true;
+                    media.reports.push(report);
                 }
             }
-            return Ok(());
+            return media.clock().map_or(Ok(()), |clock| self.intake.clock(clock));
         }
         let Ok(packet) = RtpPacket::parse(data) else { return Ok(()) };
+        media.ssrc = Some(packet.ssrc);
         match &mut media.reorder {
             None => media.depacketizer.push(&packet, now),
             Some(reorder) => {
@@ -97,7 +95,7 @@ impl<I: Intake> Ingest<I> {
                 }
             }
         }
-        self.drain(index, now)
+        self.drain(index)
     }
 
     /// The connection ends: what is complete goes out.
@@ -112,7 +110,7 @@ impl<I: Intake> Ingest<I> {
                 }
                 media.depacketizer.flush();
             }
-            self.drain(index, now)?;
+            self.drain(index)?;
         }
         Ok(())
     }
@@ -122,17 +120,17 @@ impl<I: Intake> Ingest<I> {
         self.intake.ended().await
     }
 
-    fn drain(&mut self, index: usize, now: Duration) -> Result<(), Error> {
+    fn drain(&mut self, index: usize) -> Result<(), Error> {
         let Some(Some(media)) = self.medias.get_mut(index) else { return Ok(()) };
         while let Some(item) = media.depacketizer.poll() {
             match item {
                 Item::Parameters(parameters) => self.intake.track_changed(media.id, &parameters)?,
                 Item::Unit(unit) => {
-                    let unit = self.timeline.place(media, unit, now);
-                    self.intake.push(media.id, &unit)?;
-                    if let Some(clock) = media.wall_clock(&unit) {
+                    // Before the unit: ffmpeg reports before its first packet, which then lies where it belongs.
+                    if let Some(clock) = media.clock() {
                         self.intake.clock(clock)?;
                     }
+                    self.intake.push(media.id, &unit)?;
                 }
                 Item::Lost { .. } => {}
             }
@@ -141,72 +139,9 @@ impl<I: Intake> Ingest<I> {
     }
 }
 
-/// One time for all tracks of a publisher: RTP times start anywhere, units must count from the same instant.
-#[derive(Debug, Default)]
-struct Timeline {
-    first_arrival: Option<Duration>,
-    /// Shared time minus the sender's wall time, ns, by the first track that had a sender report.
-    lead_ns: Option<i64>,
-}
-
-/// What is known of a track's times.
-#[derive(Debug, Default)]
-struct Placed {
-    /// Added to the depacketizer's times, in ticks. Never changes, so that differences stay exact.
-    offset: Option<i64>,
-    /// The sender's wall time (Unix, ns) of an RTP time.
-    report: Option<(i64, u32)>,
-    is_report_new: bool,
-}
-
-impl Timeline {
-    /// Moves a unit to the shared time. The first unit of a track decides: by sender reports where both tracks have one
-    /// (ffmpeg sends it before the first packet), else by arrival.
-    fn place(&mut self, media: &mut Media, mut unit: Unit, now: Duration) -> Unit {
-        let rate = i128::from(media.depacketizer.parameters().clock_rate.max(1));
-        let offset = match media.placed.offset {
-            Some(offset) => offset,
-            None => {
-                let sender_ns = media.sender_ns(unit.pts);
-                let arrival = now.saturating_sub(*self.first_arrival.get_or_insert(now));
-                let arrival_ns = i64::try_from(arrival.as_nanos()).unwrap_or(0);
-                let shared_ns = match (sender_ns, self.lead_ns) {
-                    (Some(sender), Some(lead)) => sender.saturating_add(lead),
-                    _ => arrival_ns,
-                };
-                if let (Some(sender), None) = (sender_ns, self.lead_ns) {
-                    self.lead_ns = Some(shared_ns.saturating_sub(sender));
-                }
-                let ticks = (i128::from(shared_ns) * rate).div_euclid(1_000_000_000);
-                let offset = i64::try_from(ticks).unwrap_or(0).saturating_sub(unit.pts);
-                media.placed.offset = Some(offset);
-                offset
-            }
-        };
-        unit.pts = unit.pts.saturating_add(offset);
-        unit.dts = unit.dts.saturating_add(offset);
-        unit
-    }
-}
-
 impl Media {
-    /// The sender's wall time of a depacketizer's time.
-    fn sender_ns(&self, pts: i64) -> Option<i64> {
-        let (unix_ns, rtp_timestamp) = self.placed.report?;
-        let reported = self.depacketizer.pts_of(rtp_timestamp)?;
-        let rate = i128::from(self.depacketizer.parameters().clock_rate.max(1));
-        let ns = i128::from(pts.saturating_sub(reported)) * 1_000_000_000 / rate;
-        Some(unix_ns.saturating_add(i64::try_from(ns).ok()?))
-    }
-
-    /// The wall time of a placed unit, once per sender report.
-    fn wall_clock(&mut self, unit: &Unit) -> Option<Clock> {
-        if !std::mem::take(&mut self.placed.is_report_new) {
-            return None;
-        }
-        let unix_ns = self.sender_ns(unit.pts.saturating_sub(self.placed.offset?))?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-        (unix_ns.abs_diff(now_ns) < BELIEVABLE_NS).then_some(Clock { track: self.id, pts: unit.pts, unix_ns })
+    fn clock(&mut self) -> Option<Clock> {
+        let (pts, unix_ns) = self.reports.poll(self.ssrc, &self.depacketizer)?;
+        Some(Clock { track: self.id, pts, unix_ns })
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Timeline {
     restamped: i64,
     equal: u32,
     restarted: bool,
+    /// The first frame is presented at its arrival, rather than at its RTP time.
+    starts_at_arrival: bool,
 }
 
 /// The frame before.
@@ -63,7 +65,13 @@ impl Timeline {
             restamped: 0,
             equal: 0,
             restarted: false,
+            starts_at_arrival: false,
         }
+    }
+
+    /// The first frame is presented at its arrival.
+    pub(super) fn start_at_arrival(&mut self) {
+        self.starts_at_arrival = true;
     }
 
     /// The sender began anew: the next frame follows the last one whatever its time says.
@@ -82,7 +90,7 @@ impl Timeline {
     pub(super) fn stamp(&mut self, timestamp: u32, arrival: Duration, duration: u32, snap: bool) -> Stamp {
         let Some(last) = self.last else {
             self.restarted = false;
-            let pts = i64::from(timestamp);
+            let pts = if self.starts_at_arrival { self.ticks(arrival) } else { i64::from(timestamp) };
             self.last = Some(Last { timestamp, mapped: pts, pts, duration, arrival });
             return Stamp { pts, discontinuity: false };
         };
@@ -172,6 +180,16 @@ mod tests {
         let pts: Vec<i64> =
             run(&[1_693_496_901, 1_693_532_901, 1_693_514_901]).into_iter().map(|(pts, _)| pts).collect();
         assert_eq!(pts, [1_693_496_901, 1_693_532_901, 1_693_514_901]);
+    }
+
+    #[test]
+    fn the_first_frame_lies_at_its_arrival() {
+        let mut timeline = Timeline::new(90_000);
+        timeline.start_at_arrival();
+        let arrival = Duration::from_secs(2);
+        let pts: Vec<i64> = [u32::MAX, 3599].map(|t| timeline.stamp(t, arrival, 0, false).pts).into();
+        assert_eq!(pts, [180_000, 183_600]);
+        assert_eq!(timeline.pts_of(u32::MAX - 90_000), Some(90_000));
     }
 
     #[test]
