@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use patchbay_plugin_api::Code;
 use patchbay_plugin_api::entry::ChunkRef;
-use patchbay_plugin_api::message::{self, Class, Consume, Ended, LogEvent, command, event, role};
+use patchbay_plugin_api::message::{self, Class, Consume, Ended, Head, LogEvent, command, event, role};
 use patchbay_ring::Budget;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, mpsc, watch};
@@ -255,6 +255,7 @@ impl App {
     }
 
     fn housekeeping(self: &Arc<Self>, late: bool) {
+        self.hurry_chains();
         self.answers.clean();
         let idle: Vec<Arc<Run>> = {
             let mut runs = self.runs.lock();

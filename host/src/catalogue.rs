@@ -204,6 +204,17 @@ impl Catalogue {
         by_hint.or_else(by_magic).or_else(by_mime).copied()
     }
 
+    /// Whether bytes that start with `first` need not be waited for: a hint names their format, or a whole pattern is there.
+    pub fn is_sure(&self, head: &Head, first: &[u8]) -> bool {
+        let mut all = self.enabled().flat_map(|entry| &entry.manifest.demuxes);
+        let whole = |magic: &Magic| {
+            first.len() >= magic.offset + magic.again + magic.hex.len() / 2 && matches(magic, first)
+        };
+        all.any(|demuxes| {
+            (!head.hint.is_empty() && demuxes.format == head.hint) || demuxes.magic.iter().any(whole)
+        })
+    }
+
     /// Who answers a path below the base path (or an absolute one with its leading slash).
     pub fn route(&self, path: &str) -> Option<(&Entry, &Route)> {
         self.routes().find(|(_, route)| {

@@ -1,37 +1,58 @@
-//! A transport feeding a demuxer: the host carries the bytes, so that neither knows the other.
+//! A transport, or the body of a request, feeding a demuxer: the host carries the bytes, so that neither knows the other.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use patchbay_plugin_api::Code;
 use patchbay_plugin_api::message::{
     Class, Connection, Credit, Demand, DemuxerOpen, Ended, Head, Seek, command,
 };
+use tokio::sync::{Notify, watch};
 
 use crate::app::App;
 use crate::instance::Instance;
 
-/// Bytes that are looked at to find the format.
+/// Bytes that are looked at to find the format, when fewer do not tell it.
 const PROBE: usize = 1024;
+
+/// No more bytes for so long: those that are there must do, with the MIME type.
+const HURRY: Duration = Duration::from_millis(300);
+
+/// After so long they are of no format.
+const PROBE_TIME: Duration = Duration::from_secs(5);
 
 /// Bytes that a transport may have outstanding, with one whole write above it.
 const WINDOW: usize = (256 << 10) + (1 << 20);
 
-/// One source made of two sessions.
+/// One source made of two sessions, or of a request's body and a session.
 pub struct Chain {
     /// The source it feeds.
     pub source: u64,
     url: String,
-    transport: Arc<Instance>,
-    transport_session: u64,
+    from: From,
     state: Mutex<State>,
+    /// Why it is over, for the sender of a body.
+    fate: watch::Sender<Option<Ended>>,
+}
+
+/// Where the bytes come from.
+enum From {
+    Transport {
+        instance: Arc<Instance>,
+        session: u64,
+    },
+    /// The body of a request; who reads it is woken when there is room again.
+    Body(Notify),
 }
 
 #[derive(Default)]
 struct State {
     head: Head,
     first: Vec<u8>,
+    /// When the first and the last of them came.
+    first_at: Option<(Instant, Instant)>,
     demuxer: Option<(Arc<Instance>, u64)>,
     outstanding: usize,
     seeking: bool,
@@ -41,8 +62,52 @@ struct State {
 
 impl Chain {
     /// A chain whose transport is about to be opened.
-    pub fn new(source: u64, url: &str, transport: Arc<Instance>, transport_session: u64) -> Self {
-        Self { source, url: url.to_owned(), transport, transport_session, state: Mutex::default() }
+    pub fn new(source: u64, url: &str, instance: Arc<Instance>, session: u64) -> Self {
+        let from = From::Transport { instance, session };
+        let (url, fate) = (url.to_owned(), watch::channel(None).0);
+        Self { source, url, from, state: Mutex::default(), fate }
+    }
+
+    /// A chain from the body of a request to the publisher `source`.
+    pub(crate) fn of_body(source: u64, head: Head) -> Self {
+        let state = Mutex::new(State { head, ..State::default() });
+        let (url, fate) = (String::new(), watch::channel(None).0);
+        Self { source, url, from: From::Body(Notify::new()), state, fate }
+    }
+
+    /// There may be room for more of the body.
+    pub(crate) async fn room(&self) {
+        match &self.from {
+            From::Body(room) => room.notified().await,
+            From::Transport { .. } => std::future::pending().await,
+        }
+    }
+
+    /// Completes when it is over.
+    pub(crate) async fn over(&self) -> Ended {
+        let mut fate = self.fate.subscribe();
+        let ended = fate.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
+        ended.unwrap_or_default()
+    }
+
+    /// It is over; the first reason counts.
+    pub(crate) fn finish(&self, ended: &Ended) {
+        self.fate.send_if_modified(|fate| {
+            let first = fate.is_none();
+            if first {
+                *fate = Some(ended.clone());
+            }
+            first
+        });
+    }
+
+    fn credit(&self, bytes: u64) {
+        match &self.from {
+            From::Transport { instance, session } => {
+                instance.command(*session, command::WRITABLE, &Credit { bytes });
+            }
+            From::Body(room) => room.notify_one(),
+        }
     }
 
     pub(crate) fn is_demuxer(&self, ctx: u64, session: u64) -> bool {
@@ -95,14 +160,33 @@ impl Chain {
             return Code::Ok;
         }
         state.first.extend_from_slice(data);
-        let known = !state.head.hint.is_empty();
-        if !known && state.first.len() < PROBE && !data.is_empty() {
-            let bytes = data.len() as u64;
+        let enough = data.is_empty() || state.first.len() >= PROBE;
+        if !enough && !app.catalogue().is_sure(&state.head, &state.first) {
+            let now = Instant::now();
+            state.first_at = Some((state.first_at.map_or(now, |(first, _)| first), now));
             state.outstanding = 0;
-            self.transport.command(self.transport_session, command::WRITABLE, &Credit { bytes });
+            self.credit(data.len() as u64);
             return Code::Ok;
         }
+        self.open(app, state, data.len(), data.is_empty())
+    }
+
+    /// Called now and then: bytes that came a while ago are looked at though they are few.
+    pub(crate) fn hurry(self: &Arc<Self>, app: &App) {
+        let state = self.state.lock();
+        let Some((first, last)) = state.first_at.filter(|_| state.demuxer.is_none() && !state.closed) else {
+            return;
+        };
+        let known = || app.catalogue().demuxer(&state.head, &state.first).is_some();
+        if first.elapsed() > PROBE_TIME || (last.elapsed() > HURRY && known()) {
+            self.open(app, state, 0, false);
+        }
+    }
+
+    /// Opens the demuxer that knows the first bytes, of which the last `fresh` were not credited yet.
+    fn open(self: &Arc<Self>, app: &App, mut state: MutexGuard<'_, State>, fresh: usize, end: bool) -> Code {
         let first = std::mem::take(&mut state.first);
+        state.first_at = None;
         let catalogue = app.catalogue();
         let found = catalogue.demuxer(&state.head, &first);
         let Some((entry, demuxes)) = found else {
@@ -128,16 +212,11 @@ impl Chain {
         if let Some(demand) = &state.demand {
             instance.command(session, command::DEMAND, demand);
         }
-        // What was looked at was credited already, but for the last part.
-        let credited = first.len().saturating_sub(data.len());
-        state.outstanding = first.len();
-        if credited > 0 {
-            state.outstanding -= credited;
-        }
+        state.outstanding = fresh;
         if !first.is_empty() {
             instance.command_bytes(session, command::DATA, Bytes::from(first));
         }
-        if data.is_empty() {
+        if end {
             instance.command(session, command::DATA_END, &Ended { class: Class::Eof, ..Ended::default() });
         }
         state.demuxer = Some((instance, session));
@@ -152,15 +231,17 @@ impl Chain {
         }
         let bytes = bytes.min(state.outstanding as u64);
         state.outstanding -= bytes as usize;
-        self.transport.command(self.transport_session, command::WRITABLE, &Credit { bytes });
+        self.credit(bytes);
     }
 
     /// The demuxer wants other bytes.
     pub(crate) fn seek(&self, offset: u64) {
+        // A body cannot go back, and its head says so.
+        let From::Transport { instance, session } = &self.from else { return };
         let mut state = self.state.lock();
         state.seeking = true;
         state.outstanding = 0;
-        self.transport.command(self.transport_session, command::SEEK, &Seek { offset });
+        instance.command(*session, command::SEEK, &Seek { offset });
     }
 
     /// The transport goes on from there.
@@ -196,7 +277,10 @@ impl Chain {
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.closed, true) {
-            self.transport.close(self.transport_session);
+            match &self.from {
+                From::Transport { instance, session } => instance.close(*session),
+                From::Body(room) => room.notify_one(),
+            }
             if let Some((instance, session)) = &state.demuxer {
                 instance.close(*session);
             }

@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::log::Level;
 
 mod api;
+mod ingest;
 mod metrics;
 mod plugin_route;
 mod streams;
@@ -266,6 +267,17 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
         };
         let call = Call { app, method: parts.method, query, headers: parts.headers, peer, logged_in, body };
         return own(&path, call).await;
+    }
+    if ingest::matches(&parts.method, &path) && query.get("dst").is_some() {
+        if !listed(&full) {
+            return not_found();
+        }
+        let (method, headers) = (parts.method, parts.headers);
+        let call = Call { app, method, query, headers, peer, logged_in, body: Bytes::new() };
+        return match may_change(&call) {
+            Ok(()) => ingest::serve(&call, &path, body).await,
+            Err(refused) => refused,
+        };
     }
     let found =
         app.catalogue().route(&path).map(|(entry, route)| (entry.manifest.name.clone(), route.clone()));

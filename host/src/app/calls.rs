@@ -216,6 +216,7 @@ impl App {
                     let mut feeds = self.feeds.lock();
                     let current = feeds.get(&id).is_some_and(|feed| feed.is(instance.ctx, session));
                     if current && let Some(Feed::Chain(chain)) = feeds.remove(&id) {
+                        chain.finish(ended);
                         chain.close();
                     }
                     current

@@ -60,9 +60,17 @@ impl App {
                 None => {}
             },
             Action::Unpublished { source, ended } => {
-                if let Some(Feed::Publisher { instance, session }) = self.feeds.lock().remove(&source) {
-                    self.sessions.write().remove(&(instance.ctx, session));
-                    instance.command(session, command::REFUSED, &ended);
+                let feed = self.feeds.lock().remove(&source);
+                match feed {
+                    Some(Feed::Publisher { instance, session }) => {
+                        self.sessions.write().remove(&(instance.ctx, session));
+                        instance.command(session, command::REFUSED, &ended);
+                    }
+                    Some(Feed::Chain(chain)) => {
+                        chain.finish(&ended);
+                        chain.close();
+                    }
+                    _ => {}
                 }
             }
         }
@@ -97,6 +105,36 @@ impl App {
         Ok(())
     }
 
+    /// The body of a request publishes to `stream`.
+    pub(crate) fn ingest(self: &Arc<Self>, stream: &str, head: Head) -> Result<Arc<Chain>, LookupError> {
+        let id = self.streams(|core, now| core.publish(now, stream, head.connection.clone()))?;
+        let chain = Arc::new(Chain::of_body(id, head));
+        self.feeds.lock().insert(id, Feed::Chain(Arc::clone(&chain)));
+        Ok(chain)
+    }
+
+    /// A body has broken off, or whoever read it is gone: the demuxer gives what it has and ends.
+    pub(crate) fn ingest_broken(&self, chain: &Chain, ended: Ended) {
+        if !chain.transport_ended(&ended) {
+            self.chain_failed(chain, ended);
+        }
+    }
+
+    /// Looks at bytes whose format is not known yet.
+    pub(super) fn hurry_chains(&self) {
+        let chains: Vec<Arc<Chain>> = {
+            let feeds = self.feeds.lock();
+            let chain = |feed: &Feed| match feed {
+                Feed::Chain(chain) => Some(Arc::clone(chain)),
+                _ => None,
+            };
+            feeds.values().filter_map(chain).collect()
+        };
+        for chain in chains {
+            chain.hurry(self);
+        }
+    }
+
     /// Opens the demuxer of a chain once it is known.
     pub(crate) fn open_demuxer(
         &self,
@@ -115,6 +153,7 @@ impl App {
     /// A chain cannot go on.
     pub(crate) fn chain_failed(&self, chain: &Chain, ended: Ended) {
         self.feeds.lock().remove(&chain.source);
+        chain.finish(&ended);
         chain.close();
         let now = self.now();
         self.core.lock().ended(now, chain.source, ended);
@@ -126,7 +165,11 @@ impl App {
             Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) => {
                 instance.close(session);
             }
-            Some(Feed::Chain(chain)) => chain.close(),
+            Some(Feed::Chain(chain)) => {
+                let message = "no tracks or no media came for too long".to_owned();
+                chain.finish(&Ended { class: Class::Timeout, message, retry_after_ms: 0 });
+                chain.close();
+            }
             None => {}
         }
     }
