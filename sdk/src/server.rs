@@ -1,12 +1,14 @@
 //! Role `server`: own listeners; viewers become consumers, publishers become sources.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use patchbay_plugin_api::message::{
     self, Bound, Consume, ConsumerCounters, Counters, Ended, Listening, Publish, command, event,
 };
 use patchbay_plugin_api::{Code, Host};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -175,6 +177,31 @@ impl Publisher {
                 None => return Error::eof("closed"),
             }
         }
+    }
+}
+
+/// Binds `host:port`; an empty host is every address of both families.
+pub async fn listen(address: &str) -> Result<TcpListener, Error> {
+    let explain = |error: std::io::Error| {
+        let mut error = Error::from(error);
+        error.message = format!("cannot listen on {address}: {}", error.message);
+        error
+    };
+    match address.strip_prefix(':') {
+        None => TcpListener::bind(address).await.map_err(explain),
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Ok(listener) => Ok(listener),
+            // A machine without IPv6.
+            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await.map_err(explain),
+        },
+    }
+}
+
+/// The address as configured, with the port that was bound: for [`Listening`].
+pub fn shown(configured: &str, bound: SocketAddr) -> String {
+    match configured.rsplit_once(':') {
+        Some((host, _)) => format!("{host}:{}", bound.port()),
+        None => bound.to_string(),
     }
 }
 

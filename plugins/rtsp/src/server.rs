@@ -32,7 +32,7 @@ use patchbay_fanout::Limits;
 use patchbay_rtp::packetize::DEFAULT_MAX_PAYLOAD;
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Counters, Listening};
-use patchbay_sdk::server::Context;
+use patchbay_sdk::server::{Context, listen, shown};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -196,29 +196,4 @@ pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
         () = context.closed() => {}
     }
     Ok(())
-}
-
-/// Binds `host:port`; an empty host is every address of both families.
-async fn listen(address: &str) -> Result<TcpListener, Error> {
-    let explain = |error: std::io::Error| {
-        let mut error = Error::from(error);
-        error.message = format!("cannot listen on {address}: {}", error.message);
-        error
-    };
-    match address.strip_prefix(':') {
-        None => TcpListener::bind(address).await.map_err(explain),
-        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
-            Ok(listener) => Ok(listener),
-            // A machine without IPv6.
-            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await.map_err(explain),
-        },
-    }
-}
-
-/// The address as configured, with the port that was bound.
-fn shown(configured: &str, bound: SocketAddr) -> String {
-    match configured.rsplit_once(':') {
-        Some((host, _)) => format!("{host}:{}", bound.port()),
-        None => bound.to_string(),
-    }
 }

@@ -6,7 +6,7 @@ use patchbay_media::{Parameters, Unit};
 use super::tag::{HEADER_BYTES, TagKind, header};
 use super::tag_mux::{TagMuxer, Unsupported};
 use crate::chunk::{Chunk, PatchKind, Patches};
-use crate::history::{History, Mode, squeeze};
+use crate::history::{History, Mode};
 
 /// Bytes of a tag's header and of its size behind it.
 const OVERHEAD: usize = HEADER_BYTES + 4;
@@ -73,28 +73,11 @@ impl Muxer {
     /// key unit to the newest unit pushed, with times from 0 to where live goes on.
     pub fn history(&self, units: &[Unit], track: usize, mode: Mode) -> History {
         let mut out = self.begin(units.iter().map(|unit| unit.data.len() + 32).sum());
-        let Some(last) = units.last() else {
+        let Some((places, start)) = self.tags.history(track, units, mode) else {
             return History { data: out.freeze(), starts: self.starts(None) };
         };
-        let newest = self.tags.newest(track).unwrap_or_else(|| self.tags.times(track, last).1);
-        let times: Vec<(i64, i64)> = units.iter().map(|unit| self.tags.times(track, unit)).collect();
-        let (placed, start): (Vec<(i64, i64)>, i64) = match mode {
-            Mode::Raw => {
-                let start = times.first().map_or(newest, |(_, dts)| *dts);
-                (times.iter().map(|(pts, dts)| (*pts - start, *dts - start)).collect(), start)
-            }
-            Mode::Squeezed => {
-                let pts: Vec<i64> = times.iter().map(|(pts, _)| *pts).collect();
-                // The newest unit's own decoding time is `newest`.
-                let (placed, total) = squeeze(&pts, newest, 1);
-                let placed = placed.iter().map(|p| (p.presentation, p.decode)).collect();
-                (placed, newest.saturating_add(1).saturating_sub(total))
-            }
-        };
-        for (unit, (pts, dts)) in units.iter().zip(placed) {
-            if let Some((kind, head)) = self.tags.head(track, unit.key, pts.saturating_sub(dts)) {
-                put(kind, dts as u32, &[head.as_slice(), &unit.data], &mut out);
-            }
+        for (unit, placed) in units.iter().zip(places) {
+            put(placed.kind, placed.time as u32, &[placed.head.as_slice(), &unit.data], &mut out);
         }
         History { data: out.freeze(), starts: vec![start; self.tracks] }
     }
@@ -108,7 +91,7 @@ impl Muxer {
     pub fn keyframe(&self, track: usize, unit: &Unit) -> Bytes {
         let mut out = BytesMut::from(self.init().as_ref());
         out.put_slice(&self.begin(unit.data.len()));
-        if let Some((kind, head)) = self.tags.head(track, unit.key, 0) {
+        if let Some((kind, head)) = self.tags.still(track) {
             put(kind, 0, &[head.as_slice(), &unit.data], &mut out);
         }
         out.freeze()

@@ -6,6 +6,7 @@ use patchbay_media::{Codec, Kind, Parameters, Unit};
 use super::CLOCK_RATE;
 use super::amf::{self, Value};
 use super::tag::TagKind;
+use crate::history::{Mode, squeeze};
 use crate::timeline::{Timeline, rescale};
 
 /// A track that FLV has no place for, or whose parameters are not known yet.
@@ -232,14 +233,43 @@ impl TagMuxer {
         Some(Placed { kind, time: times.dts.saturating_sub(origin), head, key })
     }
 
-    /// The head of a unit of track `index` whose presentation is `offset` milliseconds after its decoding.
-    pub(super) fn head(&self, index: usize, key: bool, offset: i64) -> Option<(TagKind, Head)> {
+    /// The places of `units` of track `index`, from the newest key unit to the newest unit that was placed, with times that
+    /// begin at 0 and end where live goes on; and the time that live messages then call 0. `None` without units.
+    pub fn history(&self, index: usize, units: &[Unit], mode: Mode) -> Option<(Vec<Placed>, i64)> {
         let track = self.tracks.get(index).filter(|track| !track.unused)?;
-        Some((kind_of(&track.parameters), head(track.form, key, offset)))
+        let (kind, form) = (kind_of(&track.parameters), track.form);
+        let times: Vec<(i64, i64)> = units.iter().map(|unit| self.times(index, unit)).collect();
+        let newest = self.newest(index).unwrap_or(times.last()?.1);
+        let (placed, start): (Vec<(i64, i64)>, i64) = match mode {
+            Mode::Raw => {
+                let start = times.first()?.1;
+                (times.iter().map(|(pts, dts)| (*pts - start, *dts - start)).collect(), start)
+            }
+            Mode::Squeezed => {
+                let pts: Vec<i64> = times.iter().map(|(pts, _)| *pts).collect();
+                // The newest unit's own decoding time is `newest`.
+                let (placed, total) = squeeze(&pts, newest, 1);
+                let placed = placed.iter().map(|p| (p.presentation, p.decode)).collect();
+                (placed, newest.saturating_add(1).saturating_sub(total))
+            }
+        };
+        let places = units.iter().zip(placed).map(|(unit, (pts, dts))| Placed {
+            kind,
+            time: dts,
+            head: head(form, unit.key, pts.saturating_sub(dts)),
+            key: unit.key,
+        });
+        Some((places.collect(), start))
+    }
+
+    /// The head of a key unit of track `index` that is shown when it is decoded.
+    pub(super) fn still(&self, index: usize) -> Option<(TagKind, Head)> {
+        let track = self.tracks.get(index).filter(|track| !track.unused)?;
+        Some((kind_of(&track.parameters), head(track.form, true, 0)))
     }
 
     /// Presentation and decoding time of a unit that was placed, in milliseconds.
-    pub(super) fn times(&self, index: usize, unit: &Unit) -> (i64, i64) {
+    fn times(&self, index: usize, unit: &Unit) -> (i64, i64) {
         let rate = self.tracks.get(index).map_or(CLOCK_RATE, |track| track.parameters.clock_rate.max(1));
         let moved = self.timeline.offset(index).saturating_sub(self.origin.unwrap_or(0));
         let to = |ticks| rescale(ticks, rate, CLOCK_RATE).saturating_add(moved);
@@ -247,7 +277,7 @@ impl TagMuxer {
     }
 
     /// Decoding time of the newest unit of track `index`, in milliseconds.
-    pub fn newest(&self, index: usize) -> Option<i64> {
+    fn newest(&self, index: usize) -> Option<i64> {
         Some(self.timeline.last(index)?.saturating_sub(self.origin?))
     }
 

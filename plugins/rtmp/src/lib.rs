@@ -1,0 +1,16 @@
+//! RTMP: cameras and publishers in, players out.
+#![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub mod fuzz;
+pub mod plugin;
+pub mod server;
+pub mod session;
+pub mod source;
+pub mod wire;
+
+patchbay_sdk::plugin! {
+    manifest: "../manifest.json",
+    plugin: plugin::Rtmp,
+    roles: [source, server],
+}

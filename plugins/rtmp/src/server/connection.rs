@@ -1,0 +1,320 @@
+//! One connection: the socket and timers around a [`Session`].
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use patchbay_fanout::Writer;
+use patchbay_sdk::Error;
+use patchbay_sdk::api::message::{Bound, Connection as Shown, ConsumerCounters};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
+
+use super::Server;
+use super::play::{Claim, Meta, claim, is_unknown};
+use super::publish::Ingest;
+use crate::session::server::{Event, Phase, Session};
+use crate::wire::handshake::BLOCK_BYTES;
+
+/// From the connection to the wish to play or publish.
+const WISH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest silence of a publisher.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Encoders show the reason of a refusal when the connection stays a little.
+const REFUSED_LINGER: Duration = Duration::from_secs(1);
+/// Longest wait for the rest of a reply when a connection is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of one read.
+const READ_BYTES: usize = 64 << 10;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a connection waits for on behalf of its session.
+enum Done {
+    Claimed(Result<Claim, Error>),
+    Published(Box<Result<Ingest, Error>>),
+}
+
+/// Why a connection ended without a fault of its socket.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// It broke the protocol.
+    #[error("{0}")]
+    Session(#[from] crate::session::Error),
+    /// It was closed.
+    #[error("the peer has closed it")]
+    Eof,
+    /// It was too slow to say what it wants, or fell silent.
+    #[error("nothing came in time")]
+    Timeout,
+    /// It was refused.
+    #[error("refused")]
+    Refused,
+    /// The stream is over, or its codec is another.
+    #[error("{0}")]
+    Stream(String),
+}
+
+struct Connection {
+    server: Arc<Server>,
+    session: Session,
+    writer: Writer<TcpStream, Meta>,
+    remote: SocketAddr,
+    work: Option<Boxed<Done>>,
+    playing: Option<Claim>,
+    over: Option<watch::Receiver<Option<String>>>,
+    ingest: Option<Ingest>,
+    buffer: BytesMut,
+    deadline: Instant,
+    report: Interval,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(server: Arc<Server>, stream: TcpStream, remote: SocketAddr) -> io::Result<End> {
+    let mut report = tokio::time::interval_at(Instant::now() + REPORT_EVERY, REPORT_EVERY);
+    report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let random: [u8; BLOCK_BYTES] = rand::random();
+    let connection = Connection {
+        server,
+        session: Session::new(random),
+        writer: Writer::new(stream),
+        remote,
+        work: None,
+        playing: None,
+        over: None,
+        ingest: None,
+        buffer: BytesMut::new(),
+        deadline: Instant::now() + WISH_TIMEOUT,
+        report,
+    };
+    connection.run().await
+}
+
+impl Connection {
+    async fn run(mut self) -> io::Result<End> {
+        let end = self.drive().await;
+        if let Some(ingest) = &mut self.ingest {
+            let _ = ingest.flush();
+        }
+        self.count();
+        self.writer.leave();
+        // What was said last, such as why it is over.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.writer.flush()).await;
+        end
+    }
+
+    async fn drive(&mut self) -> io::Result<End> {
+        loop {
+            match self.events() {
+                Ok(None) => {}
+                Ok(Some(end)) | Err(end) => return Ok(end),
+            }
+            let has_deadline = self.session.phase() != Phase::Playing;
+            // While it waits for its answer, what it sends on waits too.
+            let reads = self.session.phase() != Phase::Asking;
+            let socket = Arc::clone(self.writer.socket());
+            tokio::select! {
+                ready = socket.readable(), if reads => {
+                    ready?;
+                    self.buffer.reserve(READ_BYTES);
+                    match socket.try_read_buf(&mut self.buffer) {
+                        Ok(0) => return Ok(End::Eof),
+                        Ok(_) => {
+                            let data = self.buffer.split();
+                            if let Err(error) = self.session.receive(&data) {
+                                return Ok(error.into());
+                            }
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                error = self.writer.drive() => return Err(error.into()),
+                () = sleep_until(self.deadline), if has_deadline => {
+                    let refused = self.session.phase() == Phase::Refused;
+                    return Ok(if refused { End::Refused } else { End::Timeout });
+                }
+                done = or_pending(&mut self.work) => {
+                    self.work = None;
+                    if let Some(end) = self.done(done) {
+                        return Ok(end);
+                    }
+                }
+                bound = next_bound(&mut self.playing) => match bound {
+                    Ok(bound) => if let Some(reason) = self.rebound(&bound) { self.over(reason) },
+                    Err(error) => self.over(error.message),
+                },
+                reason = room_over(&mut self.over) => self.over(reason),
+                error = ingest_ended(&mut self.ingest) => self.over(error.message),
+                _ = self.report.tick() => self.count(),
+            }
+        }
+    }
+
+    /// Does what the session asks for.
+    fn events(&mut self) -> Result<Option<End>, End> {
+        while let Some(event) = self.session.poll()? {
+            match event {
+                Event::Play(wish) => {
+                    self.deadline = Instant::now() + SILENCE_TIMEOUT * 2;
+                    let shown = self.shown(&wish.user_agent);
+                    let (context, hub) = (self.server.context.clone(), Arc::clone(&self.server.hub));
+                    let claim = claim(context, hub, wish, shown);
+                    self.work = Some(Box::pin(async { Done::Claimed(claim.await) }));
+                }
+                Event::Publish(wish) => {
+                    self.deadline = Instant::now() + SILENCE_TIMEOUT * 2;
+                    let shown = self.shown(&wish.user_agent);
+                    let open = Ingest::open(self.server.context.clone(), wish, shown);
+                    self.work = Some(Box::pin(async { Done::Published(Box::new(open.await)) }));
+                }
+                Event::Media { kind, timestamp, body } => {
+                    self.deadline = Instant::now() + SILENCE_TIMEOUT;
+                    if let Some(Err(error)) = self.ingest.as_mut().map(|i| i.push(kind, timestamp, &body)) {
+                        return Ok(Some(End::Stream(error.message)));
+                    }
+                }
+                Event::Stop => {
+                    if let Some(ingest) = &mut self.ingest {
+                        let _ = ingest.flush();
+                    }
+                    self.count();
+                    self.leave();
+                    self.deadline = Instant::now() + WISH_TIMEOUT;
+                }
+            }
+        }
+        self.send();
+        Ok(None)
+    }
+
+    /// Sends what the session has to say. A socket that failed is found by [`Writer::drive`].
+    fn send(&mut self) {
+        let bytes = self.session.take();
+        if !bytes.is_empty() {
+            let _ = self.writer.send(bytes);
+        }
+    }
+
+    fn done(&mut self, done: Done) -> Option<End> {
+        match done {
+            Done::Claimed(Ok(claim)) => {
+                self.session.played(&claim.name);
+                let reply = self.session.take();
+                if let Err(error) = claim.room.join(reply, claim.history, &self.writer) {
+                    return Some(End::Stream(error.message));
+                }
+                self.over = Some(claim.room.over());
+                self.playing = Some(claim);
+            }
+            Done::Claimed(Err(error)) => self.refuse(&error),
+            Done::Published(published) => match *published {
+                Ok(ingest) => {
+                    tracing::info!(stream = ingest.name, remote = %self.remote, "publisher");
+                    self.session.published(&ingest.name);
+                    self.deadline = Instant::now() + SILENCE_TIMEOUT;
+                    self.ingest = Some(ingest);
+                }
+                Err(error) => self.refuse(&error),
+            },
+        }
+        None
+    }
+
+    fn refuse(&mut self, error: &Error) {
+        tracing::debug!(remote = %self.remote, "refused: {error}");
+        self.session.refuse(is_unknown(error), &error.message);
+        self.deadline = Instant::now() + REFUSED_LINGER;
+    }
+
+    /// What it played or published is over; it is told, and closed a little later.
+    fn over(&mut self, reason: String) {
+        tracing::info!(remote = %self.remote, "closed: {reason}");
+        self.count();
+        self.leave();
+        self.session.over(&reason);
+        self.deadline = Instant::now() + REFUSED_LINGER;
+    }
+
+    /// The stream is bound anew. The same tracks go on; others cannot under the headers that the player has.
+    fn rebound(&mut self, bound: &Bound) -> Option<String> {
+        let claim = self.playing.as_ref()?;
+        // Nothing bound: the source is away, and may come back.
+        let goes_on = bound.tracks.is_empty()
+            || claim.wanted.iter().all(|wanted| {
+                bound.tracks.iter().any(|track| {
+                    track.source == wanted.source
+                        && track.info.id == wanted.track
+                        && track.info.codec == wanted.parameters.codec.name()
+                })
+            });
+        (!goes_on).then(|| "the stream has other tracks now".to_owned())
+    }
+
+    /// Ends what was played or published.
+    fn leave(&mut self) {
+        self.writer.leave();
+        self.work = None;
+        self.playing = None;
+        self.over = None;
+        self.ingest = None;
+    }
+
+    fn shown(&self, user_agent: &str) -> Shown {
+        Shown {
+            format_name: "rtmp".to_owned(),
+            protocol: "rtmp".to_owned(),
+            remote_addr: self.remote.to_string(),
+            user_agent: user_agent.chars().take(200).collect(),
+            ..Shown::default()
+        }
+    }
+
+    /// Tells the host what this player got.
+    fn count(&self) {
+        if let Some(claim) = &self.playing {
+            let sent = self.writer.sent();
+            claim.consumer.counters(&ConsumerCounters {
+                bytes: sent.bytes,
+                packets: sent.buffers,
+                drops: sent.skipped,
+            });
+        }
+    }
+}
+
+async fn or_pending<T>(work: &mut Option<Boxed<T>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => pending().await,
+    }
+}
+
+async fn next_bound(playing: &mut Option<Claim>) -> Result<Bound, Error> {
+    match playing {
+        Some(claim) => claim.consumer.next().await,
+        None => pending().await,
+    }
+}
+
+async fn room_over(over: &mut Option<watch::Receiver<Option<String>>>) -> String {
+    let Some(over) = over else { return pending().await };
+    let reason = over.wait_for(Option::is_some).await.map(|reason| reason.clone()).ok().flatten();
+    match reason {
+        Some(reason) => reason,
+        None => pending().await,
+    }
+}
+
+async fn ingest_ended(ingest: &mut Option<Ingest>) -> Error {
+    match ingest {
+        Some(ingest) => ingest.ended().await,
+        None => pending().await,
+    }
+}
