@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::serve::IncomingStream;
 use base64::Engine as _;
+use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::app::App;
@@ -29,6 +30,10 @@ mod websocket;
 
 /// Largest body of a request to the host's own routes, in bytes.
 const MAX_BODY: usize = 4 << 20;
+
+/// Unsent bytes that the kernel takes for one client (512 KiB). What a stalled viewer does not take stays in the shared
+/// log; unlike a small send buffer this does not slow a far one.
+const UNSENT_MAX: u32 = 512 << 10;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -58,6 +63,7 @@ impl Peer {
 impl Connected<IncomingStream<'_, TcpListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
         let _ = stream.io().set_nodelay(true);
+        let _ = SockRef::from(stream.io()).set_tcp_notsent_lowat(UNSENT_MAX);
         Self::Tcp(*stream.remote_addr())
     }
 }

@@ -19,11 +19,47 @@ const LOG_BYTES: usize = 16 << 20;
 
 /// Chunks that a run keeps for slow viewers.
 const LOG_CHUNKS: usize = 1024;
+
 /// How far before a viewer's start an FLV tag may be, in milliseconds (10 minutes).
 const FLV_BEFORE_MS: u32 = 600_000;
 
 /// Largest chunk of an output, in bytes.
 pub const MAX_CHUNK: usize = 64 << 20;
+
+/// A chunk up to this size is copied whole for a viewer with a clock of its own: a second piece would cost more.
+const COPY_WHOLE: usize = 1024;
+
+/// A chunk as one viewer gets it: its own head, and what it shares with all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Comes first; the whole chunk when it has no patches.
+    pub head: Bytes,
+    /// The rest, often empty.
+    pub rest: Bytes,
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        self.head.len() + self.rest.len()
+    }
+
+    /// Both in one buffer: a copy unless there is no rest.
+    pub fn joined(self) -> Bytes {
+        if self.rest.is_empty() {
+            return self.head;
+        }
+        let mut all = BytesMut::with_capacity(self.len());
+        all.extend_from_slice(&self.head);
+        all.extend_from_slice(&self.rest);
+        all.freeze()
+    }
+}
+
+impl From<Bytes> for Piece {
+    fn from(head: Bytes) -> Self {
+        Self { head, rest: Bytes::new() }
+    }
+}
 
 /// What makes two viewers share a run.
 pub type Key = String;
@@ -182,10 +218,10 @@ impl Run {
         let mut ready = VecDeque::new();
         let still = history == History::Keyframe;
         if !admitted.init.is_empty() && !still {
-            ready.push_back(admitted.init);
+            ready.push_back(admitted.init.into());
         }
         if !admitted.data.is_empty() {
-            ready.push_back(admitted.data);
+            ready.push_back(admitted.data.into());
         }
         Ok(Viewer {
             run: Arc::clone(self),
@@ -218,7 +254,7 @@ pub struct Viewer {
     _guard: Guard,
     /// Content type with codecs.
     pub mime: String,
-    ready: VecDeque<Bytes>,
+    ready: VecDeque<Piece>,
     starts: Vec<i64>,
     position: u64,
     sequence: u32,
@@ -245,12 +281,12 @@ impl Viewer {
     }
 
     /// The next bytes; `None` at the end of the run.
-    pub async fn next(&mut self) -> Option<Bytes> {
+    pub async fn next(&mut self) -> Option<Piece> {
         loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                self.bytes += bytes.len() as u64;
+            if let Some(piece) = self.ready.pop_front() {
+                self.bytes += piece.len() as u64;
                 self.chunks += 1;
-                return Some(bytes);
+                return Some(piece);
             }
             if self.last {
                 return None;
@@ -260,8 +296,8 @@ impl Viewer {
             tokio::pin!(news);
             news.as_mut().enable();
             if let Some(chunk) = self.take() {
-                let bytes = self.patched(&chunk);
-                self.ready.push_back(bytes);
+                let piece = patched(&chunk, &self.starts, &mut self.sequence);
+                self.ready.push_back(piece);
                 continue;
             }
             if run.is_ended() {
@@ -295,45 +331,102 @@ impl Viewer {
             return Some(Arc::clone(chunk));
         }
     }
+}
 
-    /// The chunk with this viewer's clock: only its head is copied.
-    fn patched(&mut self, chunk: &LogChunk) -> Bytes {
-        if chunk.patches.iter().all(Option::is_none) {
-            return chunk.data.clone();
-        }
-        let mut data = BytesMut::from(chunk.data.as_ref());
-        for patch in chunk.patches.iter().flatten() {
-            let start = self.starts.get(patch.track as usize).copied().unwrap_or(0);
-            let at = patch.offset as usize;
-            let Some(field) = data.get_mut(at..at + patch.kind.len()) else { continue };
-            match patch.kind {
-                PatchKind::TimeU64 => {
-                    if let Some(value) = field.first_chunk::<8>().map(|b| u64::from_be_bytes(*b)) {
-                        // Before the viewer's 0 (sound that waited): at 0.
-                        let moved = value.cast_signed().saturating_sub(start).max(0);
-                        field.copy_from_slice(&moved.to_be_bytes());
-                    }
-                }
-                PatchKind::TimeU32 => {
-                    if let Some(value) = field.first_chunk::<4>().map(|b| u32::from_be_bytes(*b)) {
-                        field.copy_from_slice(&value.wrapping_sub(start as u32).to_be_bytes());
-                    }
-                }
-                PatchKind::SequenceU32 => {
-                    self.sequence += 1;
-                    field.copy_from_slice(&self.sequence.to_be_bytes());
-                }
-                PatchKind::FlvMs => {
-                    if let Some([a, b, c, d]) = field.first_chunk::<4>().copied() {
-                        let moved = u32::from_be_bytes([d, a, b, c]).wrapping_sub(start as u32);
-                        // A little before the viewer's 0 (sound that waited): at 0. Days after it the sign means nothing.
-                        let moved = if moved > u32::MAX - FLV_BEFORE_MS { 0 } else { moved };
-                        let [d, a, b, c] = moved.to_be_bytes();
-                        field.copy_from_slice(&[a, b, c, d]);
-                    }
-                }
+/// The chunk with the clock of a viewer that began at `starts`: only its head is copied.
+fn patched(chunk: &LogChunk, starts: &[i64], sequence: &mut u32) -> Piece {
+    let ends =
+        chunk.patches.iter().flatten().map(|patch| (patch.offset as usize).saturating_add(patch.kind.len()));
+    let Some(end) = ends.max() else { return chunk.data.clone().into() };
+    let end = if chunk.data.len() <= COPY_WHOLE { chunk.data.len() } else { end.min(chunk.data.len()) };
+    let mut rest = chunk.data.clone();
+    let mut head = BytesMut::from(rest.split_to(end).as_ref());
+    for patch in chunk.patches.iter().flatten() {
+        let start = starts.get(patch.track as usize).copied().unwrap_or(0);
+        apply(patch, start, sequence, &mut head);
+    }
+    Piece { head: head.freeze(), rest }
+}
+
+/// Writes one patch of a viewer that began at `start` into a chunk's head.
+fn apply(patch: &Patch, start: i64, sequence: &mut u32, head: &mut [u8]) {
+    let at = patch.offset as usize;
+    let Some(field) = head.get_mut(at..at.saturating_add(patch.kind.len())) else { return };
+    match patch.kind {
+        PatchKind::TimeU64 => {
+            if let Some(value) = field.first_chunk::<8>().map(|b| u64::from_be_bytes(*b)) {
+                // Before the viewer's 0 (sound that waited): at 0.
+                let moved = value.cast_signed().saturating_sub(start).max(0);
+                field.copy_from_slice(&moved.to_be_bytes());
             }
         }
-        data.freeze()
+        PatchKind::TimeU32 => {
+            if let Some(value) = field.first_chunk::<4>().map(|b| u32::from_be_bytes(*b)) {
+                field.copy_from_slice(&value.wrapping_sub(start as u32).to_be_bytes());
+            }
+        }
+        PatchKind::SequenceU32 => {
+            *sequence += 1;
+            field.copy_from_slice(&sequence.to_be_bytes());
+        }
+        PatchKind::FlvMs => {
+            if let Some([a, b, c, d]) = field.first_chunk::<4>().copied() {
+                let moved = u32::from_be_bytes([d, a, b, c]).wrapping_sub(start as u32);
+                // A little before the viewer's 0 (sound that waited): at 0. Days after it the sign means nothing.
+                let moved = if moved > u32::MAX - FLV_BEFORE_MS { 0 } else { moved };
+                let [d, a, b, c] = moved.to_be_bytes();
+                field.copy_from_slice(&[a, b, c, d]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
+
+    use super::*;
+
+    fn chunk(len: usize, patches: &[Patch]) -> LogChunk {
+        let mut all = [None; Patch::MAX];
+        for (slot, patch) in all.iter_mut().zip(patches) {
+            *slot = Some(*patch);
+        }
+        LogChunk { data: (0..len).map(|i| i as u8).collect(), flags: 0, patches: all }
+    }
+
+    const TIME: Patch = Patch { offset: 40, track: 1, kind: PatchKind::TimeU64 };
+    const SEQUENCE: Patch = Patch { offset: 20, track: 0, kind: PatchKind::SequenceU32 };
+
+    #[test]
+    fn only_the_head_of_a_large_chunk_is_copied() {
+        let mut chunk = chunk(20_000, &[SEQUENCE, TIME]);
+        let mut data = chunk.data.to_vec();
+        data[40..48].copy_from_slice(&1000_u64.to_be_bytes());
+        chunk.data = data.clone().into();
+        let mut sequence = 6;
+        let piece = patched(&chunk, &[7, 400], &mut sequence);
+        assert_eq!((piece.head.len(), sequence), (48, 7));
+        assert_eq!(piece.rest.as_ptr(), chunk.data[48..].as_ptr());
+        data[20..24].copy_from_slice(&7_u32.to_be_bytes());
+        data[40..48].copy_from_slice(&600_u64.to_be_bytes());
+        assert_eq!(piece.joined(), data);
+    }
+
+    #[test]
+    fn a_chunk_without_patches_is_shared_whole() {
+        let chunk = chunk(20_000, &[]);
+        let piece = patched(&chunk, &[], &mut 0);
+        assert_eq!((piece.head.as_ptr(), piece.rest.len()), (chunk.data.as_ptr(), 0));
+    }
+
+    #[test]
+    fn small_chunks_and_patches_outside_of_them() {
+        let chunk = chunk(50, &[SEQUENCE, Patch { offset: 45, ..TIME }, Patch { offset: u32::MAX, ..TIME }]);
+        let piece = patched(&chunk, &[], &mut 0);
+        assert_eq!((piece.head.len(), piece.rest.len()), (50, 0));
+        assert_eq!((&piece.head[20..24], &piece.head[45..]), (&[0, 0, 0, 1][..], &chunk.data[45..]));
+        let past = self::chunk(5_000, &[Patch { offset: 6_000, ..TIME }]);
+        assert_eq!(patched(&past, &[], &mut 0).joined(), past.data);
     }
 }

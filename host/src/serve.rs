@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use patchbay_plugin_api::message::{Bound, Class, Ended, Serve};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::app::{App, ConsumerNews};
-use crate::hub::Viewer;
+use crate::hub::{Piece, Viewer};
 
 /// How often counters are written down.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
@@ -21,8 +20,8 @@ const AGAIN: u32 = 50;
 /// What a client gets next.
 #[derive(Debug)]
 pub enum Next {
-    /// Bytes.
-    Data(Bytes),
+    /// A chunk.
+    Data(Piece),
     /// The stream changed: another content type, whose init chunk comes next.
     Mime(String),
 }
@@ -97,8 +96,8 @@ impl Served {
                 ConsumerNews::Bound(bound) => self.rebind(&bound).await,
                 ConsumerNews::Refused(ended) => self.over(ended),
             },
-            bytes = self.viewer.next() => match bytes {
-                Some(bytes) => Some(Next::Data(bytes)),
+            piece = self.viewer.next() => match piece {
+                Some(piece) => Some(Next::Data(piece)),
                 // A publisher has left: its next one is shown to the same client.
                 None if self.viewer.source_is_gone() => match self.news.recv().await? {
                     ConsumerNews::Bound(bound) => self.rebind(&bound).await,

@@ -58,10 +58,25 @@ def http(port):
     return connection
 
 
+def websocket(port):
+    """A page's player: asks for MSE and gets each chunk as one message."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(b"GET /api/ws?src=clip HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                       b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += connection.recv(1)
+    assert b" 101 " in head, head
+    ask = b'{"type":"mse","value":"avc1.640029"}'
+    # A mask of zeros leaves the text as it is.
+    connection.sendall(bytes([0x81, 0x80 | len(ask)]) + bytes(4) + ask)
+    return connection
+
+
 def viewers():
     """The viewers' own process: `--client KIND PORT COUNT`; prints READY, then on each line of input the bytes so far."""
     kind, port, count = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    connect = {"rtsp": rtsp, "mp4": http, "floor": lambda port: socket.create_connection(("127.0.0.1", port))}[kind]
+    connect = {"rtsp": rtsp, "mp4": http, "ws": websocket, "floor": lambda port: socket.create_connection(("127.0.0.1", port))}[kind]
     connections = {}
     poll = select.epoll()
     for _ in range(count):
@@ -141,6 +156,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--rate-kbit", type=int, default=4000)
     parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=("rtsp", "mp4", "ws"), default=("rtsp", "mp4", "ws"))
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -154,7 +170,7 @@ def main():
         for _ in range(options.repeat):
             base = floor(options.viewers, 25, size, options.seconds)
             print(f"floor: {base:.2f} us per 20 kB")
-            for kind in ("rtsp", "mp4"):
+            for kind in options.only:
                 second, buffer, memory, kbit = served(kind, clip, options.viewers, options.seconds)
                 print(f"{kind}: {second:.0f} us per viewer and second of {kbit:.0f} kbit/s, {buffer:.2f} us per 20 kB = {buffer / base:.2f} x floor, {memory:.0f} MB", flush=True)
 

@@ -1,18 +1,25 @@
 #!/usr/bin/env python3
-"""500 RTSP and 500 MP4 viewers of one stream: what is done once however many they are, and that nothing stays when all leave at once.
+"""500 RTSP and 500 MP4 viewers of one stream: what is done once however many they are, that nothing stays when all leave at once,
+and that one who does not read harms nobody.
 
 `viewers.py [ROUNDS]`: how often all viewers of each kind leave at the same moment (20 when not given).
 """
+import json
 import os
+import pathlib
 import resource
 import select
 import socket
 import sys
+import tempfile
 import time
 
-from run import Server, http_viewer, metrics, rtsp_viewer, wait
+from run import Server, http_viewer, metrics, rtsp_viewer, run, wait
 
 COUNT = 500
+
+# What the kernel may hold for one viewer that does not read: the limit of unsent bytes, and what one write adds.
+KERNEL_MAX = 1 << 20
 
 
 def read_all(viewers, seconds):
@@ -106,6 +113,100 @@ def nothing_stays(rounds):
         assert last[2] < first[2] + 16_000, states
 
 
+def kernel_queue(port):
+    """The most bytes that the kernel holds for one client of a port: sent and not acknowledged, or unsent."""
+    most = 0
+    for name in ("tcp", "tcp6"):
+        for line in open(f"/proc/net/{name}").read().splitlines()[1:]:
+            words = line.split()
+            if int(words[1].rsplit(":", 1)[1], 16) == port:
+                most = max(most, int(words[4].split(":")[0], 16))
+    return most
+
+
+def receive(viewer, seconds):
+    """What a viewer that reads again gets."""
+    viewer.settimeout(1)
+    data, end = bytearray(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        got = viewer.recv(1 << 18)
+        assert got, "the viewer that stalled was closed"
+        data += got
+    return bytes(data)
+
+
+def old_http_viewer(server):
+    """HTTP/1.0: the body is the file."""
+    connection = socket.create_connection(("127.0.0.1", server.http), timeout=20)
+    connection.sendall(b"GET /api/stream.mp4?src=demo HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    return connection
+
+
+def key_after_gap_mp4(data, path):
+    """Plays on after the only gap, with a key picture; every box is whole."""
+    path.write_bytes(data.split(b"\r\n\r\n", 1)[1])
+    done = run("ffprobe", "-v", "error", "-show_entries", "packet=dts_time,flags", "-of", "json", path)
+    packets = [(float(packet["dts_time"]), packet["flags"]) for packet in json.loads(done.stdout)["packets"]]
+    gaps = [(now[0] - last[0], at) for at, (last, now) in enumerate(zip(packets, packets[1:]), 1) if now[0] - last[0] > 0.5]
+    assert len(gaps) == 1, (gaps, done.stderr)
+    gap, at = gaps[0]
+    assert "K" in packets[at][1] and len(packets) - at > 50, (gap, at, packets[at], len(packets))
+    return gap
+
+
+def key_after_gap_rtsp(data, _):
+    """Every interleaved frame is whole, and the first packet after the only gap begins a key picture."""
+    at = data.index(b"\r\n\r\n") + 4
+    last, gaps, after = None, [], 0
+    while at + 4 <= len(data):
+        assert data[at] == ord("$"), f"no frame at {at} of {len(data)}: {data[at:at + 8]}"
+        channel, size = data[at + 1], int.from_bytes(data[at + 2:at + 4], "big")
+        packet = data[at + 4:at + 4 + size]
+        at += 4 + size
+        if channel or len(packet) < 14:
+            continue
+        sequence, stamp = int.from_bytes(packet[2:4], "big"), int.from_bytes(packet[4:8], "big")
+        if last and sequence != (last[0] + 1) & 0xFFFF:
+            kind = packet[12] & 0x1F
+            gaps.append(((stamp - last[1]) / 90_000, packet[13] & 0x1F if kind == 28 else kind))
+            after = 0
+        last, after = (sequence, stamp), after + 1
+    assert len(gaps) == 1 and after > 50, (gaps, after)
+    gap, kind = gaps[0]
+    # An IDR slice, parameter sets, or both in an aggregation packet.
+    assert kind in (5, 7, 8, 24), (gap, kind)
+    return gap
+
+
+def one_of_many_stalls(kind, join, stalled_join, port_of, seconds, check):
+    """One of 500 does not read for a while: bounded memory, the others get all, and it goes on at a key picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        clip = pathlib.Path(folder) / "clip.mp4"
+        rate = "2M"
+        run("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=50,noise=alls=40:allf=t", "-t", "90", "-c:v", "libx264", "-preset", "ultrafast",
+            "-g", "100", "-b:v", rate, "-minrate", rate, "-maxrate", rate, "-bufsize", "400k", "-x264-params", "nal-hrd=cbr", "-pix_fmt", "yuv420p", clip, limit=120, check=True)
+        with Server(streams=f"streams:\n  demo: file:{clip}\n") as server:
+            viewers = [join(server) for _ in range(COUNT - 1)]
+            stalled = stalled_join(server)
+            wait(lambda: metrics(server)["patchbay_consumers"] == COUNT, 60, f"{COUNT} consumers")
+            read_all(viewers, 1)
+            before, counts = state(server), read_all(viewers, seconds)
+            after, queue = state(server), kernel_queue(port_of(server))
+            # The others: none is left behind by more than a second of the stream.
+            assert min(counts) > max(counts) - 250_000, (min(counts), max(counts))
+            assert min(counts) > 0.8 * 250_000 * seconds, (min(counts), seconds)
+            assert queue < KERNEL_MAX, queue
+            # The shared log is 16 MiB at most; nothing else may grow.
+            assert after[2] < before[2] + 24_000, (before, after)
+            gap = check(receive(stalled, 4), pathlib.Path(folder) / "stalled.mp4")
+            if kind == "mp4":
+                skips = sum(value for name, value in metrics(server).items() if name.startswith("patchbay_mux_skips_total"))
+                assert skips == 1, skips
+            print(f"  {kind}: the kernel held {queue} bytes, resident {before[2]} to {after[2]} kB, {gap:.1f} s left out, others {min(counts)} to {max(counts)} bytes in {seconds} s")
+            for viewer in [*viewers, stalled]:
+                viewer.close()
+
+
 def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65_536, hard))
@@ -114,7 +215,12 @@ def main():
     print("ok everything is done once", flush=True)
     nothing_stays(rounds)
     print(f"ok nothing stays after {rounds} rounds")
-    print("2 passed, 0 failed")
+    # An RTSP player that takes nothing for 15 s is gone; a run of an output keeps 1024 chunks: 20 s of this stream.
+    one_of_many_stalls("rtsp", rtsp_viewer, rtsp_viewer, lambda server: server.rtsp, 10, key_after_gap_rtsp)
+    print("ok one of many RTSP viewers stalls", flush=True)
+    one_of_many_stalls("mp4", http_viewer, old_http_viewer, lambda server: server.http, 30, key_after_gap_mp4)
+    print("ok one of many MP4 viewers stalls")
+    print("4 passed, 0 failed")
 
 
 if __name__ == "__main__":

@@ -239,21 +239,25 @@ async fn media(app: &Arc<App>, serve: Serve) -> Response {
     };
     let mime = content_type.unwrap_or_else(|| served.mime().to_owned());
     let mut response = if still {
-        let Some(Next::Data(data)) = served.next().await else {
+        let Some(Next::Data(piece)) = served.next().await else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the stream ended before a key frame");
         };
+        let data = piece.joined();
         let mut response = Response::new(Body::empty());
         response.headers_mut().insert(CONTENT_LENGTH, data.len().into());
         *response.body_mut() = Body::from(data);
         response
     } else {
         let (app, told) = (Arc::clone(app), served.mime().to_owned());
-        let body = stream::unfold((app, told, served), |(app, told, mut served)| async move {
+        let start = (app, told, served, Bytes::new());
+        let body = stream::unfold(start, |(app, told, mut served, rest)| async move {
+            // Ready at once: head and rest leave in one write.
+            if !rest.is_empty() {
+                return Some((Ok::<_, std::convert::Infallible>(rest), (app, told, served, Bytes::new())));
+            }
             loop {
                 match served.next().await? {
-                    Next::Data(data) => {
-                        return Some((Ok::<_, std::convert::Infallible>(data), (app, told, served)));
-                    }
+                    Next::Data(piece) => return Some((Ok(piece.head), (app, told, served, piece.rest))),
                     Next::Mime(mime) if mime == told => {}
                     // An answer has one type: its player asks again.
                     Next::Mime(mime) => {

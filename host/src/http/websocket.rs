@@ -168,7 +168,7 @@ async fn media(
     }
     while let Some(next) = served.next().await {
         let message = match next {
-            Next::Data(data) => Message::Binary(data),
+            Next::Data(piece) => Message::Binary(piece.joined()),
             Next::Mime(mime) if mime == told => continue,
             // A player has one buffer with one set of tracks: it connects anew, as all of them do after a close.
             Next::Mime(mime) => {

@@ -44,6 +44,9 @@ use streams::Streams;
 pub const MAX_CONNECTIONS: usize = 8192;
 /// A peer that acknowledges nothing for so long is gone (S49).
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Unsent bytes that the kernel takes for one peer (512 KiB). What a stalled player does not take stays in the shared log;
+/// unlike a small send buffer this does not slow a far one.
+const UNSENT_MAX: u32 = 512 << 10;
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 
 /// Settings of the server: the `rtsp` section.
@@ -140,7 +143,9 @@ impl<S: Streams> Server<S> {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
         let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+        let socket = SockRef::from(&stream);
+        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
         match connection::serve(self, stream, remote).await {
             Ok(reason @ connection::End::Stream(_)) => tracing::info!(%remote, "player closed: {reason}"),
             Ok(reason) => tracing::debug!(%remote, "connection closed: {reason}"),
