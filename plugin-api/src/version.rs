@@ -3,10 +3,20 @@
 use semver::Version;
 
 /// The literal of [`ABI`], for macros that build a manifest at compile time.
+#[cfg(not(patchbay_abi_next))]
 #[macro_export]
 macro_rules! abi_version {
     () => {
         "1.0.0-draft.2"
+    };
+}
+
+/// Only in the fixture that stands for the next minor version.
+#[cfg(patchbay_abi_next)]
+#[macro_export]
+macro_rules! abi_version {
+    () => {
+        "1.1.0-draft.1"
     };
 }
 

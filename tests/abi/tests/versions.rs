@@ -57,6 +57,12 @@ fn older_and_newer_sides_meet() {
     assert_eq!(load(&old, &new, "all"), works, "the library has a tail field more: it is ignored");
     assert_eq!(load(&new, &old, "swapped"), works, "the host has a tail field more: the roles are swapped");
 
+    // From 1.0 on the versions choose: an older library is loaded without being rebuilt, a newer one only with its leave.
+    assert_eq!(load(&old, &old, "versions"), works);
+    assert_eq!(load(&new, &old, "versions"), works, "built for 1.0, host of 1.1");
+    let (loaded, line) = load(&old, &new, "versions");
+    assert!(!loaded && line.contains("built for ABI 1.1.0") && line.ends_with("update Patchbay"), "{line}");
+
     for (host, library, direction) in [(&new, &old, "all"), (&old, &new, "swapped")] {
         let (loaded, line) = load(host, library, direction);
         assert!(!loaded, "{line}");

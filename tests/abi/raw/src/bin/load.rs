@@ -1,5 +1,5 @@
-//! A host in one page: `patchbay-raw-load LIBRARY all|swapped` loads a library, starts it and opens a source, and prints
-//! what came of it in one line.
+//! A host in one page: `patchbay-raw-load LIBRARY all|swapped|versions` loads a library, starts it and opens a source, and
+//! prints what came of it in one line. `versions`: the layouts are compared as the versions of both sides say.
 #![allow(unsafe_code)]
 #![allow(clippy::print_stdout)] // its only output
 
@@ -12,8 +12,8 @@ use patchbay_plugin_api::abi::{ROOT_SYMBOL, RawUnit, ReadOut, Slice, StartInfo};
 use patchbay_plugin_api::abi_stable::library::AbiHeaderRef;
 use patchbay_plugin_api::entry::{ChunkRef, HostEntry, host_table};
 use patchbay_plugin_api::message::{command, event, role};
-use patchbay_plugin_api::version::Direction;
-use patchbay_plugin_api::{Code, Plugin};
+use patchbay_plugin_api::version::{self, Direction};
+use patchbay_plugin_api::{Code, Manifest, Plugin};
 
 /// What the library did with this host.
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -118,14 +118,23 @@ fn load(path: &OsString, direction: Direction) -> Result<String, String> {
     Ok(format!("{} {seen}", codes.join(",")))
 }
 
+/// What a host does with the library's version once the drafts of both sides have been declared.
+fn by_versions(path: &OsString) -> Result<Direction, String> {
+    let declared = |draft: &str| draft.split('-').next().unwrap_or_default().to_owned();
+    let manifest = Manifest::read(path.as_ref()).map_err(|error| error.to_string())?;
+    let (plugin, host) = (declared(&manifest.abi), declared(version::ABI));
+    version::check(&plugin, manifest.min_host.as_deref(), &host).map_err(|error| error.to_string())
+}
+
 fn main() {
     let mut args = std::env::args_os().skip(1);
     let path = args.next().unwrap_or_default();
     let direction = match args.next() {
-        Some(word) if word == "swapped" => Direction::Swapped,
-        _ => Direction::PluginHasAll,
+        Some(word) if word == "swapped" => Ok(Direction::Swapped),
+        Some(word) if word == "versions" => by_versions(&path),
+        _ => Ok(Direction::PluginHasAll),
     };
-    match load(&path, direction) {
+    match direction.and_then(|direction| load(&path, direction)) {
         Ok(line) => println!("loaded {line}"),
         Err(reason) => {
             println!("refused {reason}");
