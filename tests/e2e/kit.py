@@ -194,6 +194,37 @@ def a_python_program_plays():
 
 
 @test
+def a_program_comes_changes_and_goes_while_the_server_runs():
+    source = ROOT / "tests/kit/python/patchbay-plugin-pybars"
+    with tempfile.TemporaryDirectory() as folder, system_path():
+        os.environ["PATCHBAY_PLUGINS"] = folder
+        try:
+            server = Server(streams="streams:\n  bars: \"pybars:h264\"\n  later: \"pybars:h264#late\"\n")
+        finally:
+            del os.environ["PATCHBAY_PLUGINS"]
+        with server:
+            found = lambda: {plugin["name"]: plugin for plugin in server.json("api/plugins")}.get("pybars", {})
+            assert "pybars" not in server.json("api/schemes")
+            shutil.copy(source, folder)
+            shutil.copy(source.with_suffix(".json"), folder)
+            wait(lambda: "pybars" in server.json("api/schemes"), 5, "the scheme", server.process)
+            assert server.get("api/frame.mp4?src=bars")[0] == 200
+            before = found()["pid"]
+            manifest = pathlib.Path(folder) / "patchbay-plugin-pybars.json"
+            changed = manifest.with_suffix(".new")
+            changed.write_text(manifest.read_text().replace("0.1.0", "0.2.0"))
+            changed.rename(manifest)
+            wait(lambda: found().get("version") == "0.2.0", 5, "the new version", server.process)
+            assert server.get("api/frame.mp4?src=bars")[0] == 200
+            assert found()["pid"] != before and found()["restarts"] == 0, (before, found())
+            manifest.unlink()
+            wait(lambda: "pybars" not in server.json("api/schemes"), 5, "the end of the scheme", server.process)
+            # What runs goes on; nothing new is dialled.
+            status, _, body = server.get("api/frame.mp4?src=later")
+            assert status == 500 and b"unsupported scheme" in body, (status, body)
+
+
+@test
 def programs_are_refused_with_a_reason():
     source = ROOT / "tests/kit/python/patchbay-plugin-pybars"
     manifest = json.loads(source.with_suffix(".json").read_text())
