@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod feed;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod ingest;
 pub mod mux;
 pub mod peer;
 pub mod plugin;

@@ -73,7 +73,6 @@ enum State {
 /// One track to one peer.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    track_id: String,
     payload_type: u8,
     ssrc: u32,
     clock_rate: u32,
@@ -92,9 +91,8 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// A track that waits to be started.
-    pub(super) fn new(track_id: String, payload_type: u8, ssrc: u32, clock_rate: u32) -> Self {
+    pub(super) fn new(payload_type: u8, ssrc: u32, clock_rate: u32) -> Self {
         Self {
-            track_id,
             payload_type,
             ssrc,
             clock_rate: clock_rate.max(1),
@@ -259,7 +257,7 @@ impl Outgoing {
             self.sequence = self.sequence.wrapping_add(1);
             self.counts.packets += 1;
             self.counts.bytes += piece.len() as u64;
-            let message = RTCMessage::RtpPacket(self.track_id.clone(), packet);
+            let message = RTCMessage::RtpPacket(String::new(), packet);
             if let Err(error) = connection.handle_write(TaggedRTCMessage { now, message }) {
                 tracing::debug!("rtp: {error}");
             }
@@ -313,7 +311,7 @@ impl Outgoing {
             octet_count: self.counts.bytes as u32,
             ..SenderReport::default()
         };
-        let message = RTCMessage::RtcpPacket(self.track_id.clone(), vec![Box::new(report)]);
+        let message = RTCMessage::RtcpPacket(String::new(), vec![Box::new(report)]);
         if let Err(error) = connection.handle_write(TaggedRTCMessage { now, message }) {
             tracing::debug!("rtcp: {error}");
         }

@@ -136,15 +136,10 @@ pub fn answer(
             codec: codec_of(section.kind, format),
             ..RTCRtpEncodingParameters::default()
         };
-        let track = MediaStreamTrack::new(
-            "patchbay".to_owned(),
-            id.clone(),
-            id.clone(),
-            kind_of(section.kind),
-            vec![coding],
-        );
+        let track =
+            MediaStreamTrack::new("patchbay".to_owned(), id.clone(), id, kind_of(section.kind), vec![coding]);
         connection.add_track(track)?;
-        outgoing.push(Outgoing::new(id, format.payload_type, ssrc, format.clock_rate));
+        outgoing.push(Outgoing::new(format.payload_type, ssrc, format.clock_rate));
     }
     for line in own {
         let init = RTCIceCandidateInit { candidate: line.clone(), ..RTCIceCandidateInit::default() };

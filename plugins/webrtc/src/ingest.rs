@@ -1,0 +1,138 @@
+//! Packets of a peer that sends, to units of a source: for publishers and for sources that this side dials.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use patchbay_media::Kind;
+use patchbay_rtp::clock::Reports;
+use patchbay_rtp::rtcp::SenderReport;
+use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
+use patchbay_sdk::Error;
+use patchbay_sdk::api::message::{Clock, Connection};
+use patchbay_sdk::source::{Session, Tracks};
+
+/// The receiving side of one connection.
+pub struct Ingest {
+    medias: Vec<Media>,
+    is_announced: bool,
+}
+
+struct Media {
+    /// Track id in the host.
+    id: u32,
+    payload_type: u8,
+    ssrc: Option<u32>,
+    depacketizer: Depacketizer,
+    reorder: Reorder,
+    reports: Reports,
+    is_broken: bool,
+}
+
+impl Ingest {
+    /// An ingest of these payload types, as `description` explains them.
+    pub fn new(description: &str, payload_types: &[u8]) -> Self {
+        let session = sdp::parse(description.as_bytes());
+        let of_media = |media: &sdp::Media| {
+            let payload_type = payload_types.iter().find(|pt| media.payload_types.contains(pt))?;
+            let depacketizer = Depacketizer::new(media).ok()?;
+            Some((*payload_type, depacketizer))
+        };
+        let medias = session.medias.iter().filter_map(of_media).enumerate();
+        let medias = medias.map(|(id, (payload_type, depacketizer))| Media {
+            id: u32::try_from(id).unwrap_or(u32::MAX),
+            payload_type,
+            ssrc: None,
+            depacketizer,
+            reorder: Reorder::new(),
+            reports: Reports::default(),
+            is_broken: false,
+        });
+        Self { medias: medias.collect(), is_announced: false }
+    }
+
+    /// Whether there is anything to receive.
+    pub fn is_empty(&self) -> bool {
+        self.medias.is_empty()
+    }
+
+    /// Announces the tracks, once.
+    pub fn announce(&mut self, session: &Session, connection: &Connection) -> Result<(), Error> {
+        if std::mem::replace(&mut self.is_announced, true) {
+            return Ok(());
+        }
+        session.tracks(&Tracks {
+            receive: self.medias.iter().map(|m| m.depacketizer.parameters().clone().into()).collect(),
+            connection: connection.clone(),
+            ..Tracks::default()
+        })
+    }
+
+    /// Takes a packet that arrived at `now` (monotonic). Packets of unknown payload types are passed over; streams are told
+    /// apart by payload type, because some peers do not say their SSRCs.
+    pub fn packet(
+        &mut self,
+        session: &Session,
+        packet: rtc::rtp::Packet,
+        now: Duration,
+    ) -> Result<(), Error> {
+        let header = packet.header;
+        let found = self.medias.iter_mut().find(|media| media.payload_type == header.payload_type);
+        // A packet without payload probes the bandwidth.
+        let Some(media) = found.filter(|_| !packet.payload.is_empty()) else { return Ok(()) };
+        media.ssrc = Some(header.ssrc);
+        let packet = RtpPacket {
+            marker: header.marker,
+            payload_type: header.payload_type,
+            sequence: header.sequence_number,
+            timestamp: header.timestamp,
+            ssrc: header.ssrc,
+            extension: None,
+            payload: Bytes::copy_from_slice(&packet.payload),
+        };
+        media.reorder.push(packet, now);
+        self.drain(session, now)
+    }
+
+    /// Takes a sender report.
+    pub fn sender_report(&mut self, ssrc: u32, ntp: u64, rtp_time: u32) {
+        if let Some(media) = self.medias.iter_mut().find(|media| media.ssrc == Some(ssrc)) {
+            media.reports.push(SenderReport { ssrc, ntp, rtp_timestamp: rtp_time, packets: 0, octets: 0 });
+        }
+    }
+
+    /// When [`Ingest::drain`] is to be called although no packet comes.
+    pub fn wake_at(&self) -> Option<Duration> {
+        self.medias.iter().filter_map(|media| media.reorder.wake_at()).min()
+    }
+
+    /// Hands out what is complete at `now`.
+    pub fn drain(&mut self, session: &Session, now: Duration) -> Result<(), Error> {
+        for media in &mut self.medias {
+            while let Some(packet) = media.reorder.poll(now) {
+                media.depacketizer.push(&packet, now);
+            }
+            while let Some(item) = media.depacketizer.poll() {
+                match item {
+                    Item::Parameters(parameters) => session.track_changed(media.id, &parameters)?,
+                    Item::Unit(unit) => {
+                        media.is_broken &= !unit.key;
+                        // Before the unit: a report may come before the first packet, which then lies where it belongs.
+                        if let Some((pts, unix_ns)) = media.reports.poll(media.ssrc, &media.depacketizer) {
+                            session.clock(Clock { track: media.id, pts, unix_ns })?;
+                        }
+                        session.push(media.id, &unit)?;
+                    }
+                    Item::Lost { .. } => media.is_broken = true,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// SSRCs of the video streams that came so far; with `broken` only of those that lost packets since their last key unit.
+    pub fn video_streams(&self, broken: bool) -> Vec<u32> {
+        let videos =
+            self.medias.iter().filter(|media| media.depacketizer.parameters().codec.kind() == Kind::Video);
+        videos.filter(|media| media.is_broken || !broken).filter_map(|media| media.ssrc).collect()
+    }
+}
