@@ -163,6 +163,48 @@ impl SourceUrl {
         self.options.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// The URL that `reference` means in a document from here (RFC 3986 5.2), such as a `Location`: with the login when it is the
+    /// same server, without options.
+    pub fn join(&self, reference: &str) -> Result<Self, UrlError> {
+        let (reference, _) = reference.trim().split_once('#').unwrap_or((reference.trim(), ""));
+        let scheme = self.scheme();
+        let base = format!("{scheme}://{}", self.authority());
+        let path = self.path_and_query().split('?').next().unwrap_or_default();
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let colon = reference.find("://");
+        let absolute = colon.is_some_and(|at| !reference.get(..at).unwrap_or_default().contains(['/', '?']));
+        let text = if absolute {
+            reference.to_owned()
+        } else if let Some(rest) = reference.strip_prefix("//") {
+            format!("{scheme}://{rest}")
+        } else if reference.starts_with('/') {
+            format!("{base}{}", without_dots(reference))
+        } else if reference.starts_with('?') {
+            format!("{base}{path}{reference}")
+        } else {
+            format!("{base}{}", without_dots(&format!("{folder}/{reference}")))
+        };
+        let url = Self::parse(&text)?;
+        if url.credentials().is_some() || !self.may_share_secrets(&url) {
+            return Ok(url);
+        }
+        // Written again with the user info as it was
+        let user_info = self.expose().split_once("://").and_then(|(_, rest)| {
+            let end = rest.find('/').unwrap_or(rest.len());
+            rest.get(..end)?.rsplit_once('@').map(|(user_info, _)| user_info.to_owned())
+        });
+        match (user_info, text.split_once("://")) {
+            (Some(user_info), Some((scheme, rest))) => Self::parse(&format!("{scheme}://{user_info}@{rest}")),
+            _ => Ok(url),
+        }
+    }
+
+    /// Whether what is secret here may be sent to `other`: the same host, and not from TLS to plain text.
+    pub fn may_share_secrets(&self, other: &Self) -> bool {
+        self.host().eq_ignore_ascii_case(other.host())
+            && (self.scheme() == "http" || other.scheme() != "http")
+    }
+
     /// The whole text with its secrets.
     pub fn expose(&self) -> &str {
         &self.raw
@@ -179,6 +221,26 @@ impl fmt::Debug for SourceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SourceUrl({self})")
     }
+}
+
+/// A path without `.` and `..`; the query stays. RFC 3986 5.2.4.
+fn without_dots(path_and_query: &str) -> String {
+    let (path, query) = path_and_query.split_at(path_and_query.find('?').unwrap_or(path_and_query.len()));
+    if !path.split('/').any(|part| part == "." || part == "..") {
+        return path_and_query.to_owned();
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    let mut folder = false;
+    for part in path.split('/').skip(1) {
+        folder = matches!(part, "." | "..");
+        match part {
+            "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let end = if folder && !parts.is_empty() { "/" } else { "" };
+    format!("/{}{end}{query}", parts.join("/"))
 }
 
 /// `text`, which should be a URL, without its secrets (X11): the user info becomes `***`, as do the values of query keys,
@@ -265,6 +327,28 @@ mod tests {
 
     fn user_password(url: &SourceUrl) -> Option<(&str, &str)> {
         url.credentials().map(|c| (c.user.expose(), c.password.expose()))
+    }
+
+    #[test]
+    fn joined_urls_keep_the_login_on_the_same_server_only() {
+        let from = SourceUrl::parse("http://u:p%40@cam:81/a/b?x=1").unwrap();
+        for (location, expected) in [
+            ("/c", "http://u:p%40@cam:81/c"),
+            ("c?d", "http://u:p%40@cam:81/a/c?d"),
+            ("?d", "http://u:p%40@cam:81/a/b?d"),
+            ("http://cam/x", "http://u:p%40@cam/x"),
+            ("https://cam/x", "https://u:p%40@cam/x"),
+            ("http://other/x", "http://other/x"),
+            ("//other/x", "http://other/x"),
+            ("../c.ts?u=http://x/../y", "http://u:p%40@cam:81/c.ts?u=http://x/../y"),
+            ("./c/../d/.", "http://u:p%40@cam:81/a/d/"),
+            ("/../../c", "http://u:p%40@cam:81/c"),
+            ("http://v:q@cam/x", "http://v:q@cam/x"),
+        ] {
+            assert_eq!(from.join(location).unwrap().expose(), expected, "{location}");
+        }
+        let tls = SourceUrl::parse("https://u:p@cam/").unwrap();
+        assert_eq!(tls.join("http://cam/x").unwrap().expose(), "http://cam/x");
     }
 
     #[test]
