@@ -34,7 +34,7 @@ mod feeds;
 mod plugins;
 mod reload;
 
-/// Between two looks at plugins and idle runs.
+/// Between two looks at idle runs.
 const BEAT: Duration = Duration::from_millis(500);
 
 /// Everything that runs.
@@ -153,6 +153,8 @@ pub enum PluginState {
     Off,
     /// Not needed yet.
     Ready,
+    /// Being loaded.
+    Starting,
     /// Started.
     Running,
     /// Of no more use; see the reason.
@@ -229,7 +231,7 @@ impl App {
     /// Runs timers until the process ends.
     pub async fn run(self: Arc<Self>) {
         let mut beat = tokio::time::interval(BEAT);
-        let mut last = Instant::now();
+        tokio::spawn(Self::watch(Arc::downgrade(&self)));
         loop {
             let now = self.now();
             let wait = {
@@ -241,12 +243,7 @@ impl App {
             tokio::select! {
                 () = tokio::time::sleep(wait.max(Duration::from_millis(5))) => {}
                 () = self.news.notified() => {}
-                _ = beat.tick() => {
-                    // A host that was late itself cannot tell who was silent.
-                    let late = last.elapsed() > 2 * BEAT;
-                    last = Instant::now();
-                    self.housekeeping(late);
-                }
+                _ = beat.tick() => self.housekeeping(),
             }
             let now = self.now();
             self.core.lock().tick(now);
@@ -254,7 +251,7 @@ impl App {
         }
     }
 
-    fn housekeeping(self: &Arc<Self>, late: bool) {
+    fn housekeeping(self: &Arc<Self>) {
         self.hurry_chains();
         self.answers.clean();
         let idle: Vec<Arc<Run>> = {
@@ -267,16 +264,6 @@ impl App {
             run.instance.close(run.session);
         }
         self.end_drained();
-        let instances = self.running();
-        for instance in &instances {
-            instance.supervise(late);
-            if instance.check() {
-                self.fail(instance);
-            }
-        }
-        for instance in instances.iter().filter(|i| i.is_isolated() && i.failure().is_some()) {
-            self.revive(instance);
-        }
     }
 
     /// Ends the process.

@@ -58,6 +58,7 @@ pub struct Child {
     /// gave one).
     pong: AtomicU64,
     plugin_pong: AtomicU64,
+    silent: AtomicU64,
     faults: AtomicU32,
     /// What holds it, as its runner said before the plugin was loaded.
     in_force: OnceLock<InForce>,
@@ -74,8 +75,7 @@ impl Child {
         mut hello: Hello,
         log: &LogHandle,
     ) -> Result<(Arc<Self>, wire::Reader<BufReader<UnixStream>>), String> {
-        let failed =
-            |error: io::Error| format!("plugin {}: its process cannot be started: {error}", hello.name);
+        let failed = |error: io::Error| format!("its process cannot be started: {error}");
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg("runner").env_clear();
@@ -112,6 +112,7 @@ impl Child {
             started: Instant::now(),
             pong: AtomicU64::new(0),
             plugin_pong: AtomicU64::new(ANSWER.lock().contains(&hello.name).into()),
+            silent: AtomicU64::new(0),
             faults: AtomicU32::new(0),
             end: Mutex::new(None),
             stopping: AtomicBool::new(false),
@@ -152,7 +153,7 @@ impl Child {
         };
         child.kill("");
         child.reap();
-        Err(format!("plugin {}: {refused}", hello.name))
+        Err(refused)
     }
 
     fn set_in_force(&self, payload: &[u8], memory: u64) {
@@ -195,13 +196,21 @@ impl Child {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| (at > 0).then_some(now))
                 .ok();
         }
-        let silent =
-            |pong: &AtomicU64| now.saturating_sub(pong.load(Ordering::Relaxed)) > SILENCE.as_millis() as u64;
-        if silent(&self.pong) {
+        let silence = |pong: &AtomicU64| now.saturating_sub(pong.load(Ordering::Relaxed));
+        let limit = SILENCE.as_millis() as u64;
+        let (process, plugin) = (silence(&self.pong), silence(&self.plugin_pong));
+        if process > limit {
+            self.silent.store(process, Ordering::Relaxed);
             self.kill("it has not answered for 2 s");
-        } else if self.plugin_pong.load(Ordering::Relaxed) > 0 && silent(&self.plugin_pong) {
+        } else if self.plugin_pong.load(Ordering::Relaxed) > 0 && plugin > limit {
+            self.silent.store(plugin, Ordering::Relaxed);
             self.kill("its runtime has not answered for 2 s");
         }
+    }
+
+    /// How long it had been silent when it was killed for that.
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(self.silent.load(Ordering::Relaxed))
     }
 
     /// Ends it at once: SIGTERM does not end a stopped process.

@@ -3,59 +3,43 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use patchbay_plugin_api::abi::{HostTableRef, Slice, StartInfo};
-use patchbay_plugin_api::{Code, Manifest, Plugin};
+use patchbay_plugin_api::abi::HostTableRef;
+use patchbay_plugin_api::{Code, Manifest};
 use patchbay_ring::{RingHandle, Subscription, Wake};
 use rustix::event::{EventfdFlags, eventfd};
 use serde::Serialize;
 
 use crate::catalogue::Entry;
-use crate::child::{self, Child, Shown};
-use crate::loader::{self, LoadError};
+use crate::child::Child;
+use crate::loader::LoadError;
 use crate::log::LogHandle;
 use crate::sandbox::{Grants, InForce};
 use crate::source::Source;
-use crate::wire::{Hello, Message, VERSION, kind};
+use crate::wire::{Hello, VERSION};
+
+mod calls;
+
+use calls::{Call, Library};
 
 /// A call that takes longer has failed the plugin.
 pub const CALL_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the host's thread does for a plugin.
-enum Call {
-    Open {
-        session: u64,
-        role: u32,
-        request: Vec<u8>,
-    },
-    Command {
-        session: u64,
-        kind: u32,
-        payload: Bytes,
-    },
-    Close {
-        session: u64,
-    },
-    Stop {
-        done: mpsc::Sender<()>,
-    },
-    /// For a process: it may read this source from now on.
-    Show(Arc<Source>),
-    /// For a process: there is something new of this source.
-    Wake(u64),
-    /// For a process: it lacks a description of this source.
-    Describe(u64),
-    /// For a process: this source is over.
-    Gone(u64),
-    /// Is it there?
-    Ping,
-}
+/// A library that has not been loaded for so long, its constructors included, has failed.
+pub const LOAD_LIMIT: Duration = Duration::from_secs(5);
+
+/// Its library is being loaded, or its process started.
+const LOADING: u8 = 0;
+/// Its `start` is being called.
+const STARTING: u8 = 1;
+/// It takes calls.
+const RUNNING: u8 = 2;
 
 /// What makes a plugin run in a process of its own.
 pub struct Isolated {
@@ -80,6 +64,9 @@ pub struct Instance {
     pending: Mutex<Vec<u64>>,
     signalled: AtomicBool,
     subscriptions: Mutex<HashMap<(u64, u64), Subscription>>,
+    isolated: bool,
+    /// [`LOADING`], [`STARTING`] or [`RUNNING`].
+    phase: AtomicU8,
     /// ms since [`Instance::started`] when the call under way began, 0: none.
     calling: AtomicU64,
     started: Instant,
@@ -92,69 +79,25 @@ pub struct Instance {
     failure: OnFailure,
 }
 
-/// Why a plugin does not start; one line.
+/// Why a plugin does not start; one line, without its name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// Its library is not loaded.
-    #[error("plugin {name}: {source}")]
-    Load {
-        /// Its name.
-        name: String,
-        /// Why.
-        source: LoadError,
-    },
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It does not load in a process for nothing else either.
+    #[error("its library is not loaded: {0}")]
+    Trial(String),
     /// The system refused a descriptor or thread.
-    #[error("plugin {name}: {source}")]
-    System {
-        /// Its name.
-        name: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// `start` has not returned in time.
-    #[error(
-        "plugin {name} refuses to start: it has not returned for 1 s: restart Patchbay, or switch the plugin off"
-    )]
-    Hangs {
-        /// Its name.
-        name: String,
-    },
+    #[error("the system refuses what it needs: {0}")]
+    System(#[from] std::io::Error),
     /// Its process could not be started.
     #[error("{0}")]
     Process(String),
     /// `start` failed.
-    #[error("plugin {name} refuses to start ({code}): see its lines in the log")]
-    Start {
-        /// Its name.
-        name: String,
-        /// What it returned.
-        code: Code,
-    },
-}
-
-/// What `start` is told.
-struct Start {
-    wake_fd: i32,
-    ctx: u64,
-    threads: u32,
-    log_level: u32,
-    host: HostTableRef,
-    settings: String,
-}
-
-impl Start {
-    fn call(&self, plugin: &Plugin) -> Code {
-        let info = StartInfo {
-            size: size_of::<StartInfo>() as u32,
-            wake_fd: self.wake_fd,
-            ctx: self.ctx,
-            threads: self.threads,
-            log_level: self.log_level,
-            config: Slice::new(self.settings.as_bytes()),
-        };
-        plugin.start(self.host, &info)
-    }
+    #[error("it refuses to start ({0}): see its lines in the log")]
+    Start(Code),
 }
 
 /// What a caller is told when an open or command failed inside the plugin.
@@ -162,31 +105,36 @@ pub type OnFailure = Arc<dyn Fn(u64, Code) + Send + Sync>;
 
 impl Instance {
     #[allow(clippy::too_many_arguments)] // what a start takes
-    /// Loads and starts the plugin of `entry`. `failure` hears of sessions whose `open` failed.
+    /// Starts the plugin of `entry` on a thread of its own, which loads it: returns before that. What is opened meanwhile
+    /// waits; the app hears how it went. `failure` hears of sessions whose `open` failed.
+    ///
+    /// # Errors
+    /// The system refuses a descriptor or thread.
     pub fn start(
         entry: &Entry,
         ctx: u64,
         host: HostTableRef,
-        settings: &str,
+        settings: String,
         threads: u32,
         log_level: u32,
         copies: &Path,
         failure: OnFailure,
         isolated: Option<Isolated>,
     ) -> Result<Arc<Self>, StartError> {
-        let name = entry.manifest.name.clone();
-        let system = |source: std::io::Error| StartError::System { name: name.clone(), source };
-        let wake =
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| system(e.into()))?;
+        let name = &entry.manifest.name;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| StartError::System(error.into()))?;
         let (calls, queue) = mpsc::channel();
         let instance = Arc::new(Self {
             ctx,
             manifest: entry.manifest.clone(),
+            isolated: isolated.is_some(),
             calls,
             wake,
             pending: Mutex::default(),
             signalled: AtomicBool::new(false),
             subscriptions: Mutex::default(),
+            phase: AtomicU8::new(LOADING),
             calling: AtomicU64::new(0),
             started: Instant::now(),
             failed: Mutex::new(None),
@@ -195,84 +143,59 @@ impl Instance {
             child: std::sync::OnceLock::new(),
             failure,
         });
-        let path = entry.path.display().to_string();
         let thread = thread::Builder::new().name(format!("call {name}"));
-        let (answer, started) = mpsc::channel();
-        if let Some(isolated) = isolated {
+        crate::bridge::register(&instance);
+        let weak = Arc::downgrade(&instance);
+        let spawned = if let Some(isolated) = isolated {
             let hello = Hello {
                 wire: VERSION,
-                path,
+                path: entry.path.display().to_string(),
                 copies: copies.display().to_string(),
                 name: name.clone(),
                 threads,
                 log_level,
-                settings: settings.to_owned(),
+                settings,
                 state: isolated.state,
                 memory: isolated.memory,
                 grants: isolated.grants,
             };
-            crate::bridge::register(&instance);
-            let weak = Arc::downgrade(&instance);
-            let hears = format!("hear {name}");
-            // The child dies with this thread, which ends with the instance.
-            thread
-                .spawn(move || match Child::start(hello, &isolated.log) {
-                    Ok((child, reader)) => {
-                        if let Some(instance) = weak.upgrade() {
-                            let _ = instance.child.set(Arc::clone(&child));
-                        }
-                        let listener = (weak.clone(), Arc::clone(&child));
-                        let heard = thread::Builder::new()
-                            .name(hears)
-                            .spawn(move || child::listen(&listener.0, &listener.1, reader));
-                        let _ = answer.send(heard.map(drop).map_err(|error| error.to_string()));
-                        serve_child(&weak, &child, &queue);
-                    }
-                    Err(reason) => drop(answer.send(Err(reason))),
-                })
-                .map_err(system)?;
-            let outcome = started.recv().unwrap_or_else(|_| Err(format!("plugin {name}: its thread ended")));
-            return match outcome {
-                Ok(()) => Ok(instance),
-                Err(reason) => {
-                    crate::bridge::forget(ctx);
-                    Err(StartError::Process(reason))
-                }
+            let log = isolated.log;
+            thread.spawn(move || calls::run_process(&weak, hello, &log, &queue))
+        } else {
+            let library = Library {
+                path: entry.path.clone(),
+                trusted: entry.shipped,
+                manifest: entry.manifest.clone(),
+                copies: copies.to_owned(),
+                wake_fd: instance.wake.as_raw_fd(),
+                ctx,
+                threads,
+                log_level,
+                host,
+                settings,
             };
-        }
-        let plugin = loader::load(&entry.path, &entry.manifest, copies)
-            .map_err(|source| StartError::Load { name: name.clone(), source })?;
-        let start = Start {
-            wake_fd: instance.wake.as_raw_fd(),
-            ctx,
-            threads,
-            log_level,
-            host,
-            settings: settings.to_owned(),
+            thread.spawn(move || calls::run_here(&weak, &library, &queue))
         };
-        crate::bridge::register(&instance);
-        let (answer, code) = mpsc::channel();
-        let weak = Arc::downgrade(&instance);
-        thread
-            .spawn(move || {
-                let code = start.call(&plugin);
-                if answer.send(code).is_ok() && code == Code::Ok {
-                    serve(&weak, &plugin, &queue);
-                }
-            })
-            .map_err(system)?;
-        // On the plugin's own thread, so that one that blocks here holds nobody.
-        match code.recv_timeout(CALL_LIMIT) {
-            Ok(Code::Ok) => {}
-            Ok(code) => return Err(StartError::Start { name, code }),
-            Err(_) => return Err(StartError::Hangs { name }),
+        if let Err(error) = spawned {
+            crate::bridge::forget(ctx);
+            return Err(error.into());
         }
         Ok(instance)
+    }
+
+    /// Whether it has not started yet.
+    pub fn is_starting(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) != RUNNING
     }
 
     /// Its process, when it has one of its own.
     pub fn pid(&self) -> Option<u32> {
         self.child.get().map(|child| child.pid)
+    }
+
+    /// How long its process had been of no use when it ended.
+    pub fn silence(&self) -> Duration {
+        self.child.get().map(|child| child.silence()).unwrap_or_default()
     }
 
     /// What holds its process.
@@ -282,7 +205,7 @@ impl Instance {
 
     /// Whether it runs in a process of its own.
     pub fn is_isolated(&self) -> bool {
-        self.child.get().is_some()
+        self.isolated
     }
 
     /// It is of no more use.
@@ -316,13 +239,15 @@ impl Instance {
         }
     }
 
-    /// Looks whether its process lives, every half second. `late`: the host itself was.
-    pub(crate) fn supervise(&self, late: bool) {
+    /// Looks whether its process lives, and asks it with `ping`. `late`: the host itself was.
+    pub(crate) fn supervise(&self, late: bool, ping: bool) {
         if let Some(child) = self.child.get()
             && self.failure().is_none()
         {
             child.check(late);
-            let _ = self.calls.send(Call::Ping);
+            if ping {
+                let _ = self.calls.send(Call::Ping);
+            }
         }
     }
 
@@ -366,18 +291,22 @@ impl Instance {
         if self.is_isolated() {
             return false;
         }
-        let began = self.calling.load(Ordering::Relaxed);
+        let (began, phase) = (self.calling.load(Ordering::Relaxed), self.phase.load(Ordering::Relaxed));
+        let limit = if phase == LOADING { LOAD_LIMIT } else { CALL_LIMIT };
         let now = self.started.elapsed().as_millis() as u64 + 1;
-        if began == 0 || now.saturating_sub(began) < CALL_LIMIT.as_millis() as u64 {
+        if began == 0 || now.saturating_sub(began) < limit.as_millis() as u64 {
             return false;
         }
         let mut failed = self.failed.lock();
         if failed.is_some() {
             return false;
         }
-        *failed = Some(
-            "a call into it has not returned for 1 s: restart Patchbay, or switch the plugin off".to_owned(),
-        );
+        let what = match phase {
+            LOADING => "its library has not loaded for 5 s",
+            STARTING => "it refuses to start: it has not returned for 1 s",
+            _ => "a call into it has not returned for 1 s",
+        };
+        *failed = Some(format!("{what}: restart Patchbay, or switch the plugin off"));
         true
     }
 
@@ -452,86 +381,6 @@ impl Wake for SourceWake {
     fn wake(&self) {
         if let Some(instance) = self.instance.upgrade() {
             instance.signal(self.source);
-        }
-    }
-}
-
-fn serve(instance: &Weak<Instance>, plugin: &Plugin, queue: &mpsc::Receiver<Call>) {
-    while let Ok(call) = queue.recv() {
-        let Some(instance) = instance.upgrade() else { return };
-        let now = instance.started.elapsed().as_millis() as u64 + 1;
-        instance.calling.store(now, Ordering::Relaxed);
-        match call {
-            Call::Open { session, role, request } => {
-                let code = plugin.open(session, role, &request);
-                if code != Code::Ok {
-                    instance.open_failed(session, code);
-                }
-            }
-            Call::Command { session, kind, payload } => {
-                if plugin.command(session, kind, &payload) == Code::Panicked {
-                    instance.open_failed(session, Code::Panicked);
-                }
-            }
-            Call::Close { session } => {
-                plugin.close(session);
-            }
-            Call::Stop { done } => {
-                plugin.stop();
-                let _ = done.send(());
-                return;
-            }
-            Call::Show(_) | Call::Wake(_) | Call::Describe(_) | Call::Gone(_) | Call::Ping => {}
-        }
-        instance.calling.store(0, Ordering::Relaxed);
-    }
-}
-
-/// [`serve`] for a process: calls become frames. A write that blocks ends when the child is killed for its silence.
-fn serve_child(instance: &Weak<Instance>, child: &Child, queue: &mpsc::Receiver<Call>) {
-    let mut shown = Shown::default();
-    // Its first answer tells that later silence means something.
-    let _ = child.ping();
-    while let Ok(call) = queue.recv() {
-        let sent = match call {
-            Call::Open { session, role, request } => child.send(&Message {
-                kind: kind::OPEN,
-                id: session,
-                x: role.into(),
-                payload: request,
-                ..Message::default()
-            }),
-            Call::Command { session, kind, payload } => child.send(&Message {
-                kind: crate::wire::kind::COMMAND,
-                id: session,
-                x: kind.into(),
-                payload: payload.to_vec(),
-                ..Message::default()
-            }),
-            Call::Close { session } => {
-                child.send(&Message { kind: kind::CLOSE, id: session, ..Message::default() })
-            }
-            Call::Stop { done } => {
-                child.stop(CALL_LIMIT);
-                let _ = done.send(());
-                return;
-            }
-            Call::Show(source) => shown.show(child, &source),
-            Call::Wake(source) => {
-                if let Some(instance) = instance.upgrade() {
-                    instance.pending.lock().retain(|id| *id != source);
-                }
-                shown.refresh(child, source).and_then(|()| {
-                    child.send(&Message { kind: kind::WAKE, id: source, ..Message::default() })
-                })
-            }
-            Call::Describe(source) => shown.refresh(child, source),
-            Call::Gone(source) => shown.gone(child, source),
-            Call::Ping => child.ping(),
-        };
-        if sent.is_err() {
-            // It has ended; who hears it tells how.
-            return;
         }
     }
 }

@@ -57,10 +57,12 @@ pub fn load(path: &Path, manifest: &Manifest, folder: &Path) -> Result<Plugin, L
     Copy::new(path, manifest, folder)?.load()
 }
 
-/// A private copy of a library, open and without a name.
+/// A private copy of a library.
 #[derive(Debug)]
 pub struct Copy {
     file: File,
+    /// Unique in this process: of a name that it knows the linker gives the library that it has, whatever is there now.
+    name: Option<PathBuf>,
     direction: Direction,
 }
 
@@ -71,10 +73,22 @@ impl Copy {
         let direction = version::check(&manifest.abi, manifest.min_host.as_deref(), version::ABI)?;
         let number = COPIES.fetch_add(1, Ordering::Relaxed);
         let copy = folder.join(format!("{}-{}-{number}.so", manifest.name, std::process::id()));
-        let file = fs::copy(path, &copy).and_then(|_| File::open(&copy));
-        let _ = fs::remove_file(&copy);
-        let file = file.map_err(|source| LoadError::Copy { to: copy, source })?;
-        Ok(Self { file, direction })
+        match fs::copy(path, &copy).and_then(|_| File::open(&copy)) {
+            Ok(file) => Ok(Self { file, name: Some(copy), direction }),
+            Err(source) => {
+                let _ = fs::remove_file(&copy);
+                Err(LoadError::Copy { to: copy, source })
+            }
+        }
+    }
+
+    /// Gives up its name, for a process that loads nothing else and may not be able to later.
+    #[must_use]
+    pub fn without_name(mut self) -> Self {
+        if let Some(name) = self.name.take() {
+            let _ = fs::remove_file(name);
+        }
+        self
     }
 
     /// What is to be read when it is loaded.
@@ -84,15 +98,18 @@ impl Copy {
 
     /// Loads it, checks its tables and gives its entry points. Its code runs.
     pub fn load(self) -> Result<Plugin, LoadError> {
-        open(&self.file, self.direction)
+        let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let loaded = open(self.name.as_ref().unwrap_or(&by_descriptor), self.direction);
+        // The mapping keeps the code; the name is of no more use.
+        drop(self.without_name());
+        loaded
     }
 }
 
-fn open(file: &File, direction: Direction) -> Result<Plugin, LoadError> {
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+fn open(path: &Path, direction: Direction) -> Result<Plugin, LoadError> {
     // SAFETY: opening a library runs its constructors. That is what loading a plugin in this process means: it is done
     // for plugins the user trusts with it (shipped ones, or `isolation: in-process`), or in a process for nothing else.
-    let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
     let library = library.map_err(|error| LoadError::Link(with_causes(&error)))?;
     let plugin = tables(&library, direction);
     std::mem::forget(library);

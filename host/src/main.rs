@@ -17,6 +17,7 @@ use patchbay::redact::Redactor;
 use patchbay::sandbox::{self, Grants, InForce};
 use patchbay_conformance::{Material, Verdict};
 use patchbay_plugin_api::manifest::program_name;
+use patchbay_plugin_api::panic::{self, Threads};
 use patchbay_plugin_api::{Manifest, Plugin, version};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
             };
         }
         Command::Serve(serve) => return run(&serve),
-        Command::Runner(_) => return patchbay::runner::main(),
+        Command::Runner(arguments) => return patchbay::runner::main(&arguments),
     }
     ExitCode::SUCCESS
 }
@@ -136,6 +137,7 @@ fn held(entry: &Entry, config: &Config) -> String {
         landlock,
         why: why.to_owned(),
         open: InForce::open(landlock, &grants),
+        unrestricted: grants.unrestricted,
         granted: grants.granted,
         refused: grants.refused,
         unknown: grants.unknown,
@@ -245,6 +247,8 @@ fn run(serve: &Serve) -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(&format!("the log cannot be opened: {error}")),
     };
+    let told = log.clone();
+    panic::report(Threads::All, move |line| told.write(Level::Error, "host", line, &[]));
     let platform = cli::platform();
     log.write(Level::Info, "", "patchbay", &[("platform", &platform), ("version", cli::VERSION)]);
     if let Some(path) = config.config_path() {

@@ -4,6 +4,7 @@
 //! plugin, as in the host; one reads the socket.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::io::{self, BufReader};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -20,6 +21,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use patchbay_plugin_api::abi::{RawUnit, ReadOut, Slice, StartInfo, target};
 use patchbay_plugin_api::entry::{ChunkRef, HostEntry, host_table};
 use patchbay_plugin_api::manifest::program_name;
+use patchbay_plugin_api::panic::{self, Threads};
 use patchbay_plugin_api::{Code, Manifest, Plugin};
 use patchbay_ring::{Mapped, Target};
 use rustix::event::{EventfdFlags, eventfd};
@@ -60,8 +62,23 @@ struct Runner {
     signalled: AtomicBool,
 }
 
-/// Runs until the host closes the socket or says stop.
-pub fn main() -> ExitCode {
+/// First argument of a process that only loads a library, named by the second through a copy in the third, and ends.
+pub const TRIAL: &str = "load";
+
+/// Runs until the host closes the socket or says stop; or, told to, loads a library once.
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    if let [word, library, copies] = arguments
+        && word == TRIAL
+    {
+        return match trial(Path::new(library), Path::new(copies)) {
+            // What the library has started is not waited for.
+            Ok(()) => std::process::exit(0),
+            Err(error) => {
+                eprintln_line(&error);
+                ExitCode::FAILURE
+            }
+        };
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => ExitCode::SUCCESS,
@@ -72,7 +89,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn trial(library: &Path, copies: &Path) -> Result<(), String> {
+    let ready = rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .and_then(|()| rustix::thread::set_no_new_privs(true));
+    ready.map_err(|error| error.to_string())?;
+    let manifest = Manifest::read(library).map_err(|error| error.to_string())?;
+    let copy = Copy::new(library, &manifest, copies).map_err(|error| error.to_string())?;
+    copy.without_name().load().map(drop).map_err(|error| error.to_string())
+}
+
 fn run() -> io::Result<()> {
+    panic::report(Threads::All, eprintln_line);
     // The socket leaves the place where a plugin may look for a terminal, and no program that a plugin starts inherits it.
     let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
@@ -192,6 +219,7 @@ fn prepare(runner: &'static Runner, hello: &Hello) -> Result<Copy, String> {
         return Err(format!("the file is now the plugin {}", manifest.name));
     }
     let copy = Copy::new(path, &manifest, Path::new(&hello.copies)).map_err(|error| error.to_string())?;
+    let copy = copy.without_name();
     let grants = &hello.grants;
     let (landlock, why) = match sandbox::landlock::restrict(grants, copy.file()) {
         Ok(version) => (version, String::new()),
@@ -230,6 +258,7 @@ fn in_force(hello: &Hello, landlock: u32, why: String) -> Message {
         granted: grants.granted.clone(),
         refused: grants.refused.clone(),
         unknown: grants.unknown.clone(),
+        unrestricted: grants.unrestricted,
         open: InForce::open(landlock, grants),
         no_new_privs: true,
         descriptors: MAX_DESCRIPTORS,

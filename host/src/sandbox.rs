@@ -117,17 +117,8 @@ impl Grants {
 
     /// For the log when it asks for more than it may; `None` when it does not.
     pub fn complaint(&self, name: &str) -> Option<String> {
-        let mut text = Vec::new();
-        if !self.refused.is_empty() {
-            let refused = words(&self.refused);
-            text.push(format!(
-                "it asks for {refused} and does not get it: to allow it, plugins: {{{name}: {{allow: [{refused}]}}}}"
-            ));
-        }
-        if !self.unknown.is_empty() {
-            text.push(format!("its manifest asks for {}, which nothing knows", self.unknown.join(", ")));
-        }
-        (!text.is_empty()).then(|| text.join("; "))
+        InForce { refused: self.refused.clone(), unknown: self.unknown.clone(), ..InForce::default() }
+            .complaint(name)
     }
 }
 
@@ -153,6 +144,9 @@ pub struct InForce {
     /// Words of its manifest that nothing knows.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
+    /// The user allows it everything.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unrestricted: bool,
     /// What it can do although it did not get it: the kernel cannot forbid it.
     pub open: Vec<String>,
     /// No program that it runs gets more rights than it has.
@@ -168,6 +162,21 @@ pub struct InForce {
 }
 
 impl InForce {
+    /// For the log when it asks for more than it may; `None` when it does not.
+    pub fn complaint(&self, name: &str) -> Option<String> {
+        let mut text = Vec::new();
+        if !self.refused.is_empty() {
+            let refused = words(&self.refused);
+            text.push(format!(
+                "it asks for {refused} and does not get it: to allow it, plugins: {{{name}: {{allow: [{refused}]}}}}"
+            ));
+        }
+        if !self.unknown.is_empty() {
+            text.push(format!("its manifest asks for {}, which nothing knows", self.unknown.join(", ")));
+        }
+        (!text.is_empty()).then(|| text.join("; "))
+    }
+
     /// What Landlock of version `abi` leaves open for `grants`.
     pub fn open(abi: u32, grants: &Grants) -> Vec<String> {
         let lacks = |capability, since: u32| !grants.has(capability) && abi < since;

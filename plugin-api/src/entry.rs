@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use abi_stable::prefix_type::PrefixTypeTrait as _;
 
@@ -12,6 +11,8 @@ use crate::abi::{
 };
 use crate::code::Code;
 use crate::host::{Host, Patch, PatchKind};
+use crate::message::LogEvent;
+use crate::panic::{self, Threads};
 
 /// What a library implements; [`crate::export!`] makes its table.
 ///
@@ -159,27 +160,14 @@ pub(crate) extern "C" fn next_host(_ctx: u64) -> i32 {
 }
 
 fn guard(report: impl FnOnce(&str), call: impl FnOnce() -> Code) -> i32 {
-    match catch_unwind(AssertUnwindSafe(call)) {
+    match panic::catch(call) {
         Ok(code) => code as i32,
-        Err(panic) => {
-            // `&panic` would be the box itself as `dyn Any`, whose text is never found.
-            let message = panic_message(&*panic);
+        Err(message) => {
             // Reporting runs foreign code too; if that panics as well there is nothing left to tell.
-            let _ = catch_unwind(AssertUnwindSafe(|| report(&message)));
-            // The payload's own drop may panic: leak it instead.
-            std::mem::forget(panic);
+            let _ = panic::catch(|| report(&message));
             Code::Panicked as i32
         }
     }
-}
-
-/// The text of a caught panic.
-pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panic without a text".to_owned())
 }
 
 extern "C" fn start<E: Entry>(host: HostTableRef, info: *const StartInfo) -> i32 {
@@ -187,7 +175,12 @@ extern "C" fn start<E: Entry>(host: HostTableRef, info: *const StartInfo) -> i32
         |message| E::panicked(0, "start", message),
         // SAFETY: the host passes a valid StartInfo for the call.
         || match unsafe { Host::new(host, info) } {
-            Some((host, config)) => E::start(host, config),
+            Some((host, config)) => {
+                panic::report(Threads::Plugin, move |line| {
+                    host.log(1, "panic", &LogEvent { message: line.to_owned(), ..LogEvent::default() });
+                });
+                E::start(host, config)
+            }
             None => Code::Invalid,
         },
     )

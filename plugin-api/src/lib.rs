@@ -29,6 +29,7 @@ pub mod entry;
 pub mod host;
 pub mod manifest;
 pub mod message;
+pub mod panic;
 pub mod plugin;
 pub mod records;
 pub mod version;

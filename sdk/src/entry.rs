@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
-use patchbay_plugin_api::entry::panic_message;
 use patchbay_plugin_api::message::command;
+use patchbay_plugin_api::panic;
 use patchbay_plugin_api::{Code, Host};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -70,9 +70,9 @@ pub(crate) async fn supervise(link: Link, task: impl Future<Output = Result<(), 
     let result = match result {
         Some(Ok(result)) => result,
         Some(Err(panic)) => {
-            let message = panic_message(&*panic);
+            // The hook of `panic::report` has logged it.
+            let message = panic::text(&*panic);
             std::mem::forget(panic);
-            tracing::error!(session = link.id, "the session panicked: {message}");
             Err(Error::protocol(format!("the plugin panicked: {message}")))
         }
         None => Ok(()),

@@ -28,7 +28,7 @@ pub(crate) fn handle(threads: u32) -> Result<Handle, Error> {
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads.max(1) as usize)
         .max_blocking_threads(MAX_BLOCKING_THREADS)
-        .thread_name("plugin")
+        .thread_name(patchbay_plugin_api::panic::PLUGIN_THREAD)
         .enable_all()
         .build()
         .map_err(|error| Error::unsupported(format!("the plugin's runtime cannot start: {error}")))?;

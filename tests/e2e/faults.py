@@ -171,7 +171,7 @@ def a_library_that_cannot_be_linked_is_refused_when_it_is_needed():
 def a_panic_in_start_refuses_the_plugin():
     with prefix("raw") as binary, fault("start:panic"), playing(binary, "  raw: \"raw:\"\n") as (server, _):
         status, body = ask(server, "api/stream.mp4?src=raw&video=all")
-        assert status == 500 and b"raw refuses to start" in body, (status, body)
+        assert status == 500 and b"plugin raw: it refuses to start" in body, (status, body)
         one_line(server, " ERR [raw] ", "panic in start", "raw was told to panic in start")
         one_line(server, " ERR [raw] ", "refuses to start (the callee panicked)")
 
@@ -183,7 +183,7 @@ def panic_in(call, asked):
             told = lambda: [line for line in errors(server) if f"panic in {call}" in line]
             wait(told, 10, f"panic in {call}", server.process)
             line = told()[0]
-            assert " ERR [raw] " in line and line.endswith(f": raw was told to panic in {call}"), line
+            assert " ERR [raw] " in line and f": raw was told to panic in {call} (" in line, line
             # The plugin itself is still of use, and so is every other.
             assert ask(server, "api/stream.fixture?src=fixture")[1].startswith(b"FIXO\0\0\0\x04\xff\xd8\xff\xd9")
 
@@ -263,6 +263,56 @@ def a_block_in_stop_does_not_hold_the_end():
             begin = time.monotonic()
         assert server.process.returncode == 0, server.process.returncode
         assert time.monotonic() - begin < 6, time.monotonic() - begin
+
+
+@contextlib.contextmanager
+def elsewhere(name):
+    """The fixture `name` in a folder that is not the server's; settings by which it runs in the server's process all the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(library(FIXTURES, name), folder)
+        os.environ["PATCHBAY_PLUGINS"] = folder
+        try:
+            yield f"{name}:\n  isolation: in-process\n"
+        finally:
+            del os.environ["PATCHBAY_PLUGINS"]
+
+
+@test
+def a_library_whose_constructor_blocks_holds_nobody():
+    with prefix("fixture") as binary, elsewhere("raw") as extra, fault("load:block"):
+        with playing(binary, "  raw: \"raw:\"\n  fixture: \"fixture:ok\"\n", extra) as (server, viewer):
+            asked = threading.Thread(target=ask, args=(server, "api/stream.fixture?src=raw"))
+            asked.start()
+            wait(lambda: state(server, "raw")["state"] == "starting", 5, "the library to be loaded", server.process)
+            began = time.monotonic()
+            # Everything else is answered at once meanwhile, also by a plugin that is loaded now.
+            while state(server, "raw")["state"] == "starting":
+                before = time.monotonic()
+                assert ask(server, "api/stream.fixture?src=fixture")[0] == 200 and server.get("api/streams")[0] == 200
+                assert time.monotonic() - before < 1, time.monotonic() - before
+                time.sleep(0.1)
+            assert 3 < time.monotonic() - began < 7, time.monotonic() - began
+            asked.join(10)
+            assert not asked.is_alive()
+            one_line(server, " ERR [raw] ", "it has not loaded within 5 s")
+            status, body = ask(server, "api/stream.fixture?src=raw")
+            assert status == 500 and b"it has not loaded within 5 s" in body, (status, body)
+            viewer.goes_on()
+        assert server.process.returncode == 0, server.process.returncode
+
+
+@test
+def a_library_whose_constructor_ends_the_process_is_not_loaded():
+    with prefix("fixture") as binary, elsewhere("raw") as extra, fault("load:abort"):
+        with playing(binary, "  raw: \"raw:\"\n", extra) as (server, _):
+            status, body = ask(server, "api/stream.fixture?src=raw")
+            assert status == 500 and b"it ended the process (signal: 6" in body, (status, body)
+    # One that is whole is loaded behind its trial.
+    with prefix("fixture") as binary, elsewhere("raw") as extra:
+        with playing(binary, "  raw: \"raw:\"\n", extra) as (server, _):
+            ask_and_leave(server, "raw")
+            found = state(server, "raw")
+            assert (found["state"], found["isolation"]) == ("running", "in-process"), found
 
 
 @test

@@ -1,11 +1,49 @@
 //! Plugins: started on first use, restarted, failed, ended.
 
-use std::sync::Once;
+use std::sync::{Once, Weak};
+
+use tokio::time::MissedTickBehavior;
 
 use super::*;
 use crate::sandbox::Grants;
 
+/// How long the start waits for servers to listen.
+const SERVERS_WAIT: Duration = Duration::from_secs(2);
+
+/// Between two looks at plugins.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// Pings go out every half second.
+const WATCHES_PER_PING: u64 = 5;
+
+/// A look that comes so much later than it should says nothing of others.
+const LATE: Duration = Duration::from_millis(500);
+
 impl App {
+    /// Looks after plugins that do not answer, and starts those again whose process has ended.
+    pub(super) async fn watch(app: Weak<Self>) {
+        let mut beat = tokio::time::interval(WATCH);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = Instant::now();
+        for turn in 0_u64.. {
+            beat.tick().await;
+            let Some(app) = app.upgrade() else { return };
+            // A host that was late itself cannot tell who was silent.
+            let late = last.elapsed() > WATCH + LATE;
+            last = Instant::now();
+            let instances = app.running();
+            for instance in &instances {
+                instance.supervise(late, turn.is_multiple_of(WATCHES_PER_PING));
+                if instance.check() {
+                    app.fail(instance);
+                }
+            }
+            for instance in instances.iter().filter(|i| i.is_isolated() && i.failure().is_some()) {
+                app.revive(instance);
+            }
+        }
+    }
+
     /// A server whose process died listens again as soon as it may.
     pub(super) fn revive(self: &Arc<Self>, dead: &Arc<Instance>) {
         let name = &dead.manifest.name;
@@ -29,37 +67,61 @@ impl App {
         })
     }
 
-    /// A plugin's own process has ended: whatever it ran is over, and it may be started again.
+    /// A plugin has not started, or its own process has ended: whatever it ran is over. A process may be started again.
     pub(crate) fn died(&self, instance: &Arc<Instance>) {
         let name = &instance.manifest.name;
-        let policy = self.policy(name);
-        let wait = {
-            let mut deaths = self.deaths.lock();
-            let deaths = deaths.entry(name.clone()).or_default();
-            deaths.died(self.now(), &policy);
-            deaths.may_start(self.now(), &policy).err().flatten()
-        };
-        bridge::forget(instance.ctx);
+        if instance.is_isolated() {
+            let policy = self.policy(name);
+            // The wait before the next start counts from its last sign of life.
+            let at = self.now().saturating_sub(instance.silence());
+            self.deaths.lock().entry(name.clone()).or_default().died(at, &policy);
+            bridge::forget(instance.ctx);
+        }
         self.blobs.forget_all(instance.ctx);
+        self.fail(instance);
+    }
+
+    /// A session on a plugin of no use is over before it began.
+    pub(crate) fn refuse(&self, instance: &Arc<Instance>, session: u64) {
+        let why = instance.failure().unwrap_or_else(|| "its process has ended".to_owned());
+        self.end_failed(instance, &[session], &why);
+    }
+
+    fn end_failed(&self, instance: &Arc<Instance>, ids: &[u64], why: &str) {
+        // A process of its own is started again, what failed in this one stays failed.
+        let class = if instance.is_isolated() { Class::Timeout } else { Class::Unsupported };
+        let message = format!("plugin {}: {why}", instance.manifest.name);
+        let ended = Ended { class, message, retry_after_ms: 0 };
         let fed: Vec<u64> = {
             let sessions = self.sessions.read();
-            let own = sessions.iter().filter(|((ctx, _), _)| *ctx == instance.ctx);
-            let source = |target: &Target| match target {
-                Target::Feed(source) => Some(*source),
-                Target::Transport(chain) => Some(chain.source),
+            let source = |id: &u64| match sessions.get(&(instance.ctx, *id)) {
+                Some(Target::Feed(source)) => Some(*source),
+                Some(Target::Transport(chain)) => Some(chain.source),
                 _ => None,
             };
-            own.filter_map(|(_, target)| source(target)).collect()
+            ids.iter().filter_map(source).collect()
         };
-        self.fail(instance);
-        if let Some(wait) = wait {
+        for id in ids {
+            self.end(instance, *id, &ended);
+        }
+        if instance.is_isolated() {
+            let name = &instance.manifest.name;
+            let policy = self.policy(name);
+            let due = self.deaths.lock().get(name).map(|deaths| deaths.may_start(self.now(), &policy));
+            let wait = match due {
+                Some(Err(Some(wait))) => wait,
+                // The breaker is open: as often as the stream's own policy says.
+                Some(Err(None)) => return,
+                _ => Duration::ZERO,
+            };
             let now = self.now();
             let mut core = self.core.lock();
             for source in fed {
                 core.again(now, source, wait);
             }
+            drop(core);
+            self.news.notify_one();
         }
-        self.news.notify_one();
     }
 
     /// How often a plugin's process has died.
@@ -67,24 +129,19 @@ impl App {
         self.deaths.lock().get(name).map_or(0, |deaths| deaths.total)
     }
 
-    /// A plugin hangs: whatever it ran is over.
+    /// A plugin is of no more use: whatever it ran is over.
     pub(super) fn fail(&self, instance: &Arc<Instance>) {
-        let name = &instance.manifest.name;
         let why = instance.failure().unwrap_or_default();
-        self.log.write(Level::Error, name, &why, &[]);
+        self.log.write(Level::Error, &instance.manifest.name, &why, &[]);
         let ids: Vec<u64> =
             self.sessions.read().keys().filter(|(ctx, _)| *ctx == instance.ctx).map(|(_, id)| *id).collect();
-        let ended =
-            Ended { class: Class::Timeout, message: format!("plugin {name}: {why}"), retry_after_ms: 0 };
-        for id in ids {
-            self.end(instance, id, &ended);
-        }
+        self.end_failed(instance, &ids, &why);
     }
 
     /// Starts servers whose `listen` is set, and waits a little until each is bound or has said why not.
     pub async fn start_servers(self: &Arc<Self>) {
         let expected = self.open_servers();
-        let end = Instant::now() + Duration::from_secs(1);
+        let end = Instant::now() + SERVERS_WAIT;
         while Instant::now() < end && self.settled.load(Ordering::Relaxed) < expected {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -192,43 +249,40 @@ impl App {
             entry,
             ctx,
             bridge::table(),
-            &yaml,
+            yaml,
             wanted,
             level,
             &self.copies,
             failure,
             isolation,
         )
-        .map_err(|error| error.to_string());
-        if isolated && started.is_err() {
-            self.deaths.lock().entry(name.to_owned()).or_default().died(self.now(), &self.policy(name));
-        }
-        match &started {
-            Ok(instance) => {
-                self.tell_sandbox(entry, instance);
-                let process = started.as_ref().ok().and_then(|instance| instance.pid());
-                let process = process.map_or_else(String::new, |pid| pid.to_string());
-                let fields = [("version", entry.manifest.version.as_str()), ("pid", &process)];
-                let fields = if process.is_empty() { fields.get(..1) } else { Some(&fields[..]) };
-                self.log.write(Level::Debug, name, "plugin started", fields.unwrap_or_default());
-            }
-            Err(reason) => self.log.write(Level::Error, name, reason, &[]),
+        .map_err(|error| format!("plugin {name}: {error}"));
+        if let Err(reason) = &started {
+            self.log.write(Level::Error, name, reason, &[]);
         }
         instances.insert(name.to_owned(), started.clone());
         started
     }
 
+    /// A plugin was loaded and takes calls.
+    pub(crate) fn plugin_started(&self, instance: &Instance) {
+        let name = &instance.manifest.name;
+        self.tell_sandbox(instance);
+        let process = instance.pid().map_or_else(String::new, |pid| pid.to_string());
+        let fields = [("version", instance.manifest.version.as_str()), ("pid", &process)];
+        let fields = if process.is_empty() { fields.get(..1) } else { Some(&fields[..]) };
+        self.log.write(Level::Debug, name, "plugin started", fields.unwrap_or_default());
+    }
+
     /// Says once for each plugin when it asks for more than it gets, and once at all when nothing can hold it.
-    fn tell_sandbox(&self, entry: &Entry, instance: &Instance) {
+    fn tell_sandbox(&self, instance: &Instance) {
         static UNHELD: Once = Once::new();
         let Some(in_force) = instance.in_force() else { return };
-        let name = &entry.manifest.name;
-        let settings = self.config().plugin(name);
-        let grants = Grants::of(&entry.manifest, entry.shipped, settings.allow.as_deref());
-        if let Some(complaint) = grants.complaint(name).filter(|_| self.deaths(name) == 0) {
+        let name = &instance.manifest.name;
+        if let Some(complaint) = in_force.complaint(name).filter(|_| self.deaths(name) == 0) {
             self.log.write(Level::Warn, name, &complaint, &[]);
         }
-        if in_force.landlock == 0 && !grants.unrestricted {
+        if in_force.landlock == 0 && !in_force.unrestricted {
             let why = format!("processes of plugins are not restricted by Landlock: {}", in_force.why);
             UNHELD.call_once(|| self.log.write(Level::Warn, "plugins", &why, &[]));
         }
@@ -249,6 +303,7 @@ impl App {
             Some(Err(reason)) => (PluginState::Failed, Some(reason.clone())),
             Some(Ok(instance)) => match instance.failure() {
                 Some(reason) => (PluginState::Failed, Some(reason)),
+                None if instance.is_starting() => (PluginState::Starting, None),
                 None => (PluginState::Running, None),
             },
         }

@@ -398,5 +398,5 @@ fn compare(old: (&Catalogue, &Config), new: (&Catalogue, &Config)) -> Vec<(Strin
 /// What a plugin is started with.
 fn settings(config: &Config, name: &str) -> impl PartialEq {
     let plugin = config.plugin(name);
-    (config.plugin_yaml(name), plugin.isolation, plugin.threads, plugin.limits)
+    (config.plugin_yaml(name), plugin.isolation, plugin.threads, plugin.limits, plugin.allow)
 }

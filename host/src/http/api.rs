@@ -211,6 +211,7 @@ fn plugin_list(call: &Call) -> Vec<Value> {
             let state = match state {
                 PluginState::Off => "off",
                 PluginState::Ready => "ready",
+                PluginState::Starting => "starting",
                 PluginState::Running => "running",
                 PluginState::Failed => "failed",
             };

@@ -22,12 +22,25 @@ fn fault(call: &str) {
     let fault = std::env::var(FAULT).unwrap_or_default();
     match fault.strip_prefix(call).and_then(|rest| rest.strip_prefix(':')) {
         Some("panic") => panic!("raw was told to panic in {call}"),
+        Some("abort") => std::process::abort(),
         Some("block") => loop {
             thread::park();
         },
         _ => {}
     }
 }
+
+/// Runs while the library is being loaded.
+extern "C" fn constructor() {
+    fault("load");
+}
+
+#[allow(unsafe_code)]
+// a section of the linker
+// SAFETY: the dynamic linker calls what stands in this section, before anything else of the library.
+#[unsafe(link_section = ".init_array")]
+#[used]
+static CONSTRUCTOR: extern "C" fn() = constructor;
 
 fn picture(host: &Host, session: u64) -> Code {
     let unit = RawUnit {
