@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 
-from run import BINARY, HERE, ROOT, Server, Skip, peer, run, wait
+from run import BINARY, HERE, ROOT, Server, Skip, clip, peer, run, wait
 
 # What the test builds goes where cargo puts the rest, so that nothing is compiled twice.
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -74,11 +74,11 @@ def seen_in_chromium(server, path, name):
     print("  chromium: " + done("node", HERE / "kit.mjs", server.url(path), shot, limit=90).strip(), flush=True)
 
 
-def checked(file, url, *more):
+def checked(file, url, *more, plays="source: plays"):
     """`plugins check` on a file; nothing may be broken, and its source must have been played."""
     with system_path():
         text = done(BINARY, "plugins", "check", file, "-url", url, *more, limit=180)
-    assert "ok      source: plays" in text and "skipped" not in text.replace("skipped source: tells a refused login", ""), text
+    assert f"ok      {plays}" in text and "skipped" not in text.replace("skipped source: tells a refused login", ""), text
     print("  check: " + text.strip().splitlines()[-1], flush=True)
 
 
@@ -191,6 +191,151 @@ def a_python_program_plays():
         server.process.kill()
         server.process.wait()
         wait(lambda: not pathlib.Path(f"/proc/{pid}").exists() or ") Z " in pathlib.Path(f"/proc/{pid}/stat").read_text(), 5, "the program to end with its host")
+
+
+# A program of other roles: `pyall://host:port` brings the bytes of a TCP connection, `api/pyall` answers requests, and it publishes
+# the pictures of `pybars` by itself. Its second part; the first is the protocol, and pictures, of that.
+ALL = """
+class Bytes(threading.Thread):
+    def __init__(self, host, id, address):
+        super().__init__(daemon=True)
+        self.host, self.id, self.address = host, id, address
+        self.credit, self.room, self.closing = 256 << 10, threading.Condition(), False
+
+    def run(self):
+        name, _, port = self.address.rpartition(":")
+        try:
+            peer = socket.create_connection((name, int(port)), 5)
+        except (OSError, ValueError) as error:
+            return self.host.emit(self.id, EVENT_ENDED, {"class": "not_found", "message": f"{self.address}: {error}"})
+        self.host.emit(self.id, 6, {"mime": "video/mp2t", "live": True})
+        peer.settimeout(0.2)
+        while not self.closing:
+            with self.room:
+                if self.credit <= 0:
+                    self.room.wait(0.2)
+                    continue
+            try:
+                data = peer.recv(1 << 16)
+            except TimeoutError:
+                continue
+            if not data:
+                break
+            with self.room:
+                self.credit -= len(data)
+            self.host.send(36, self.id, payload=bytes(24) + data)
+        self.host.emit(self.id, EVENT_ENDED, {"class": "eof", "message": "the end"})
+
+
+def main():
+    host, sessions, published = Host(), {}, 1 << 63
+    hello = json.loads(host.receive()[4])
+    host.send(READY)
+    starts = int(bytes(hello["state"].get("starts", b"0"))) + 1
+    host.send(39, y=6, payload=b"starts" + str(starts).encode())
+    beside = open(os.path.abspath(__file__) + ".d/words").read()
+    while True:
+        kind, id, x, _, payload = host.receive()
+        if kind == PING:
+            host.send(PONG, id)
+        elif kind == COMMAND and x == COMMAND_PING:
+            host.send(EMIT, id, EVENT_PONG, payload=payload)
+        elif kind == OPEN and x not in (3, 5, 6):
+            host.fail(id, UNSUPPORTED)
+        elif kind == OPEN:
+            try:
+                request = json.loads(payload)
+                if x == 3:
+                    sessions[id] = Bytes(host, id, request["url"].split("//")[1].split("#")[0].strip("/"))
+                    sessions[id].start()
+                elif x == 6:
+                    answer = {"query": request["query"], "starts": starts, "beside": beside, "settings": hello["settings"]}
+                    host.emit(id, 10, {"status": 200, "headers": [["Content-Type", "application/json"]]})
+                    host.send(36, id, payload=bytes(24) + json.dumps(answer).encode())
+                    host.emit(id, EVENT_ENDED, {"class": "eof"})
+                else:
+                    sessions[id] = None
+                    host.emit(id, 16, {"protocol": "pyall", "addr": "nowhere"})
+                    host.emit(published, 14, {"stream": "pushed"})
+            except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+                host.fail(id, INVALID)
+        elif kind == COMMAND and x == 13:
+            sessions[id] = Session(host, id, "pybars:h264")
+            sessions[id].start()
+        elif kind == COMMAND and x == COMMAND_DEMAND and id in sessions:
+            (sessions[id].wanted.set if json.loads(payload)["tracks"] else sessions[id].wanted.clear)()
+        elif kind == COMMAND and x == 4 and id in sessions:
+            with sessions[id].room:
+                sessions[id].credit += json.loads(payload)["bytes"]
+                sessions[id].room.notify()
+        elif kind == CLOSE and id in sessions:
+            session = sessions.pop(id)
+            if isinstance(session, Bytes):
+                session.closing = True
+            elif session:
+                session.closing.set()
+            else:
+                host.emit(id, EVENT_ENDED, {"class": "eof"})
+        elif kind == STOP:
+            return
+
+
+main()
+"""
+
+
+class Feed:
+    """Sends a transport stream to whoever connects, in real time, or as fast as it is read."""
+
+    def __init__(self, data, rate):
+        self.data, self.rate, self.listener = data, rate, socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            connection, _ = self.listener.accept()
+            threading.Thread(target=self.play, args=(connection,), daemon=True).start()
+
+    def play(self, connection):
+        step = 188 * 20
+        with contextlib.suppress(OSError), connection:
+            while True:
+                for at in range(0, len(self.data), step):
+                    connection.sendall(self.data[at:at + step])
+                    time.sleep(step / self.rate if self.rate else 0)
+
+
+@test
+def a_program_of_other_roles():
+    with tempfile.TemporaryDirectory() as folder:
+        program = pathlib.Path(folder) / "patchbay-plugin-pyall"
+        example = (ROOT / "tests/kit/python/patchbay-plugin-pybars").read_text()
+        program.write_text(example.split("def main():")[0] + ALL)
+        program.chmod(0o755)
+        manifest = json.loads((ROOT / "tests/kit/python/patchbay-plugin-pybars.json").read_text())
+        manifest |= {"name": "pyall", "roles": ["transport", "routes", "server"], "routes": [{"path": "api/pyall"}], "capabilities": ["net.tcp"],
+                     "schemes": [{"name": "pyall", "role": "transport", "api": True}], "listen": {"default": "nowhere"}}
+        program.with_suffix(".json").write_text(json.dumps(manifest))
+        program.with_suffix(".d").mkdir()
+        (program.with_suffix(".d") / "words").write_text("beside it")
+        data = clip("h264-aac.ts").read_bytes()
+        feed, flood = Feed(data, len(data) / 10), Feed(data, 0)
+        checked(program, f"pyall://{flood.address}/", plays="transport: waits for a slow reader")
+        os.environ["PATCHBAY_PLUGINS"] = folder
+        try:
+            with system_path():
+                server = Server(streams=f"streams:\n  ts: pyall://{feed.address}/\n  pushed:\n", extra="pyall:\n  colour: blue\n")
+        finally:
+            del os.environ["PATCHBAY_PLUGINS"]
+        with server:
+            seen_in_chromium(server, "stream.html?src=ts", "python-transport")
+            answer = server.json("api/pyall?a=b")
+            assert (answer["query"], answer["starts"], answer["beside"]) == ("a=b", 1, "beside it") and "blue" in answer["settings"], answer
+            seen_in_chromium(server, "stream.html?src=pushed", "python-publisher")
+            # What it has kept is there when it is started again.
+            os.kill(plugin(server, "pyall")["pid"], 9)
+            wait(lambda: server.get("api/pyall")[0] == 200 and server.json("api/pyall")["starts"] == 2, 10, "the second start", server.process)
 
 
 @test

@@ -93,10 +93,12 @@ pub fn restrict(grants: &Grants, own: impl AsFd) -> Result<u32, String> {
     checked(grants, own, &[])
 }
 
-/// The same before the process becomes the program at `own`: that, and what is installed on this machine, can be run.
+/// The same before the process becomes the program at `own`: that, what is in `own.d`, and what is installed on this
+/// machine, can be read and run.
 pub fn restrict_program(grants: &Grants, own: &Path) -> Result<u32, String> {
     let file = PathFd::new(own).map_err(|error| error.to_string())?;
-    let programs: Vec<&Path> = INSTALLED.iter().map(Path::new).chain([own]).collect();
+    let beside = own.with_extension("d");
+    let programs: Vec<&Path> = INSTALLED.iter().map(Path::new).chain([own, &beside]).collect();
     checked(grants, file, &programs)
 }
 
