@@ -31,6 +31,7 @@ use crate::source::Source;
 
 mod calls;
 mod feeds;
+mod keep;
 mod plugins;
 mod reload;
 
@@ -62,6 +63,8 @@ pub struct App {
     /// Its files, and hashes of what they held.
     files: Mutex<Vec<(PathBuf, Option<u64>)>>,
     config_error: Mutex<Option<String>>,
+    kept: Mutex<keep::Kept>,
+    runtime: std::sync::OnceLock<tokio::runtime::Handle>,
     /// Changes of configuration and plugins come one after the other.
     changing: Mutex<()>,
     instances: Mutex<HashMap<String, Result<Arc<Instance>, String>>>,
@@ -92,6 +95,8 @@ enum Target {
     Transport(Arc<Chain>),
     Output(Arc<Run>),
     Server,
+    /// A stream that is pushed to a URL.
+    Sink(Arc<Mutex<Option<tokio::sync::oneshot::Sender<Ended>>>>),
     /// A server that leaves its listeners to another one.
     Drained,
     Route(mpsc::UnboundedSender<RouteEvent>),
@@ -191,6 +196,8 @@ impl App {
             sources_of_config: sources,
             files: Mutex::default(),
             config_error: Mutex::default(),
+            kept: Mutex::default(),
+            runtime: std::sync::OnceLock::new(),
             changing: Mutex::default(),
             instances: Mutex::default(),
             draining: Mutex::default(),
@@ -230,6 +237,7 @@ impl App {
 
     /// Runs timers until the process ends.
     pub async fn run(self: Arc<Self>) {
+        let _ = self.runtime.set(tokio::runtime::Handle::current());
         let mut beat = tokio::time::interval(BEAT);
         tokio::spawn(Self::watch(Arc::downgrade(&self)));
         loop {

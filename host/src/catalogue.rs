@@ -104,6 +104,9 @@ pub struct Rules<'a> {
     pub writable: bool,
 }
 
+/// Role of a scheme that is pushed to.
+const SINK: &str = "sink";
+
 /// All plugins that were found.
 #[derive(Debug, Default)]
 pub struct Catalogue {
@@ -174,13 +177,22 @@ impl Catalogue {
     pub fn scheme(&self, name: &str) -> Option<(&Entry, &Scheme)> {
         self.enabled()
             .flat_map(|entry| entry.manifest.schemes.iter().map(move |scheme| (entry, scheme)))
-            .filter(|(_, scheme)| scheme.name == name)
+            .filter(|(_, scheme)| scheme.name == name && scheme.role != SINK)
+            .max_by_key(|(entry, _)| entry.manifest.rank)
+    }
+
+    /// Who pushes to a URL scheme.
+    pub fn sink(&self, name: &str) -> Option<(&Entry, &Scheme)> {
+        self.enabled()
+            .flat_map(|entry| entry.manifest.schemes.iter().map(move |scheme| (entry, scheme)))
+            .filter(|(_, scheme)| scheme.name == name && scheme.role == SINK)
             .max_by_key(|(entry, _)| entry.manifest.rank)
     }
 
     /// Every scheme that can be dialled.
     pub fn schemes(&self) -> impl Iterator<Item = &Scheme> {
-        self.enabled().flat_map(|entry| entry.manifest.schemes.iter())
+        let all = self.enabled().flat_map(|entry| entry.manifest.schemes.iter());
+        all.filter(|scheme| scheme.role != SINK)
     }
 
     /// Who muxes a format.

@@ -253,6 +253,7 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
         "api"
             | "api/streams"
             | "api/schemes"
+            | "api/preload"
             | "api/config"
             | "api/log"
             | "api/ws"
@@ -305,7 +306,7 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
 
 async fn own(path: &str, call: Call) -> Response {
     let changes = match path {
-        "api/config" | "api/streams" => {
+        "api/config" | "api/streams" | "api/preload" => {
             call.method != Method::GET && call.method != Method::HEAD && call.method != Method::OPTIONS
         }
         "api/exit" | "api/restart" => true,
@@ -333,6 +334,7 @@ async fn own(path: &str, call: Call) -> Response {
             done.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the change failed"))
         }
         "api/streams" => streams::handle(&call).await,
+        "api/preload" => streams::preload(&call).await,
         "metrics" => metrics::page(&call.app),
         _ => not_found(),
     }

@@ -281,6 +281,7 @@ fn run(serve: &Serve) -> ExitCode {
         app.start_servers().await;
         patchbay::http::listen(&app).await;
         patchbay::watch::start(&app);
+        tokio::spawn(std::sync::Arc::clone(&app).keep_going());
         tokio::select! {
             _ = terminated.recv() => {
                 let _ = writeln!(std::io::stderr(), "exit with signal: terminated");

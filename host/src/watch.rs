@@ -39,7 +39,7 @@ pub fn start(app: &Arc<App>) {
 fn run(app: &Arc<App>) {
     let (sender, events) = mpsc::channel();
     let Some(mut watcher) = watcher(app, sender) else { return };
-    let mut files = Files::new(app.config_files());
+    let mut files = Files(app.config_files().into_iter().map(|(path, _)| (path, None)).collect());
     let mut watched = Vec::new();
     watch(app, &mut *watcher, &files, &mut watched);
     // What changed while everything started.
@@ -133,13 +133,9 @@ fn touches_plugins(app: &App, event: &notify::Result<Event>) -> bool {
 }
 
 /// The configuration files as they were last seen.
-struct Files(HashMap<PathBuf, (Option<Stamp>, Option<u64>)>);
+struct Files(HashMap<PathBuf, Option<Stamp>>);
 
 impl Files {
-    fn new(paths: Vec<(PathBuf, Option<u64>)>) -> Self {
-        Self(paths.into_iter().map(|(path, hash)| (path, (None, hash))).collect())
-    }
-
     fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().map(PathBuf::as_path)
     }
@@ -147,18 +143,17 @@ impl Files {
     /// Takes over what was edited. What this process wrote itself is in force already.
     fn look(&mut self, app: &Arc<App>) {
         let (mut edited, mut own) = (false, false);
-        for (path, (stamp, hash)) in &mut self.0 {
-            let now = Stamp::of(path);
-            if now == *stamp {
+        for (path, in_force) in app.config_files() {
+            let now = Stamp::of(&path);
+            if self.0.insert(path.clone(), now) == Some(now) {
                 continue;
             }
-            *stamp = now;
-            let bytes = fs::read(path).ok();
-            let content = bytes.as_deref().map(content_hash);
-            if content == *hash {
+            let bytes = fs::read(&path).ok();
+            if bytes.as_deref().map(content_hash) == in_force {
+                // Perhaps mended as it was before.
+                app.config_is_in_force();
                 continue;
             }
-            *hash = content;
             let mine = app.file.as_ref().filter(|file| file.path() == path);
             match (mine, bytes) {
                 (Some(file), Some(bytes)) if file.is_own_write(&bytes) => own = true,

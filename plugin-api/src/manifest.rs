@@ -35,9 +35,9 @@ pub struct Manifest {
     pub home: String,
     /// One line for people.
     pub description: String,
-    /// `source`, `demuxer`, `transport`, `output`, `server`, `routes`.
+    /// `source`, `demuxer`, `transport`, `output`, `server`, `routes`, `sink`.
     pub roles: Vec<String>,
-    /// URL schemes it dials (source or transport).
+    /// URL schemes it dials (source or transport) or pushes to (sink).
     pub schemes: Vec<Scheme>,
     /// Formats it demuxes.
     pub demuxes: Vec<Demuxes>,
@@ -64,7 +64,7 @@ pub struct Manifest {
 pub struct Scheme {
     /// Text before the first `:`.
     pub name: String,
-    /// `source` or `transport`.
+    /// `source`, `transport` or `sink`; a scheme that is both has two entries.
     pub role: String,
     /// go2rtc's module name that `app.modules` may leave out; none: off whenever `app.modules` is given.
     pub module: Option<String>,

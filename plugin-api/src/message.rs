@@ -33,6 +33,8 @@ pub mod role {
     pub const SERVER: u32 = 5;
     /// HTTP requests and WebSocket messages.
     pub const ROUTES: u32 = 6;
+    /// A stream to a URL.
+    pub const SINK: u32 = 7;
 }
 
 /// Commands: host to plugin.
@@ -147,6 +149,16 @@ pub enum Class {
 pub struct SourceOpen {
     /// The URL with its `#options`, as configured.
     pub url: String,
+}
+
+/// `open` of a sink: it consumes the stream by itself ([`event::CONSUME`]) and sends it to the URL until it is closed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SinkOpen {
+    /// Where to, with `#options`.
+    pub url: String,
+    /// The stream.
+    pub stream: String,
 }
 
 /// `open` of a demuxer.

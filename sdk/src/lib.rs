@@ -35,6 +35,7 @@ pub mod routes;
 mod runtime;
 pub mod server;
 mod session;
+pub mod sink;
 pub mod source;
 pub mod track;
 pub mod transport;
@@ -48,6 +49,7 @@ pub use patchbay_plugin_api::message::Class;
 pub use routes::Routes;
 pub use runtime::{blocking, spawn};
 pub use server::Server;
+pub use sink::Sink;
 pub use source::Source;
 pub use transport::Transport;
 

@@ -202,6 +202,24 @@ def put_is_kept_and_delete_removes():
 
 
 @test
+def preloaded_streams_run_without_a_viewer():
+    with Server(streams="streams:\n  demo: \"demo:\"\n  other: \"demo:?2\"\n", extra="preload:\n  demo: \"\"\n") as server:
+        state = lambda name: server.json("api/streams")[name]["producers"][0]["state"]
+        wait(lambda: state("demo") == "live", 5, "the preloaded stream")
+        assert server.json("api/preload")["demo"]["query"] == "video&audio"
+        assert server.get("api/preload?src=other&video=h264", "PUT")[0] == 200
+        assert state("other") == "live" and "other: video=h264" in (server.path / "plugins.yaml").read_text()
+        assert server.json("api/preload")["other"]["consumer"]["medias"] == ["video, sendonly, H264"]
+        status, _, body = server.get("api/preload?src=none", "PUT")
+        assert (status, body) == (500, b"streams: stream not found: none\n"), (status, body)
+        assert server.get("api/preload?src=other", "DELETE")[0] == 200
+        status, _, body = server.get("api/preload?src=other", "DELETE")
+        assert (status, body) == (500, b"streams: preload not found: other\n"), (status, body)
+        wait(lambda: state("other") == "idle", 8, "the other stream to end")
+        assert state("demo") == "live"
+
+
+@test
 def foreign_pages_change_nothing():
     with Server() as server:
         evil = {"Origin": "http://evil.example"}

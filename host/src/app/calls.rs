@@ -242,6 +242,11 @@ impl App {
                 }
             }
             Target::Drained => {}
+            Target::Sink(over) => {
+                if let Some(over) = over.lock().take() {
+                    let _ = over.send(ended.clone());
+                }
+            }
             Target::Route(events) => drop(events.send(RouteEvent::Ended(ended.clone()))),
             Target::Consumer(id) => {
                 self.consumers.lock().remove(&id);

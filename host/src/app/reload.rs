@@ -94,6 +94,11 @@ impl App {
         self.config_error.lock().clone()
     }
 
+    /// The file holds what is in force (again).
+    pub(crate) fn config_is_in_force(&self) {
+        *self.config_error.lock() = None;
+    }
+
     /// What would be wrong if this were the configuration file.
     pub fn check_config(&self, text: &str) -> Vec<Problem> {
         let config = Config::load_with(&self.sources_of_config, Variables::of_process(), Some(text));
@@ -187,6 +192,10 @@ impl App {
             }
         }
         self.change_streams(&old_config, &config);
+        if let Some(runtime) = self.runtime.get() {
+            let _within = runtime.enter();
+            self.keep(Some(&old_config), &config);
+        }
         if !changes.is_empty() {
             self.streams(|core, now| core.retry_unsupported(now));
         }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Call, empty, json, json_pretty, text};
 use crate::app::ConsumerNews;
-use crate::config::Node;
+use crate::config::{ConfigFile, Node, WriteError};
 use crate::redact::mask_userinfo;
 
 pub(super) async fn handle(call: &Call) -> Response {
@@ -15,7 +15,7 @@ pub(super) async fn handle(call: &Call) -> Response {
         Method::PUT => put(call),
         Method::PATCH => patch(call),
         Method::DELETE => delete(call),
-        Method::POST => post(call),
+        Method::POST => post(call).await,
         _ => get(call).await,
     }
 }
@@ -113,7 +113,10 @@ fn put(call: &Call) -> Response {
         None => Err("config file disabled".to_owned()),
     };
     match written {
-        Ok(()) => empty(StatusCode::OK),
+        Ok(()) => {
+            tokio::task::block_in_place(|| call.app.adopt_own_write());
+            empty(StatusCode::OK)
+        }
         Err(message) => text(StatusCode::BAD_REQUEST, &message),
     }
 }
@@ -147,12 +150,14 @@ fn delete(call: &Call) -> Response {
     call.app.streams(|core, _| core.remove_stream(name));
     if let Some(file) = &call.app.file {
         // A stream of a second file, or of none: it is gone from memory all the same.
-        let _ = file.delete(&["streams", name]);
+        if file.delete(&["streams", name]).is_ok() {
+            tokio::task::block_in_place(|| call.app.adopt_own_write());
+        }
     }
     empty(StatusCode::OK)
 }
 
-fn post(call: &Call) -> Response {
+async fn post(call: &Call) -> Response {
     let Some(dst) = call.query.get("dst") else { return text(StatusCode::BAD_REQUEST, "") };
     let source = call.query.get("src").unwrap_or("");
     let exists = |name: &str| call.app.streams(|core, _| core.resolve(name)).is_some();
@@ -163,10 +168,57 @@ fn post(call: &Call) -> Response {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "can't find consumer");
     }
     if exists(source) {
-        let message = format!("streams: unsupported scheme: {}", mask_userinfo(dst));
-        return text(StatusCode::INTERNAL_SERVER_ERROR, &message);
+        return match call.app.push(source, dst) {
+            Ok(()) => empty(StatusCode::OK),
+            Err(message) => text(StatusCode::INTERNAL_SERVER_ERROR, &mask_userinfo(&message)),
+        };
     }
     text(StatusCode::NOT_FOUND, "")
+}
+
+/// `/api/preload`.
+pub(super) async fn preload(call: &Call) -> Response {
+    let app = &call.app;
+    let name = call.query.get("src").unwrap_or("");
+    match call.method {
+        Method::GET | Method::HEAD => json(&masked(call, app.preloads())),
+        Method::PUT => {
+            let mut filters = Vec::new();
+            // The second names are those of Home Assistant's client.
+            for key in ["audio", "microphone", "video"] {
+                let other = format!("{key}_codec_filter");
+                let values = call.query.all(key).into_iter().chain(call.query.all(&other));
+                filters.extend(values.map(|value| format!("{key}={value}")));
+            }
+            let query = filters.join("&");
+            if let Err(message) = app.preload(name, &query).await {
+                return text(StatusCode::INTERNAL_SERVER_ERROR, &message);
+            }
+            written(call, |file| file.set(&["preload", name], &Node::string(query.clone())))
+        }
+        Method::DELETE => {
+            if !app.stop_preload(name) {
+                let message = format!("streams: preload not found: {name}");
+                return text(StatusCode::INTERNAL_SERVER_ERROR, &message);
+            }
+            written(call, |file| file.delete(&["preload", name]))
+        }
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, ""),
+    }
+}
+
+fn written(call: &Call, write: impl FnOnce(&ConfigFile) -> Result<(), WriteError>) -> Response {
+    let done = match &call.app.file {
+        Some(file) => write(file).map_err(|error| error.to_string()),
+        None => Err("config file disabled".to_owned()),
+    };
+    match done {
+        Ok(()) => {
+            tokio::task::block_in_place(|| call.app.adopt_own_write());
+            empty(StatusCode::OK)
+        }
+        Err(message) => text(StatusCode::INTERNAL_SERVER_ERROR, &message),
+    }
 }
 
 /// Whether the API may create a stream from this source.

@@ -98,6 +98,11 @@ impl Core {
         Value::Object(map)
     }
 
+    /// One consumer.
+    pub fn consumer_info(&self, id: u64) -> Option<Value> {
+        self.consumers.get(&id).map(|consumer| self.consumer(id, consumer))
+    }
+
     fn consumer(&self, id: u64, consumer: &Consumer) -> Value {
         let mut map = Map::new();
         map.insert("id".to_owned(), id.into());
