@@ -126,6 +126,7 @@ impl Chain {
             (&mut connection.protocol, &known.protocol),
             (&mut connection.remote_addr, &known.remote_addr),
             (&mut connection.user_agent, &known.user_agent),
+            (&mut connection.source, &known.source),
         ] {
             if field.is_empty() {
                 field.clone_from(value);

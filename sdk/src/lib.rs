@@ -30,6 +30,7 @@ pub mod error;
 mod log;
 pub mod output;
 pub mod pacer;
+pub mod process;
 pub mod reader;
 pub mod routes;
 mod runtime;

@@ -1,0 +1,193 @@
+//! The command line in a URL, and its options.
+
+use std::time::Duration;
+
+use patchbay_sdk::process::{Ending, KILL_AFTER, Signal};
+
+/// Longest command line, in bytes.
+const MAX_COMMAND: usize = 64 << 10;
+
+/// Longest time that an option may tell.
+const MAX_TIME: Duration = Duration::from_secs(3600);
+
+/// How long the program may take to its first byte.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a URL asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// Program and arguments.
+    pub words: Vec<String>,
+    /// `#killsignal=N` and `#killtimeout=SECONDS`.
+    pub ending: Ending,
+    /// `#starttimeout=SECONDS`.
+    pub start_limit: Duration,
+}
+
+/// Why a URL cannot be run.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// It has no words, or its quotes are empty or do not end.
+    #[error("exec: the command is empty, or its quotes are empty or do not end")]
+    Words,
+    /// It is longer than 64 KiB.
+    #[error("exec: the command is longer than 64 KiB")]
+    TooLong,
+    /// The program pushes by RTSP.
+    #[error("exec: {{output}} is not possible yet: let the program write to its standard output (-)")]
+    Output,
+    /// Two-way audio.
+    #[error("exec: backchannel is not possible yet")]
+    Backchannel,
+    /// A signal that there is not.
+    #[error("exec: no signal has the number {0:?}")]
+    Signal(String),
+    /// A time that is none.
+    #[error("exec: {option}={value:?} is no time in seconds")]
+    Time {
+        /// The option.
+        option: &'static str,
+        /// What it says.
+        value: String,
+    },
+}
+
+impl Command {
+    /// Reads `exec:COMMAND#options`.
+    pub fn parse(url: &str) -> Result<Self, CommandError> {
+        let text = url.strip_prefix("exec:").unwrap_or(url);
+        let mut parts = text.split('#');
+        let line = parts.next().unwrap_or_default();
+        if line.len() > MAX_COMMAND {
+            return Err(CommandError::TooLong);
+        }
+        if line.contains("{output}") {
+            return Err(CommandError::Output);
+        }
+        let mut command = Self { words: split(line), ending: Ending::default(), start_limit: START_LIMIT };
+        if command.words.is_empty() {
+            return Err(CommandError::Words);
+        }
+        let mut kill_after = None;
+        for option in parts {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            match key {
+                "killsignal" => {
+                    let signal = value.parse().ok().and_then(Signal::from_named_raw);
+                    command.ending.signal = signal.ok_or_else(|| CommandError::Signal(value.to_owned()))?;
+                }
+                "killtimeout" => kill_after = Some(time("killtimeout", value)?),
+                "starttimeout" => command.start_limit = time("starttimeout", value)?,
+                "backchannel" if value == "1" => return Err(CommandError::Backchannel),
+                _ => {}
+            }
+        }
+        command.ending.kill_after = kill_after.unwrap_or(KILL_AFTER);
+        Ok(command)
+    }
+
+    /// The URL behind the first `-i`: what a program like ffmpeg reads from.
+    pub fn input(&self) -> Option<&str> {
+        let at = self.words.iter().position(|word| word == "-i")?;
+        self.words.get(at + 1).map(String::as_str).filter(|word| word.contains("://"))
+    }
+}
+
+fn time(option: &'static str, value: &str) -> Result<Duration, CommandError> {
+    let wrong = || CommandError::Time { option, value: value.to_owned() };
+    let seconds: f64 = value.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| *time <= MAX_TIME).ok_or_else(wrong)
+}
+
+/// Words between blanks. One that starts with a quote goes to the same quote, whatever stands between; the text behind it
+/// starts another word. An empty or endless quote makes no words at all.
+pub fn split(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
+        let Some(first) = rest.chars().next() else { return words };
+        let (word, behind) = if first == '"' || first == '\'' {
+            let Some((word, behind)) = rest.get(1..).and_then(|rest| rest.split_once(first)) else {
+                return Vec::new();
+            };
+            if word.is_empty() {
+                return Vec::new();
+            }
+            (word, behind)
+        } else {
+            let end = rest.find([' ', '\t', '\r', '\n']).unwrap_or(rest.len());
+            rest.split_at_checked(end).unwrap_or((rest, ""))
+        };
+        words.push(word.to_owned());
+        rest = behind;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn words_are_those_of_the_reference() {
+        for (line, words) in [
+            (r#"ffmpeg -i "a b" -c 'd e'"#, &["ffmpeg", "-i", "a b", "-c", "d e"][..]),
+            (r#"a"b c""#, &["a\"b", "c\""]),
+            (r#"a "unterminated"#, &[]),
+            (r#"x  "" y"#, &[]),
+            ("\ta\r\n b ", &["a", "b"]),
+            (r#"'it"s' "a"b"#, &["it\"s", "a", "b"]),
+            ("  ", &[]),
+        ] {
+            assert_eq!(split(line), words, "{line}");
+        }
+    }
+
+    #[test]
+    fn options_are_read() {
+        let command =
+            Command::parse("exec:sleep 100#killsignal=15#killtimeout=2.5#starttimeout=7#other").unwrap();
+        assert_eq!(command.words, ["sleep", "100"]);
+        let ending = Ending { signal: Signal::TERM, kill_after: Duration::from_millis(2500) };
+        assert_eq!((command.ending, command.start_limit), (ending, Duration::from_secs(7)));
+        let plain = Command::parse("exec:a").unwrap();
+        assert_eq!((plain.ending.signal, plain.start_limit), (Signal::KILL, START_LIMIT));
+        let ffmpeg = Command::parse("exec:ffmpeg -i rtsp://192.0.2.1/a -f h264 -").unwrap();
+        assert_eq!(ffmpeg.input(), Some("rtsp://192.0.2.1/a"));
+        assert_eq!(Command::parse("exec:ffmpeg -i a.mp4 -").unwrap().input(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_told() {
+        for (url, message) in [
+            ("exec:", "exec: the command is empty, or its quotes are empty or do not end"),
+            ("exec:a \"b", "exec: the command is empty, or its quotes are empty or do not end"),
+            (
+                "exec:ffmpeg -f rtsp {output}",
+                "exec: {output} is not possible yet: let the program write to its standard output (-)",
+            ),
+            ("exec:a#backchannel=1", "exec: backchannel is not possible yet"),
+            ("exec:a#killsignal=99", "exec: no signal has the number \"99\""),
+            ("exec:a#killtimeout=-1", "exec: killtimeout=\"-1\" is no time in seconds"),
+            ("exec:a#starttimeout=1e9", "exec: starttimeout=\"1e9\" is no time in seconds"),
+        ] {
+            assert_eq!(Command::parse(url).unwrap_err().to_string(), message, "{url}");
+        }
+        assert_eq!(Command::parse(&"x".repeat(70_000)), Err(CommandError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_never_panics(text in ".*") {
+            let _ = Command::parse(&text);
+        }
+
+        #[test]
+        fn quoted_words_come_back(words in proptest::collection::vec("[a-z\\- ]{1,8}", 1..6)) {
+            let line: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            prop_assert_eq!(split(&line.join(" ")), words);
+        }
+    }
+}
