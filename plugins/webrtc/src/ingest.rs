@@ -6,6 +6,7 @@ use bytes::Bytes;
 use patchbay_media::Kind;
 use patchbay_rtp::clock::Reports;
 use patchbay_rtp::rtcp::SenderReport;
+use patchbay_rtp::sdp::Direction;
 use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Clock, Connection};
@@ -20,7 +21,7 @@ pub struct Ingest {
 struct Media {
     /// Track id in the host.
     id: u32,
-    payload_type: u8,
+    payload_types: Vec<u8>,
     ssrc: Option<u32>,
     depacketizer: Depacketizer,
     reorder: Reorder,
@@ -29,18 +30,20 @@ struct Media {
 }
 
 impl Ingest {
-    /// An ingest of these payload types, as `description` explains them.
-    pub fn new(description: &str, payload_types: &[u8]) -> Self {
+    /// An ingest of the sections of `description` that are `wanted`, by their index, and that the peer sends.
+    pub fn new(description: &str, wanted: impl Fn(usize) -> bool) -> Self {
         let session = sdp::parse(description.as_bytes());
-        let of_media = |media: &sdp::Media| {
-            let payload_type = payload_types.iter().find(|pt| media.payload_types.contains(pt))?;
-            let depacketizer = Depacketizer::new(media).ok()?;
-            Some((*payload_type, depacketizer))
+        let of_media = |(index, media): (usize, &sdp::Media)| {
+            let is_silent = matches!(media.direction, Some(Direction::RecvOnly | Direction::Inactive));
+            if !wanted(index) || is_silent || media.kind == Kind::Data {
+                return None;
+            }
+            Some((media.payload_types.clone(), Depacketizer::new(media).ok()?))
         };
-        let medias = session.medias.iter().filter_map(of_media).enumerate();
-        let medias = medias.map(|(id, (payload_type, depacketizer))| Media {
+        let medias = session.medias.iter().enumerate().filter_map(of_media).enumerate();
+        let medias = medias.map(|(id, (payload_types, depacketizer))| Media {
             id: u32::try_from(id).unwrap_or(u32::MAX),
-            payload_type,
+            payload_types,
             ssrc: None,
             depacketizer,
             reorder: Reorder::new(),
@@ -76,7 +79,7 @@ impl Ingest {
         now: Duration,
     ) -> Result<(), Error> {
         let header = packet.header;
-        let found = self.medias.iter_mut().find(|media| media.payload_type == header.payload_type);
+        let found = self.medias.iter_mut().find(|media| media.payload_types.contains(&header.payload_type));
         // A packet without payload probes the bandwidth.
         let Some(media) = found.filter(|_| !packet.payload.is_empty()) else { return Ok(()) };
         media.ssrc = Some(header.ssrc);

@@ -14,10 +14,11 @@ pub mod plugin;
 pub mod routes;
 pub mod sdp;
 pub mod server;
+pub mod source;
 pub mod stun;
 
 patchbay_sdk::plugin! {
     manifest: "../manifest.json",
     plugin: plugin::WebRtc,
-    roles: [server, routes],
+    roles: [server, routes, source],
 }

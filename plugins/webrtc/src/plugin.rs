@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use patchbay_sdk::routes::{Body, Reply, Request};
 use patchbay_sdk::server::Context;
-use patchbay_sdk::{Config, Error, Plugin, Routes, Server};
+use patchbay_sdk::{Config, Error, Plugin, Routes, Server, Source};
 
 use crate::server::Engine;
-use crate::{routes, server};
+use crate::{routes, server, source};
 
 /// The plugin.
 pub struct WebRtc {
@@ -29,5 +29,15 @@ impl Server for WebRtc {
 impl Routes for WebRtc {
     async fn request(self: Arc<Self>, request: Request, body: Body) -> Result<Reply, Error> {
         routes::answer(&self.engine, &request, body).await
+    }
+}
+
+impl Source for WebRtc {
+    async fn run(
+        self: Arc<Self>,
+        request: patchbay_sdk::source::Request,
+        session: patchbay_sdk::source::Session,
+    ) -> Result<(), Error> {
+        source::run(Arc::clone(&self.engine), request, session).await
     }
 }

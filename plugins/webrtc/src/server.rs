@@ -105,6 +105,16 @@ impl Engine {
         })
     }
 
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The crypto of all connections.
+    pub fn crypto(&self) -> &Arc<dyn RTCCryptoProvider> {
+        &self.crypto
+    }
+
     async fn mux(&self) -> Result<&Mux, Error> {
         self.mux.get_or_try_init(|| async { bind(&self.config).await }).await
     }

@@ -50,7 +50,7 @@ impl Feedback {
 }
 
 /// Looks at packets on their way in and changes nothing: by itself RTCP ends inside the connection.
-pub(super) struct Listener {
+pub(crate) struct Listener {
     feedback: Arc<Mutex<Feedback>>,
     inbound: VecDeque<TaggedPacket>,
     outbound: VecDeque<TaggedPacket>,
@@ -58,7 +58,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// A listener that notes what it hears.
-    pub(super) fn new(feedback: Arc<Mutex<Feedback>>) -> Self {
+    pub(crate) fn new(feedback: Arc<Mutex<Feedback>>) -> Self {
         Self { feedback, inbound: VecDeque::new(), outbound: VecDeque::new() }
     }
 }

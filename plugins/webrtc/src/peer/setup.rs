@@ -39,7 +39,7 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
 const KEPT_PACKETS: u16 = 2048;
 
 /// Where the listener stands among the interceptors: behind all others.
-const LISTENER_SLOT: usize = 14_000;
+pub const LISTENER_SLOT: usize = 14_000;
 
 /// Letters of user fragments and passwords.
 const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";

@@ -44,13 +44,6 @@ pub(super) async fn open(
             }
         })
         .collect();
-    let payload_types: Vec<u8> = uses
-        .iter()
-        .filter_map(|wanted| match wanted {
-            Use::Receive(format) => Some(format.payload_type),
-            _ => None,
-        })
-        .collect();
     let kept: Vec<Option<u8>> = uses
         .iter()
         .map(|wanted| match wanted {
@@ -58,7 +51,7 @@ pub(super) async fn open(
             _ => None,
         })
         .collect();
-    let ingest = Ingest::new(&offer.reduced(&kept), &payload_types);
+    let ingest = Ingest::new(&offer.reduced(&kept), |index| kept.get(index).is_some_and(Option::is_some));
     if ingest.is_empty() {
         return Err(Error::unsupported("sdp: no codec of the offer is known here"));
     }

@@ -1,0 +1,364 @@
+//! A connection that this side makes: the `webrtc` crate gathers candidates, asks STUN and TURN servers and drives it.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use patchbay_sdk::{Class, Error};
+use rtc::crypto::RTCCryptoProvider;
+use rtc::interceptor::{Registry, Slot};
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
+use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
+use tokio::sync::mpsc;
+use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+use webrtc::peer_connection::{
+    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
+    RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer, RTCPeerConnectionIceEvent,
+    RTCPeerConnectionState, RTCSessionDescription, SettingEngineBuilder, register_default_interceptors,
+};
+
+use crate::candidate;
+use crate::config::{Config, IceServer, Transport};
+use crate::peer::feedback::{Feedback, Listener, Seen};
+use crate::sdp::Description;
+
+/// Packets and events that wait; packets past that are lost.
+const QUEUE: usize = 2048;
+
+/// How long candidates are gathered before what there is is used.
+const GATHER_LIMIT: Duration = Duration::from_secs(4);
+
+/// Formats of an offer of this side, as go2rtc numbers them: payload type, name, clock, channels, parameters.
+const VIDEO: [(u8, &str, &str); 4] = [
+    (96, "video/H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001f"),
+    (97, "video/H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
+    (98, "video/H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640032"),
+    (100, "video/H265", ""),
+];
+
+const AUDIO: [(u8, &str, u32, u16, &str); 3] = [
+    (101, "audio/opus", 48_000, 2, "minptime=10;useinbandfec=1"),
+    (0, "audio/PCMU", 8000, 0, ""),
+    (8, "audio/PCMA", 8000, 0, ""),
+];
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// Video and audio are offered.
+    Both,
+    /// Video alone is offered.
+    Video,
+    /// The other side offers.
+    Answer,
+}
+
+/// What comes of a connection.
+#[derive(Debug)]
+pub enum Event {
+    /// A candidate of this side, for the other one.
+    Candidate(String),
+    /// There will be no more candidates.
+    Gathered,
+    /// Media may flow.
+    Connected,
+    /// It is over, and why.
+    Over(&'static str),
+    /// A media packet.
+    Packet(rtc::rtp::Packet),
+    /// A sender report.
+    SenderReport {
+        /// The reported stream.
+        ssrc: u32,
+        /// NTP time.
+        ntp: u64,
+        /// RTP time of the same instant.
+        rtp_time: u32,
+    },
+}
+
+/// A connection, from its offer to its end.
+pub struct Client {
+    connection: Arc<dyn PeerConnection>,
+    events: mpsc::Receiver<Event>,
+    tracks: Arc<Mutex<Vec<Arc<dyn TrackRemote>>>>,
+    remote: String,
+    is_connected: bool,
+}
+
+struct Handler {
+    events: mpsc::Sender<Event>,
+    feedback: Arc<Mutex<Feedback>>,
+    tracks: Arc<Mutex<Vec<Arc<dyn TrackRemote>>>>,
+}
+
+impl Handler {
+    fn tell(&self, event: Event) {
+        let _ = self.events.try_send(event);
+    }
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        if let Ok(init) = event.candidate.to_json() {
+            self.tell(Event::Candidate(candidate::normalised(&init.candidate)));
+        }
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.tell(Event::Gathered);
+        }
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        match state {
+            RTCPeerConnectionState::Connected => self.tell(Event::Connected),
+            RTCPeerConnectionState::Disconnected => self.tell(Event::Over("disconnected")),
+            RTCPeerConnectionState::Failed => self.tell(Event::Over("failed")),
+            RTCPeerConnectionState::Closed => self.tell(Event::Over("closed")),
+            _ => {}
+        }
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        self.tracks.lock().push(Arc::clone(&track));
+        let (events, feedback) = (self.events.clone(), Arc::clone(&self.feedback));
+        tokio::spawn(async move {
+            while let Some(event) = track.poll().await {
+                let TrackRemoteEvent::OnRtpPacket(packet) = event else { continue };
+                let seen = std::mem::take(&mut feedback.lock().seen);
+                for seen in seen {
+                    if let Seen::SenderReport { ssrc, ntp, rtp_time } = seen {
+                        let _ = events.try_send(Event::SenderReport { ssrc, ntp, rtp_time });
+                    }
+                }
+                if let Err(mpsc::error::TrySendError::Closed(_)) = events.try_send(Event::Packet(packet)) {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+impl Client {
+    /// A connection that is not dialled yet.
+    pub(super) async fn new(
+        config: &Config,
+        crypto: &Arc<dyn RTCCryptoProvider>,
+        ice_servers: &[IceServer],
+        wants: Wants,
+    ) -> Result<Self, Error> {
+        let (sender, events) = mpsc::channel(QUEUE);
+        let feedback: Arc<Mutex<Feedback>> = Arc::default();
+        let tracks: Arc<Mutex<Vec<Arc<dyn TrackRemote>>>> = Arc::default();
+        let handler = Arc::new(Handler {
+            events: sender,
+            feedback: Arc::clone(&feedback),
+            tracks: Arc::clone(&tracks),
+        });
+        let mut engine = engine().map_err(failed)?;
+        let registry = register_default_interceptors(Registry::new(), &mut engine).map_err(failed)?;
+        let registry = registry.with(Slot::from(crate::peer::setup::LISTENER_SLOT), Listener::new(feedback));
+        let servers = ice_servers.iter().map(|server| RTCIceServer {
+            urls: server.urls.clone(),
+            username: server.username.clone().unwrap_or_default(),
+            credential: server.credential.clone().unwrap_or_default(),
+        });
+        let connection = PeerConnectionBuilder::new()
+            .with_configuration(RTCConfigurationBuilder::new().with_ice_servers(servers.collect()).build())
+            .with_media_engine(engine)
+            .with_setting_engine(SettingEngineBuilder::new().with_crypto_provider(Arc::clone(crypto)).build())
+            .with_interceptor_registry(registry)
+            .with_handler(handler)
+            .with_udp_addrs(addresses(config))
+            .build()
+            .await
+            .map_err(failed)?;
+        let connection: Arc<dyn PeerConnection> = Arc::new(connection);
+        let kinds: &[RtpCodecKind] = match wants {
+            Wants::Both => &[RtpCodecKind::Video, RtpCodecKind::Audio],
+            Wants::Video => &[RtpCodecKind::Video],
+            Wants::Answer => &[],
+        };
+        for kind in kinds {
+            let init = RTCRtpTransceiverInit {
+                direction: RTCRtpTransceiverDirection::Recvonly,
+                streams: Vec::new(),
+                send_encodings: Vec::new(),
+            };
+            connection.add_transceiver_from_kind(*kind, Some(init)).await.map_err(failed)?;
+        }
+        Ok(Self { connection, events, tracks, remote: String::new(), is_connected: false })
+    }
+
+    /// This side's offer; candidates follow as events.
+    pub(super) async fn offer(&self) -> Result<String, Error> {
+        let offer = self.connection.create_offer(None).await.map_err(failed)?;
+        self.connection.set_local_description(offer.clone()).await.map_err(failed)?;
+        Ok(offer.sdp)
+    }
+
+    /// This side's offer with all candidates.
+    pub(super) async fn whole_offer(&mut self) -> Result<String, Error> {
+        let offer = self.offer().await?;
+        self.gather().await?;
+        Ok(self.connection.local_description().await.map_or(offer, |description| description.sdp))
+    }
+
+    /// Answers the other side's offer, with all candidates.
+    pub(super) async fn answer(&mut self, offer: &str) -> Result<String, Error> {
+        let text = reduced(offer)?;
+        let offer = RTCSessionDescription::offer(text.clone()).map_err(failed)?;
+        self.connection.set_remote_description(offer).await.map_err(failed)?;
+        self.remote = text;
+        let answer = self.connection.create_answer(None).await.map_err(failed)?;
+        self.connection.set_local_description(answer.clone()).await.map_err(failed)?;
+        self.gather().await?;
+        Ok(self.connection.local_description().await.map_or(answer.sdp, |description| description.sdp))
+    }
+
+    async fn gather(&mut self) -> Result<(), Error> {
+        let gathered = tokio::time::timeout(GATHER_LIMIT, async {
+            loop {
+                match self.next().await {
+                    Event::Gathered => return Ok(()),
+                    Event::Over(why) => return Err(Error::new(Class::Timeout, format!("webrtc: {why}"))),
+                    _ => {}
+                }
+            }
+        });
+        // What there is after the time is used.
+        gathered.await.unwrap_or(Ok(()))
+    }
+
+    /// Takes the other side's answer.
+    pub(super) async fn accept(&mut self, answer: &str) -> Result<(), Error> {
+        let text = reduced(answer)?;
+        let answer = RTCSessionDescription::answer(text.clone()).map_err(failed)?;
+        self.connection.set_remote_description(answer).await.map_err(failed)?;
+        self.remote = text;
+        Ok(())
+    }
+
+    /// Takes a candidate of the other side.
+    pub(super) async fn add_candidate(&self, line: &str) {
+        let candidate = candidate::normalised(line);
+        if !candidate::is_usable(&candidate) {
+            return;
+        }
+        let init = RTCIceCandidateInit { candidate, ..RTCIceCandidateInit::default() };
+        if let Err(error) = self.connection.add_ice_candidate(init).await {
+            tracing::debug!("a candidate cannot be used: {error}");
+        }
+    }
+
+    /// What the other side described.
+    pub(super) fn remote_description(&self) -> &str {
+        &self.remote
+    }
+
+    /// Whether media may flow.
+    pub(super) fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// What comes next. Nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Event {
+        let event = self.events.recv().await.unwrap_or(Event::Over("closed"));
+        self.is_connected |= matches!(event, Event::Connected);
+        event
+    }
+
+    /// Waits for something on the way to a connection; its end is an error.
+    pub(super) async fn advance(&mut self) -> Result<Option<String>, Error> {
+        match self.next().await {
+            Event::Candidate(line) => Ok(Some(line)),
+            Event::Over(why) => Err(Error::new(Class::Timeout, format!("webrtc: {why}"))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks for key units of these streams.
+    pub(super) fn want_keyframes(&self, streams: Vec<u32>) {
+        let tracks = self.tracks.lock().clone();
+        tokio::spawn(async move {
+            for track in tracks {
+                for media_ssrc in track.ssrcs().await.into_iter().filter(|ssrc| streams.contains(ssrc)) {
+                    let _ = track
+                        .write_rtcp(vec![Box::new(PictureLossIndication { sender_ssrc: 0, media_ssrc })])
+                        .await;
+                }
+            }
+        });
+    }
+
+    /// Ends the connection and tells the other side.
+    pub(super) async fn close(&mut self) {
+        let _ = self.connection.close().await;
+    }
+}
+
+/// A description with what the connection's own parser does not like taken out.
+fn reduced(text: &str) -> Result<String, Error> {
+    let description = Description::parse(text).map_err(|error| Error::protocol(error.to_string()))?;
+    Ok(description.reduced(&[]))
+}
+
+fn failed(error: rtc::shared::error::Error) -> Error {
+    Error::protocol(format!("webrtc: {error}"))
+}
+
+/// Where to send from: each of the machine's addresses, at a port of the configured range or of the system's choice.
+fn addresses(config: &Config) -> Vec<SocketAddr> {
+    let ips = candidate::local_addresses(&config.filters);
+    let allowed = ips.into_iter().filter(|ip| config.filters.allows_network(Transport::Udp, *ip));
+    let range = match config.filters.udp_ports.as_deref() {
+        Some([first, last]) => Some((*first, *last)),
+        _ => None,
+    };
+    allowed.map(|ip| SocketAddr::new(ip, range.map_or(0, |range| free_port(ip, range)))).collect()
+}
+
+/// A port of the range that is free now, else one of the system's choice.
+fn free_port(ip: IpAddr, (first, last): (u16, u16)) -> u16 {
+    let span = u32::from(last.saturating_sub(first)) + 1;
+    let start = rand::random::<u32>() % span;
+    let ports = (0..span).map(|step| u32::from(first) + (start + step) % span);
+    let mut ports = ports.filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| UdpSocket::bind((ip, *port)).is_ok()).unwrap_or(0)
+}
+
+fn engine() -> Result<MediaEngine, rtc::shared::error::Error> {
+    let mut engine = MediaEngine::default();
+    let feedback = |(typ, parameter): (&str, &str)| RTCPFeedback {
+        typ: typ.to_owned(),
+        parameter: parameter.to_owned(),
+    };
+    for (payload_type, mime_type, fmtp) in VIDEO {
+        let rtcp_feedback =
+            [("goog-remb", ""), ("ccm", "fir"), ("nack", ""), ("nack", "pli")].map(feedback).to_vec();
+        let rtp_codec = RTCRtpCodec {
+            mime_type: mime_type.to_owned(),
+            clock_rate: 90_000,
+            channels: 0,
+            sdp_fmtp_line: fmtp.to_owned(),
+            rtcp_feedback,
+        };
+        engine.register_codec(RTCRtpCodecParameters { rtp_codec, payload_type }, RtpCodecKind::Video)?;
+    }
+    for (payload_type, mime_type, clock_rate, channels, fmtp) in AUDIO {
+        let rtp_codec = RTCRtpCodec {
+            mime_type: mime_type.to_owned(),
+            clock_rate,
+            channels,
+            sdp_fmtp_line: fmtp.to_owned(),
+            rtcp_feedback: Vec::new(),
+        };
+        engine.register_codec(RTCRtpCodecParameters { rtp_codec, payload_type }, RtpCodecKind::Audio)?;
+    }
+    Ok(engine)
+}
