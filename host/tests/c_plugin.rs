@@ -40,16 +40,21 @@ fn plugins(args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn the_example_keeps_the_rules() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kit/c/cbars.c");
-    let library = build(&source, "cbars");
-    let library = library.to_str().unwrap();
-    let (code, text) = plugins(&["inspect", library]);
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("\"cbars\""), "{text}");
-    let (code, text) = plugins(&["check", library, "-url", "cbars:"]);
-    assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("ok      source: units are valid"), "{text}");
+fn the_examples_keep_the_rules() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kit/c");
+    for (name, url, rule) in [
+        ("cbars", "cbars:", "ok      source: units are valid"),
+        ("cannexb", "", "ok      output cannexb: admits a viewer (Keyframe)"),
+    ] {
+        let library = build(&folder.join(format!("{name}.c")), name);
+        let library = library.to_str().unwrap();
+        let (code, text) = plugins(&["inspect", library]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(&format!("{name:?}")), "{text}");
+        let (code, text) = plugins(&["check", library, "-url", url]);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains(rule), "{text}");
+    }
 }
 
 #[test]

@@ -64,6 +64,7 @@ extern "C" {
 #define PATCHBAY_ROLE_OUTPUT 4    /* {"format","tracks","options"}: read tracks, write chunks */
 #define PATCHBAY_ROLE_SERVER 5    /* {}: listen; CONSUME and PUBLISH */
 #define PATCHBAY_ROLE_ROUTES 6    /* {"route","method","path","query","headers","remote","value"}: RESPONSE or SERVE */
+#define PATCHBAY_ROLE_SINK 7      /* {"url","stream"}: CONSUME that stream and push it out; METRICS and ENDED say how it goes */
 
 /* ---- Commands: host to plugin ---------------------------------------------------------------------------------------- */
 
@@ -106,6 +107,7 @@ extern "C" {
 #define PATCHBAY_EVENT_BLOBS 19     /* {"ids"}: the body of a route goes on with these blobs, in this order */
 #define PATCHBAY_EVENT_DROP_BLOBS 20 /* {"ids"}: to session 0: the host is to forget them */
 #define PATCHBAY_EVENT_DRAINING 21  /* nothing: a server no longer listens; its clients go on */
+#define PATCHBAY_EVENT_MESSAGE 22   /* {"type","value"}: a message to the WebSocket that asked the route */
 
 /* Set in ids of sessions that the plugin chooses. */
 #define PATCHBAY_PLUGIN_ID UINT64_C(0x8000000000000000)

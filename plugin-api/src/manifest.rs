@@ -199,7 +199,7 @@ impl Manifest {
         if name != manifest.name {
             return Err(ManifestError::Name { manifest: manifest.name, file: name.to_owned() });
         }
-        match manifest.roles.iter().find(|role| *role == "output") {
+        match manifest.roles.iter().find(|role| ["output", "sink"].contains(&role.as_str())) {
             Some(role) => Err(ManifestError::Role(role.clone())),
             None => Ok(manifest),
         }

@@ -69,14 +69,14 @@ fn layout() -> String {
         flags { KEY, DISCONTINUITY, INCOMPLETE, END, CONFIG }
         chunk_flags { INIT, KEY, HISTORY, FINAL, BLOB }
         target { NEWEST_KEY, KEY_BEFORE, OLDEST, HEAD }
-        role { SOURCE, DEMUXER, TRANSPORT, OUTPUT, SERVER, ROUTES }
+        role { SOURCE, DEMUXER, TRANSPORT, OUTPUT, SERVER, ROUTES, SINK }
         command {
             DEMAND, KEYFRAME, WRITABLE, SEEK, DATA, DATA_END, JOIN, BOUND, REFUSED, BODY, BODY_END, ACCEPTED,
             DATA_AT, PING, LOG_LEVEL, DRAIN,
         }
         event {
             TRACKS, TRACK, CLOCK, ENDED, HEAD, SEEK, CONSUMED, OUTPUT, RESPONSE, SERVE, CONSUME, CONSUMER,
-            PUBLISH, DETACH, LISTENING, PONG, METRICS, BLOBS, DROP_BLOBS, DRAINING,
+            PUBLISH, DETACH, LISTENING, PONG, METRICS, BLOBS, DROP_BLOBS, DRAINING, MESSAGE,
         }
     }
     writeln!(out, "\nPLUGIN_ID: {PLUGIN_ID:#x}").unwrap();
@@ -135,6 +135,28 @@ fn every_field_is_listed() {
         }
         if cfg!(not(patchbay_abi_next)) {
             assert_eq!(expected, size, "{head}");
+        }
+    }
+}
+
+#[test]
+fn every_number_is_listed() {
+    let text = layout();
+    let mut module = "";
+    for line in [include_str!("../src/message.rs"), include_str!("../src/abi.rs")]
+        .iter()
+        .flat_map(|file| file.lines())
+    {
+        if let Some(name) = line.strip_prefix("pub mod ").and_then(|rest| rest.strip_suffix(" {")) {
+            module = name;
+        } else if let Some((name, number)) =
+            line.trim().strip_prefix("pub const ").and_then(|c| c.split_once(": u32 = "))
+        {
+            let number = number.trim_end_matches(';');
+            let section = text.split("\n\n").find(|section| section.starts_with(&format!("{module}:\n")));
+            let listed = section
+                .is_some_and(|section| section.lines().any(|line| line.trim() == format!("{number} {name}")));
+            assert!(listed, "list {name} of {module} in this file, and in include/patchbay_plugin.h");
         }
     }
 }

@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 
-from run import BINARY, HERE, ROOT, Server, Skip, clip, peer, run, wait
+from run import BINARY, HERE, ROOT, Server, Skip, clip, metrics, peer, run, wait, within
 
 # What the test builds goes where cargo puts the rest, so that nothing is compiled twice.
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -38,14 +38,14 @@ def done(*command, limit=120, **more):
 
 
 @contextlib.contextmanager
-def installed(*files, streams):
+def installed(*files, streams, extra=""):
     """A server with these files in a plugin folder that is not Patchbay's."""
     with tempfile.TemporaryDirectory() as folder:
         for file in files:
             shutil.copy(file, folder)
         with system_path():
             os.environ["PATCHBAY_PLUGINS"] = folder
-            server = Server(streams=streams)
+            server = Server(streams=streams, extra=extra)
             del os.environ["PATCHBAY_PLUGINS"]
         with server:
             yield server
@@ -147,22 +147,62 @@ def a_new_rust_plugin_plays():
             assert "right@" not in server.text() and "user:wrong" not in server.text(), "a secret is in the log"
 
 
-@test
-def a_c_plugin_plays():
+def build_c(name, folder):
+    """The library of an example in C."""
     peer("cc", "gcc")
+    library = pathlib.Path(folder) / f"libpatchbay_plugin_{name}.so"
+    done("cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-I",
+         ROOT / "plugin-api/include", ROOT / f"tests/kit/c/{name}.c", "-o", library, "-lpthread")
+    return library
+
+
+def hashes(source, count, *options):
+    """Hashes of so many pictures, decoded: every decoder must take them without a word."""
+    text = done("ffmpeg", "-v", "error", *options, "-i", source, "-map", "0:v", "-frames:v", count, "-f", "framemd5", "-")
+    found = [line.split(",")[5].strip() for line in text.splitlines() if not line.startswith("#")]
+    assert len(found) == count, text
+    return found
+
+
+@test
+def a_c_source_plays():
     with tempfile.TemporaryDirectory() as folder:
-        library = pathlib.Path(folder) / "libpatchbay_plugin_cbars.so"
-        done("cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-I",
-             ROOT / "plugin-api/include", ROOT / "tests/kit/c/cbars.c", "-o", library, "-lpthread")
+        library = build_c("cbars", folder)
         checked(library, "cbars:")
-        with installed(library, streams="streams:\n  bars: \"cbars:\"\n") as server:
-            seen_in_chromium(server, "stream.html?src=bars", "c")
-            found = plugin(server, "cbars")
-            assert found["isolation"] == "process" and found["pid"] and found["restarts"] == 0, found
-            # Every decoder takes it: no error, and the pictures that were asked for.
-            text = done("ffmpeg", "-v", "error", "-i", server.url("api/stream.mp4?src=bars"), "-frames:v", "20", "-f", "framemd5", "-")
-            hashes = [line.split(",")[5] for line in text.splitlines() if not line.startswith("#")]
-            assert len(hashes) == 20 and len(set(hashes)) > 15, text
+        for setting, isolation in (("", "process"), ("plugins:\n  cbars: {isolation: in-process}\n", "in-process")):
+            with installed(library, streams="streams:\n  bars: \"cbars:\"\n", extra=setting) as server:
+                assert len(set(hashes(server.url("api/stream.mp4?src=bars"), 20))) > 15
+                found = plugin(server, "cbars")
+                assert found["isolation"] == isolation and found["restarts"] == 0 and found["state"] == "running", found
+                if not setting:
+                    seen_in_chromium(server, "stream.html?src=bars", "c")
+
+
+@test
+def a_c_output_reads_streams():
+    with tempfile.TemporaryDirectory() as folder:
+        library = build_c("cannexb", folder)
+        text = done(BINARY, "plugins", "check", library)
+        assert "ok      output cannexb: muxes" in text and "skipped" not in text, text
+        path = clip("h264-long.mp4")
+        streams = f"streams:\n  clip: file:{path}\n  demo: \"demo:\"\n"
+        for setting, isolation in (("", "process"), ("plugins:\n  cannexb: {isolation: in-process}\n", "in-process")):
+            with installed(library, streams=streams, extra=setting) as server:
+                whole = hashes(path, 1000)
+                part = hashes(server.url("api/stream.cannexb?src=clip"), 100, "-f", "h264")
+                assert within(part, whole), "pictures are missing, or others than they were"
+                # Two at once share a run, and one that leaves takes nothing from the other.
+                one = subprocess.Popen(["curl", "-s", "-N", "-o", os.devnull, server.url("api/stream.cannexb?src=demo")])
+                wait(lambda: metrics(server)["patchbay_consumers"] == 1, 10, "a viewer", server.process)
+                assert len(hashes(server.url("api/stream.cannexb?src=demo"), 60, "-f", "h264")) == 60
+                assert metrics(server)["patchbay_mux_runs"] <= 2, metrics(server)
+                one.kill()
+                one.wait()
+                found = plugin(server, "cannexb")
+                assert found["isolation"] == isolation and found["restarts"] == 0 and found["state"] == "running", found
+                assert server.get("api/stream.cannexb")[0] == 400
+                assert server.get("api/stream.cannexb?src=nope")[0] == 404
+            print(f"  {isolation}: pictures are the file's", flush=True)
 
 
 @test
