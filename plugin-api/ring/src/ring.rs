@@ -217,7 +217,7 @@ impl Ring {
         let window: u64 = self.live.range(first..).map(|entry| entry.bytes).sum();
         let (arena, slots) = self.gops.wanted(window, (self.live.len() - first) as u64);
         let wanted = Geometry::new(slots.max(START_SLOTS), arena.max(START_ARENA), page_size());
-        if wanted.arena <= geometry.arena / 2 && self.replace(wanted) {
+        if wanted.arena <= geometry.arena / 2 && self.replace(wanted, 0) {
             self.gops.forget();
         }
     }
@@ -300,7 +300,11 @@ impl Ring {
         let allowed = self.lease.allowed().min(self.limits.max_bytes);
         let wanted = Geometry::within(slots.min(MAX_SLOTS), arena.max(geometry.arena), page_size(), allowed);
         let larger = wanted.arena > geometry.arena || wanted.slots > geometry.slots;
-        if larger && wanted.arena >= geometry.arena && wanted.bytes() <= allowed && self.replace(wanted) {
+        if larger
+            && wanted.arena >= geometry.arena
+            && wanted.bytes() <= allowed
+            && self.replace(wanted, bytes)
+        {
             let place = self.writer.place(bytes);
             if bytes <= wanted.arena
                 && self
@@ -319,8 +323,9 @@ impl Ring {
         Ok(())
     }
 
-    /// Goes on in new memory, after the live units were copied over. False: there is no memory.
-    fn replace(&mut self, geometry: Geometry) -> bool {
+    /// Goes on in new memory with room for a next unit of `next` bytes, after the live units were copied over, the newest
+    /// as far as they fit. False: there is no memory.
+    fn replace(&mut self, geometry: Geometry, next: u64) -> bool {
         let before = self.lease.bytes();
         if !self.lease.resize(geometry.bytes()) {
             return false;
@@ -329,11 +334,15 @@ impl Ring {
             self.lease.resize(before);
             return false;
         };
-        // What fits with room for the padding at the arena's end.
-        let largest = self.live.iter().map(|entry| entry.bytes).max().unwrap_or(0);
+        // They are laid one behind the other. What must stay goes only when there is no place for it at all; what is older
+        // also makes way for the next unit and one like those that stay, which else would cover what must stay.
+        let protected = self.protected();
+        let stays = |entry: &Entry| entry.header.sequence >= protected;
+        let like = self.live.iter().filter(|entry| stays(entry)).map(|entry| entry.bytes).max().unwrap_or(0);
         let mut total: u64 = self.live.iter().map(|entry| entry.bytes).sum();
         while let Some(front) = self.live.front() {
-            if total + largest <= geometry.arena && (self.live.len() as u64) < geometry.slots {
+            let room = if stays(front) { 0 } else { next.max(like) };
+            if total + room <= geometry.arena && (self.live.len() as u64) < geometry.slots {
                 break;
             }
             total -= front.bytes;
@@ -435,6 +444,103 @@ mod tests {
         }
     }
 
+    /// The unit `cursor`, which is the newest.
+    fn read_newest(ring: &Ring, cursor: u64, buf: &mut [u8]) -> (u64, usize) {
+        let outcome = ring.handle().read(cursor, u64::MAX, buf);
+        assert_eq!((outcome.units, outcome.lost, outcome.end), (1, 0, true), "unit {cursor}: {outcome:?}");
+        let (head, payload) = buf.split_first_chunk::<64>().unwrap();
+        let header = UnitHeader::from_record(head);
+        let len = header.len as usize;
+        assert!(payload[..len].iter().all(|byte| *byte == header.sequence as u8));
+        (header.sequence, len)
+    }
+
+    #[test]
+    fn a_keyframe_much_larger_than_the_rest_stays_when_the_ring_grows() {
+        let mut ring = Ring::new(BackingKind::Heap, Limits::default()).unwrap();
+        ring.set_track(0, 90_000, true);
+        for number in 1..=600 {
+            let len = if number == 1 { 1_500_000 } else { 20_000 };
+            ring.push(&header(0, number == 1, number), &vec![number as u8; len]).unwrap();
+            assert_eq!(ring.handle().locate(Target::NewestKey { track: 0 }), Some(1), "unit {number}");
+        }
+        let stats = ring.stats();
+        assert!(stats.replaced > 1 && stats.key_given_up == 0 && stats.oldest == 1, "{stats:?}");
+    }
+
+    #[test]
+    fn what_is_new_stays_when_the_ring_shrinks_below_an_old_unit() {
+        let mut ring = Ring::new(BackingKind::Heap, Limits::default()).unwrap();
+        ring.set_track(0, 90_000, true);
+        let (mut number, mut buf) = (0, vec![0; 4 << 20]);
+        for gop in 0..24 {
+            for at in 0..5 {
+                number += 1;
+                let len = if gop < 3 && at == 0 { 3_000_000 } else { 5_000 };
+                ring.push(&header(0, at == 0, number), &vec![number as u8; len]).unwrap();
+                read_newest(&ring, number, &mut buf);
+                let key = ring.handle().locate(Target::NewestKey { track: 0 });
+                assert_eq!(key, Some(number - at), "unit {number}");
+            }
+        }
+        let stats = ring.stats();
+        assert!(stats.bytes < 2 << 20 && stats.key_given_up == 0, "{stats:?}");
+    }
+
+    #[test]
+    fn a_reader_loses_nothing_while_the_memory_is_replaced_under_it() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        use std::thread;
+        const UNITS: u64 = 6000;
+        let limits = Limits { keyframe_only_ms: 0, ..Limits::default() };
+        let mut ring = Ring::new(BackingKind::Memfd, limits).unwrap();
+        ring.set_track(0, 90_000, true);
+        let (handle, read) = (ring.handle(), Arc::new(AtomicU64::new(0)));
+        let done = Arc::clone(&read);
+        let reader = thread::spawn(move || {
+            let (mut cursor, mut generations, mut buf) = (1, 0, vec![0; 4 << 20]);
+            let mut generation = 0;
+            while cursor <= UNITS {
+                let outcome = handle.read(cursor, 1, buf.as_mut_slice());
+                assert_eq!((outcome.lost, outcome.needed), (0, 0), "at {cursor}");
+                let mut rest = &buf[..outcome.written as usize];
+                while let Some((head, tail)) = rest.split_first_chunk::<64>() {
+                    let header = UnitHeader::from_record(head);
+                    let len = header.len as usize;
+                    assert_eq!(header.sequence, cursor);
+                    assert!(tail[..len].iter().all(|byte| *byte == cursor as u8), "unit {cursor}");
+                    rest = &tail[len.next_multiple_of(8)..];
+                    cursor += 1;
+                }
+                generations += u64::from(generation != handle.generation());
+                generation = handle.generation();
+                done.store(cursor - 1, Ordering::Release);
+                thread::yield_now();
+            }
+            generations
+        });
+        // Periods of large and of small pictures, so that the ring grows and shrinks.
+        for number in 1..=UNITS {
+            let large = number / 600 % 2 == 0;
+            let key = number % 20 == 1;
+            let len = match (large, key) {
+                (true, true) => 700_000,
+                (true, false) => 60_000,
+                (false, true) => 30_000,
+                (false, false) => 3_000,
+            };
+            ring.push(&header(0, key, number), &vec![number as u8; len]).unwrap();
+            // The reader lags by two at most: those are never given up.
+            while read.load(Ordering::Acquire) + 2 < number && !reader.is_finished() {
+                thread::yield_now();
+            }
+        }
+        let stats = ring.stats();
+        let seen = reader.join().unwrap();
+        assert!(stats.replaced >= 6 && stats.key_given_up == 0, "{stats:?}");
+        assert!(seen >= 4, "the reader saw {seen} of {} memories", stats.generation);
+    }
+
     #[test]
     fn memory_is_given_back_when_the_need_falls() {
         let limits = Limits::default();
@@ -533,13 +639,18 @@ mod tests {
         assert_eq!(ring.push(&header(0, true, 2), &[1]), Err(PushError::Closed { reason: 5 }));
     }
 
+    /// Most units are small, a few much larger than the rest.
+    fn lengths() -> impl Strategy<Value = usize> {
+        prop_oneof![60 => 1_usize..40_000, 1 => 300_000_usize..900_000]
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         /// Against a model that holds everything: what is read is what was pushed, in order, and nothing since the
         /// newest keyframe is missing.
         #[test]
-        fn reads_are_the_pushes(ops in prop::collection::vec((0_u16..3, prop::bool::weighted(0.05), 1_usize..60_000), 1..400), retain in 0_u64..3) {
+        fn reads_are_the_pushes(ops in prop::collection::vec((0_u16..3, prop::bool::weighted(0.05), lengths()), 1..400), retain in 0_u64..3) {
             let mut ring = Ring::new(BackingKind::Heap, Limits::default()).unwrap();
             ring.set_track(0, 90_000, true);
             ring.retain(retain * 1000);
@@ -550,6 +661,8 @@ mod tests {
                 let data: Vec<u8> = (0..len).map(|i| (i as u64 * number) as u8).collect();
                 let sequence = ring.push(&header(track, key, number), &data).unwrap();
                 prop_assert_eq!(sequence, number);
+                // Who keeps up gets everything.
+                prop_assert_eq!(ring.stats().oldest <= number, true);
                 model.push((track, key, data));
                 if number % 7 == 0 {
                     let (units, lost) = read_all(&ring, cursor, u64::MAX);
