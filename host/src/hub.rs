@@ -20,6 +20,9 @@ const LOG_BYTES: usize = 16 << 20;
 /// Chunks that a run keeps for slow viewers.
 const LOG_CHUNKS: usize = 1024;
 
+/// Pictures that need no other ([`chunk_flags::ALONE`]) which a viewer may be late by: 160 ms at 25 a second.
+const MAX_LATE: usize = 4;
+
 /// How far before a viewer's start an FLV tag may be, in milliseconds (10 minutes).
 const FLV_BEFORE_MS: u32 = 600_000;
 
@@ -318,7 +321,14 @@ impl Viewer {
         }
         loop {
             let index = usize::try_from(self.position - state.first).ok()?;
-            let chunk = state.log.get(index)?;
+            let mut chunk = state.log.get(index)?;
+            let skipped = late_by(&state.log, index);
+            if skipped > 0 {
+                chunk = state.log.get(index + skipped)?;
+                self.position += skipped as u64;
+                self.drops += skipped as u64;
+                self.run.skips.fetch_add(1, Ordering::Relaxed);
+            }
             self.position += 1;
             let wanted = chunk.flags & (chunk_flags::KEY | chunk_flags::INIT) != 0;
             if self.wait_key && !wanted {
@@ -331,6 +341,13 @@ impl Viewer {
             return Some(Arc::clone(chunk));
         }
     }
+}
+
+/// How many pictures to pass over at `index` to show the newest one; 0 when that is near, or something else lies between.
+fn late_by(log: &VecDeque<Arc<LogChunk>>, index: usize) -> usize {
+    let late = log.len().saturating_sub(index + 1);
+    let is_alone = |chunk: &Arc<LogChunk>| chunk.flags & chunk_flags::ALONE != 0;
+    if late > MAX_LATE && log.iter().skip(index).all(is_alone) { late } else { 0 }
 }
 
 /// The chunk with the clock of a viewer that began at `starts`: only its head is copied.
@@ -393,6 +410,21 @@ mod tests {
             *slot = Some(*patch);
         }
         LogChunk { data: (0..len).map(|i| i as u8).collect(), flags: 0, patches: all }
+    }
+
+    #[test]
+    fn a_late_viewer_is_shown_the_newest_picture() {
+        let log = |flags: &[u32]| -> VecDeque<Arc<LogChunk>> {
+            flags.iter().map(|flags| Arc::new(LogChunk { flags: *flags, ..chunk(1, &[]) })).collect()
+        };
+        let alone = chunk_flags::KEY | chunk_flags::ALONE;
+        let pictures = log(&[alone; 9]);
+        assert_eq!((late_by(&pictures, 0), late_by(&pictures, 3), late_by(&pictures, 4)), (8, 5, 0));
+        assert_eq!(late_by(&log(&[chunk_flags::KEY; 9]), 0), 0);
+        assert_eq!(
+            late_by(&log(&[alone, alone, chunk_flags::INIT, alone, alone, alone, alone, alone]), 0),
+            0
+        );
     }
 
     const TIME: Patch = Patch { offset: 40, track: 1, kind: PatchKind::TimeU64 };

@@ -35,7 +35,7 @@ extern "C" {
 #endif
 
 /* Version of the ABI, for the field "abi" of the manifest. */
-#define PATCHBAY_ABI "1.0.0-draft.2"
+#define PATCHBAY_ABI "1.0.0-draft.3"
 
 /* Put in front of patchbay_plugin_v1, so that it is exported whatever the default visibility is. */
 #define PATCHBAY_EXPORT __attribute__((visibility("default")))
@@ -166,6 +166,7 @@ typedef struct patchbay_patch {
 #define PATCHBAY_CHUNK_HISTORY 4 /* made for the one viewer that join names */
 #define PATCHBAY_CHUNK_FINAL 8   /* the whole answer for that viewer */
 #define PATCHBAY_CHUNK_BLOB 16   /* to session 0: bytes kept under the id in join, for BLOBS, until DROP_BLOBS */
+#define PATCHBAY_CHUNK_ALONE 32  /* a picture that needs no other, with KEY: a late viewer gets the newest one next */
 
 /* Bytes on their way out of a transport, output or route. */
 typedef struct patchbay_chunk {

@@ -113,6 +113,8 @@ pub mod chunk_flags {
     /// To session 0: bytes that are kept under the id in `join`, chosen by the plugin, until [`crate::message::event::DROP_BLOBS`];
     /// answers of routes name them ([`crate::message::event::BLOBS`]). Nothing goes out.
     pub const BLOB: u32 = 16;
+    /// A picture that needs no other, with `KEY`: a viewer that is late gets the newest one next.
+    pub const ALONE: u32 = 32;
 }
 
 /// What `read` found.

@@ -7,7 +7,7 @@ use semver::Version;
 #[macro_export]
 macro_rules! abi_version {
     () => {
-        "1.0.0-draft.2"
+        "1.0.0-draft.3"
     };
 }
 

@@ -67,7 +67,7 @@ fn layout() -> String {
         Code { Ok, Busy, Unknown, Invalid, Unsupported, Closed, TooSmall, Panicked, OverLimit }
         PatchKind { TimeU64, TimeU32, SequenceU32, FlvMs }
         flags { KEY, DISCONTINUITY, INCOMPLETE, END, CONFIG }
-        chunk_flags { INIT, KEY, HISTORY, FINAL, BLOB }
+        chunk_flags { INIT, KEY, HISTORY, FINAL, BLOB, ALONE }
         target { NEWEST_KEY, KEY_BEFORE, OLDEST, HEAD }
         role { SOURCE, DEMUXER, TRANSPORT, OUTPUT, SERVER, ROUTES, SINK }
         command {

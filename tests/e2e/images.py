@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -163,13 +164,13 @@ def ffmpeg_at_both_ends():
         assert (status, body) == (500, b"streams: codecs not matched: video:H264, audio:AAC => video:JPEG, video:RAW\n"), body
 
 
-def clock_camera(port):
+def clock_camera(port, size="640x360"):
     """Pictures with the wall clock in them, as a camera with Motion JPEG sends them."""
-    generator = subprocess.Popen([sys.executable, HERE.parent / "peers/clockgen.py", "ms", "640x360", "25"], stdout=subprocess.PIPE)
+    generator = subprocess.Popen([sys.executable, HERE.parent / "peers/clockgen.py", "ms", size, "25"], stdout=subprocess.PIPE)
     sender = subprocess.Popen(
-        ["ffmpeg", "-nostdin", "-v", "error", "-f", "yuv4mpegpipe", "-i", "-", "-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p", "-threads", "1", "-f", "mpjpeg",
-         "-boundary_tag", "frame", "-content_type", "multipart/x-mixed-replace;boundary=frame", "-listen", "1", f"http://127.0.0.1:{port}/x.mjpg"],
-        stdin=generator.stdout, stderr=subprocess.DEVNULL)
+        ["ffmpeg", "-nostdin", "-v", "error", "-f", "yuv4mpegpipe", "-i", "-", "-vf", "noise=alls=12:allf=t", "-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p",
+         "-threads", "1", "-f", "mpjpeg", "-boundary_tag", "frame", "-content_type", "multipart/x-mixed-replace;boundary=frame", "-listen", "1",
+         f"http://127.0.0.1:{port}/x.mjpg"], stdin=generator.stdout, stderr=subprocess.DEVNULL)
     generator.stdout.close()
     return [generator, sender]
 
@@ -194,6 +195,35 @@ def chromium_shows_a_stream_in_an_img():
             assert age < 3000, age
             values = metrics(server)
             assert values["patchbay_sources"] == 1, values
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+
+@test
+def a_slow_viewer_is_shown_the_newest():
+    """One that takes 4 pictures a second of 25 sees what is new, but for what its connection holds (about 1 MB)."""
+    port = free_port()
+    with Server(streams=f"streams:\n  cam: http://127.0.0.1:{port}/x.mjpg\n") as server:
+        processes = clock_camera(port, "960x540")
+        try:
+            with socket.create_connection(("127.0.0.1", server.http), timeout=20) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+                connection.sendall(b"GET /api/stream.mjpeg?src=cam HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                began, data, seen = time.monotonic(), b"", []
+                while len(seen) < 60:
+                    while (found := re.search(rb"Content-Length: (\d+)\r\n\r\n", data)) is None or len(data) < found.end() + int(found[1]):
+                        data += connection.recv(1 << 14)
+                    end = found.end() + int(found[1])
+                    seen.append((int(time.time() * 1000), data[found.end():end]))
+                    data = data[end:]
+                    time.sleep(max(0, began + len(seen) / 4 - time.monotonic()))
+            ages = [(now - clock(picture)) & 0xFFFFFFFF for now, picture in seen]
+            held = 1_500_000 / (sum(len(picture) for _, picture in seen) / len(seen))
+            print(f"  {len(seen[0][1])} bytes a picture; ages {ages[::10]} ms; the connection may hold {held:.0f} pictures")
+            # Each picture in its turn would make the last one 15 - 60 / 25 s old.
+            assert max(ages) < 1_000 + 250 * held < 10_000, (ages, held)
         finally:
             for process in processes:
                 process.kill()

@@ -138,7 +138,8 @@ impl Mux for Pictures {
     fn push(&mut self, _: usize, unit: &Unit, chunks: &mut Vec<Chunk>) {
         let data = self.made(unit);
         if !data.is_empty() {
-            chunks.push(Chunk { data, flags: chunk_flags::KEY, ..Chunk::default() });
+            let flags = chunk_flags::KEY | chunk_flags::ALONE;
+            chunks.push(Chunk { data, flags, ..Chunk::default() });
         }
     }
 
