@@ -17,6 +17,8 @@ pub struct SourceConfig {
     pub url: SourceUrl,
     /// `#transport=`.
     pub lower: Lower,
+    /// What carries the connection, by `#transport=` too.
+    pub via: Via,
     /// `#timeout=`.
     pub timeouts: Timeouts,
     /// `#media=`.
@@ -25,6 +27,18 @@ pub struct SourceConfig {
     pub backchannel: Option<bool>,
     /// Options that are not known here, for one warning.
     pub unknown: Vec<String>,
+}
+
+/// What carries the RTSP connection.
+#[derive(Debug, Clone, Default)]
+pub enum Via {
+    /// TCP, or TLS as the scheme says.
+    #[default]
+    Direct,
+    /// Two HTTP requests to the camera's RTSP port, or over TLS as the scheme says (C69).
+    Http,
+    /// A WebSocket at this URL, with a login of its own (C70).
+    WebSocket(SourceUrl),
 }
 
 /// Why a source URL cannot be used.
@@ -37,8 +51,8 @@ pub enum ConfigError {
     /// Neither rtsp, rtsps nor rtspx.
     #[error("the scheme {0}:// is not RTSP")]
     Scheme(String),
-    /// `#transport=` other than `tcp` and `udp`.
-    #[error("#transport={0} is not supported: tcp or udp")]
+    /// `#transport=` that is not known.
+    #[error("#transport={0} is not supported: tcp, udp, multicast, http, ws://HOST/PATH or wss://HOST/PATH")]
     Transport(String),
 }
 
@@ -52,6 +66,7 @@ impl SourceConfig {
         let mut config = Self {
             url: url.clone(),
             lower: Lower::Tcp,
+            via: Via::Direct,
             timeouts: Timeouts::default(),
             media: MediaFilter::All,
             backchannel: None,
@@ -61,6 +76,10 @@ impl SourceConfig {
             match (key, value) {
                 ("transport", "tcp") => config.lower = Lower::Tcp,
                 ("transport", "udp") => config.lower = Lower::Udp,
+                ("transport", "http") => config.via = Via::Http,
+                ("transport", other) if other.starts_with("ws://") || other.starts_with("wss://") => {
+                    config.via = Via::WebSocket(SourceUrl::parse(other)?);
+                }
                 ("transport", other) => {
                     let scheme = other.split_once("://").map_or(other, |(scheme, _)| scheme);
                     return Err(ConfigError::Transport(scheme.to_owned()));
@@ -103,11 +122,21 @@ mod tests {
     }
 
     #[test]
+    fn c69_c70_tunnels() {
+        let of = |options: &str| SourceConfig::parse(&format!("rtsp://u:p@h/x{options}")).unwrap();
+        assert!(matches!(of("#transport=http").via, Via::Http));
+        let Via::WebSocket(url) = of("#transport=ws://v:q@h:81/rtsp-over-websocket").via else { panic!() };
+        assert_eq!((url.host(), url.port(), url.path_and_query()), ("h", Some(81), "/rtsp-over-websocket"));
+        assert!(url.credentials().is_some());
+        assert!(matches!(of("#transport=tcp").via, Via::Direct));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused_without_secrets() {
         assert_eq!(SourceConfig::parse("http://h/").unwrap_err(), ConfigError::Scheme("http".to_owned()));
         assert_eq!(
-            SourceConfig::parse("rtsp://h/#transport=ws://u:secret@h/x").unwrap_err(),
-            ConfigError::Transport("ws".to_owned())
+            SourceConfig::parse("rtsp://h/#transport=quic://u:secret@h/x").unwrap_err(),
+            ConfigError::Transport("quic".to_owned())
         );
     }
 }

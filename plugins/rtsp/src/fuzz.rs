@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use patchbay_net::SourceUrl;
 
 use crate::client::{Config, Input, Output, Session, Timeouts};
+use crate::tunnel::body::Decoder;
+use crate::tunnel::http::RequestHead;
 use crate::wire::{Lower, Parser, SessionHeader, Transport};
 
 /// The session's login. A camera that says it itself gets it back.
@@ -74,6 +77,23 @@ pub fn client_session(data: &[u8]) {
         let ended = !rest(&mut session, now, &wanted, &mut steps, &mut cseq, &echoed);
         assert!(ended, "a stopped session ends within a second");
     }
+}
+
+/// The head of an HTTP request and the base64 behind it, whole and cut in two (at the first byte's value).
+pub fn tunnel(data: &[u8]) {
+    let Some((cut, data)) = data.split_first() else { return };
+    let (a, b) = data.split_at(usize::from(*cut).min(data.len()));
+    let head = RequestHead::take(&mut BytesMut::from(data));
+    let mut buffer = BytesMut::from(a);
+    if RequestHead::take(&mut buffer) == Ok(None) {
+        buffer.extend_from_slice(b);
+        assert_eq!(RequestHead::take(&mut buffer), head);
+    }
+    let (mut whole, mut pieces) = (BytesMut::new(), BytesMut::new());
+    let expected = Decoder::default().push(data, &mut whole);
+    let mut decoder = Decoder::default();
+    let found = decoder.push(a, &mut pieces).and_then(|()| decoder.push(b, &mut pieces));
+    assert_eq!((expected, whole), (found, pieces));
 }
 
 /// Drains the outputs; `false` when the session has ended.
@@ -149,6 +169,11 @@ mod tests {
         fn a_session_survives_any_camera(choice: u8, pieces in proptest::collection::vec(arb_piece(), 0..30)) {
             let separated: Vec<Vec<u8>> = pieces.into_iter().flat_map(|p| [p, vec![0xfe]]).collect();
             client_session(&[vec![choice], separated.concat()].concat());
+        }
+
+        #[test]
+        fn any_tunnel_any_cut(cut: u8, text in "(GET /a HTTP/1.0\r\n)?[ -~\r\n]{0,100}") {
+            tunnel(&[&[cut], text.as_bytes()].concat());
         }
 
         #[test]

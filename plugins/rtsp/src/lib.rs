@@ -8,6 +8,7 @@ pub mod fuzz;
 pub mod plugin;
 pub mod server;
 pub mod source;
+pub mod tunnel;
 pub mod wire;
 
 patchbay_sdk::plugin! {

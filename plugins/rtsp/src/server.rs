@@ -7,13 +7,16 @@
 //! | [`play`] | units to packets, once for all viewers |
 //! | [`publish`] | packets of a publisher to units |
 //! | [`connection`] | sockets and timers around them |
+//! | [`link`] | the socket: the client's, or a pair before TLS or a tunnel |
 //! | [`streams`], [`rings`] | the host |
 //!
-//! TLS, HTTP tunnels, WebSocket and multicast are not served.
+//! One port takes RTSP, TLS, the two requests of an HTTP tunnel, and WebSockets: the first bytes tell.
 
 pub mod connection;
+mod entry;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod link;
 pub mod login;
 pub mod play;
 pub mod publish;
@@ -23,9 +26,11 @@ pub mod streams;
 pub mod url;
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use patchbay_fanout::Limits;
@@ -37,6 +42,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use entry::{Ends, Entry};
 use play::{Clock, Hub};
 use streams::Streams;
 
@@ -65,6 +71,12 @@ pub struct Config {
     pub default_query: String,
     /// Largest RTP payload in bytes.
     pub pkt_size: usize,
+    /// Where to listen for TLS alone; empty: not at all. `listen` takes TLS as well.
+    pub tls_listen: String,
+    /// Certificate for TLS: a PEM file, or its text.
+    pub tls_cert: String,
+    /// Its private key, likewise.
+    pub tls_key: String,
 }
 
 impl Default for Config {
@@ -76,6 +88,9 @@ impl Default for Config {
             local_auth: false,
             default_query: "video&audio".to_owned(),
             pkt_size: DEFAULT_MAX_PAYLOAD,
+            tls_listen: String::new(),
+            tls_cert: String::new(),
+            tls_key: String::new(),
         }
     }
 }
@@ -86,14 +101,19 @@ pub struct Server<S: Streams> {
     streams: S,
     hub: Arc<Hub<S::Rings>>,
     clock: Clock,
+    entry: Entry,
 }
 
 impl<S: Streams> Server<S> {
-    /// A server of these streams.
+    /// A server of these streams. Without a certificate that can be used it serves without TLS and says so.
     pub fn new(config: Config, streams: S, limits: Limits) -> Arc<Self> {
         let clock = Clock::new();
         let hub = Hub::new(streams.rings(), clock, limits);
-        Arc::new(Self { config, streams, hub, clock })
+        let entry = Entry::new(&config).unwrap_or_else(|error| {
+            tracing::error!("no TLS: {error}");
+            Entry::default()
+        });
+        Arc::new(Self { config, streams, hub, clock, entry })
     }
 
     /// Its viewers.
@@ -110,16 +130,17 @@ impl<S: Streams> Server<S> {
     /// is called when it has stopped listening.
     pub async fn accept(
         self: Arc<Self>,
-        listener: TcpListener,
+        listeners: impl IntoIterator<Item = TcpListener>,
         draining: impl Future<Output = ()>,
         drained: impl Fn(),
     ) {
+        let listeners: Vec<TcpListener> = listeners.into_iter().collect();
         let mut connections = JoinSet::new();
         let mut draining = std::pin::pin!(draining);
         loop {
             tokio::select! {
                 () = &mut draining => break,
-                accepted = listener.accept() => match accepted {
+                accepted = accept_any(&listeners) => match accepted {
                     Ok((stream, remote)) if connections.len() < MAX_CONNECTIONS => {
                         connections.spawn(Arc::clone(&self).connection(stream, remote));
                     }
@@ -136,7 +157,7 @@ impl<S: Streams> Server<S> {
                 }
             }
         }
-        drop(listener);
+        drop(listeners);
         drained();
         while connections.join_next().await.is_some() {}
     }
@@ -146,7 +167,8 @@ impl<S: Streams> Server<S> {
         let socket = SockRef::from(&stream);
         let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
         let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
-        match connection::serve(self, stream, remote).await {
+        let Ok(local) = stream.local_addr() else { return };
+        match entry::serve(self, stream, Ends { local, remote }).await {
             Ok(reason @ connection::End::Stream(_)) => tracing::info!(%remote, "player closed: {reason}"),
             Ok(reason) => tracing::debug!(%remote, "connection closed: {reason}"),
             Err(error) => tracing::debug!(%remote, "connection failed: {error}"),
@@ -176,18 +198,29 @@ impl<S: Streams> Server<S> {
 
 /// Runs the server role until the host closes it.
 pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
-    if config.listen.is_empty() {
+    let server = Server::new(config.clone(), context.clone(), Limits::default());
+    let mut listeners = Vec::new();
+    for (protocol, address) in [("rtsp", &config.listen), ("rtsps", &config.tls_listen)] {
+        if address.is_empty() {
+            continue;
+        }
+        if protocol == "rtsps" && !server.entry.has_tls() {
+            tracing::error!("tls_listen needs tls_cert and tls_key");
+            continue;
+        }
+        let listener = listen(address).await?;
+        let addr = listener.local_addr()?;
+        let mut info = serde_json::Map::new();
+        info.insert("listen".to_owned(), address.clone().into());
+        info.insert("default_query".to_owned(), config.default_query.clone().into());
+        let listening = Listening { protocol: protocol.to_owned(), addr: shown(address, addr), info };
+        context.listening(&listening)?;
+        listeners.push(listener);
+    }
+    if listeners.is_empty() {
         context.closed().await;
         return Ok(());
     }
-    let listener = listen(&config.listen).await?;
-    let addr = listener.local_addr()?;
-    let mut info = serde_json::Map::new();
-    info.insert("listen".to_owned(), config.listen.clone().into());
-    info.insert("default_query".to_owned(), config.default_query.clone().into());
-    let listening = Listening { protocol: "rtsp".to_owned(), addr: shown(&config.listen, addr), info };
-    context.listening(&listening)?;
-    let server = Server::new(config, context.clone(), Limits::default());
     let metrics = async {
         let mut every = tokio::time::interval(METRICS_EVERY);
         loop {
@@ -196,9 +229,22 @@ pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
         }
     };
     tokio::select! {
-        () = Arc::clone(&server).accept(listener, context.draining(), || drop(context.drained())) => {}
+        () = Arc::clone(&server).accept(listeners, context.draining(), || drop(context.drained())) => {}
         () = metrics => {}
         () = context.closed() => {}
     }
     Ok(())
+}
+
+/// The next connection of any listener.
+async fn accept_any(listeners: &[TcpListener]) -> std::io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        for listener in listeners {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use self::sockets::{Dialled, Udp, dial};
 use crate::client::{self, Delivery, Described, Input, Output, Receiver};
-use crate::config::SourceConfig;
+use crate::config::{SourceConfig, Via};
 use crate::plugin::Rtsp;
 use crate::wire::Lower;
 
@@ -227,7 +227,7 @@ impl<H: Host> Driver<'_, H> {
                             self.session.handle(self.now(), Input::Stop);
                             continue;
                         }
-                        dialled = dial(&target, timeout) => dialled?,
+                        dialled = dial(&target, &self.config, USER_AGENT, timeout) => dialled?,
                     };
                     self.connection = Some(dialled);
                     self.session.handle(self.now(), Input::Connected);
@@ -313,7 +313,11 @@ impl<H: Host> Driver<'_, H> {
         let scheme = if self.session.target().tls.is_some() { "rtsps" } else { "rtsp" };
         let connection = Info {
             format_name: "rtsp".to_owned(),
-            protocol: format!("{scheme}+{lower}"),
+            protocol: match &self.config.via {
+                Via::Direct => format!("{scheme}+{lower}"),
+                Via::Http => format!("{scheme}+http"),
+                Via::WebSocket(url) => url.scheme().to_owned(),
+            },
             remote_addr: self
                 .connection
                 .as_ref()

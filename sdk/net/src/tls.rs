@@ -1,17 +1,18 @@
-//! TLS client connections.
+//! TLS connections: to servers, and of clients.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, version,
+    self, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, version,
 };
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// What is done with the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,51 @@ pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(result) => Ok(result?),
         Err(_) => Err(TlsError::Timeout(timeout)),
     }
+}
+
+/// Why a certificate and its key cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {error}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// There is no certificate in what should hold one.
+    #[error("there is no certificate in PEM in the certificate's text")]
+    Certificate,
+    /// There is no key in what should hold one.
+    #[error("there is no private key in PEM in the key's text")]
+    Key,
+    /// They do not fit together, or are of a kind that is not supported.
+    #[error("the certificate and its key cannot be used: {0}")]
+    Refused(#[from] rustls::Error),
+}
+
+/// Takes TLS connections with this certificate (chain) and private key: paths of PEM files, or the PEM text itself when
+/// there is a line end in it.
+pub fn acceptor(certificate: &str, key: &str) -> Result<TlsAcceptor, IdentityError> {
+    let certificate = pem(certificate)?;
+    let chain: Result<Vec<CertificateDer<'static>>, _> =
+        CertificateDer::pem_slice_iter(&certificate).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(IdentityError::Certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&pem(key)?).map_err(|_| IdentityError::Key)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn pem(text: &str) -> Result<Vec<u8>, IdentityError> {
+    if text.contains('\n') {
+        return Ok(text.as_bytes().to_vec());
+    }
+    std::fs::read(text).map_err(|error| IdentityError::File { path: text.to_owned(), error })
 }
 
 fn config(verify: Verify) -> Result<Arc<ClientConfig>, std::io::Error> {

@@ -11,15 +11,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use patchbay_fanout::Writer;
 use patchbay_rtp::sdp;
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Connection as Shown, ConsumerCounters, Publish};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::entry::Ends;
+use super::link::Link;
 use super::play::{Datagrams, History, Room, UdpTrack};
 use super::publish::Ingest;
 use super::session::{self, Event, Output, Path, Reason, Session};
@@ -55,13 +56,31 @@ pub(super) enum End {
     Stream(String),
     #[error("{0}")]
     Wire(#[from] crate::wire::WireError),
+    #[error("silence")]
+    Silent,
+    #[error("TLS without a certificate in the settings")]
+    NoTls,
+    #[error("HTTP that is no tunnel")]
+    NotRtsp,
+    #[error("joined its tunnel")]
+    Joined,
+}
+
+/// How a connection comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Plain,
+    Tls,
+    Http,
+    WebSocket,
 }
 
 struct Connection<S: Streams> {
     server: Arc<Server<S>>,
     session: Session,
     parser: Parser,
-    writer: Writer<TcpStream>,
+    writer: Writer<Link>,
+    way: Way,
     remote: SocketAddr,
     local: SocketAddr,
     work: Option<Boxed<Done<S>>>,
@@ -79,27 +98,31 @@ struct Connection<S: Streams> {
     report: Interval,
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. `first` is what came already.
 pub(super) async fn serve<S: Streams>(
     server: Arc<Server<S>>,
-    stream: TcpStream,
-    remote: SocketAddr,
+    link: Link,
+    Ends { local, remote }: Ends,
+    way: Way,
+    first: BytesMut,
 ) -> io::Result<End> {
-    let local = stream.local_addr()?;
     let config = &server.config;
     let needs_login = !config.username.is_empty() && (config.local_auth || !is_loopback(remote));
     let nonce = format!("{:032x}", rand::random::<u128>());
     let session = session::Config {
         id: format!("{:016x}", rand::random::<u64>()),
         login: needs_login.then(|| Login::new(&config.username, &config.password, nonce)),
-        origin: format!("rtsp://{local}"),
+        origin: format!("{}://{local}", if way == Way::Tls { "rtsps" } else { "rtsp" }),
     };
+    let mut parser = Parser::new();
+    parser.push(&first);
     let mut report = tokio::time::interval_at(Instant::now() + REPORT_EVERY, REPORT_EVERY);
     report.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let connection = Connection {
         session: Session::new(session, server.clock.at()),
-        parser: Parser::new(),
-        writer: Writer::new(stream),
+        parser,
+        writer: Writer::new(link),
+        way,
         remote,
         local,
         work: None,
@@ -132,6 +155,9 @@ impl<S: Streams> Connection<S> {
     }
 
     async fn drive(&mut self) -> io::Result<End> {
+        if let Some(end) = self.read() {
+            return Ok(end);
+        }
         loop {
             if let Some(end) = self.outputs() {
                 return Ok(end);
@@ -388,7 +414,13 @@ impl<S: Streams> Connection<S> {
     fn shown(&self, user_agent: String, sdp: String) -> Shown {
         Shown {
             format_name: "rtsp".to_owned(),
-            protocol: "rtsp+tcp".to_owned(),
+            protocol: match self.way {
+                Way::Plain => "rtsp+tcp",
+                Way::Tls => "rtsps+tcp",
+                Way::Http => "rtsp+http",
+                Way::WebSocket => "ws",
+            }
+            .to_owned(),
             remote_addr: self.remote.to_string(),
             source: String::new(),
             sdp,

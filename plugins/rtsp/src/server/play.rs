@@ -21,7 +21,6 @@ use parking_lot::Mutex;
 use patchbay_fanout::{Buffer, Fanout, Join, Limits, Tracks, Writer};
 use patchbay_media::Parameters;
 use patchbay_sdk::Error;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use feed::LinkedTrack;
@@ -30,6 +29,7 @@ use frames::with_channel;
 pub use run::{Now, Run, Seed, Start};
 pub use udp::{Datagrams, UdpTrack};
 
+use crate::server::link::Link;
 use crate::server::rings::Rings;
 use crate::server::session::{Offer, RtpInfo};
 
@@ -131,7 +131,7 @@ impl<R: Rings> Hub<R> {
     }
 
     /// What the fan-outs of all rooms counted.
-    pub fn fanouts(&self) -> Vec<Fanout<TcpStream>> {
+    pub fn fanouts(&self) -> Vec<Fanout<Link>> {
         self.rooms.lock().values().filter_map(Weak::upgrade).map(|room| room.fanout.clone()).collect()
     }
 
@@ -217,7 +217,7 @@ impl<R: Rings> Hub<R> {
 pub struct Room<R: Rings> {
     tracks: Vec<Track<R>>,
     feeds: Vec<Arc<Feed<R>>>,
-    fanout: Fanout<TcpStream>,
+    fanout: Fanout<Link>,
     datagrams: Mutex<Vec<Arc<Datagrams>>>,
     has_datagrams: AtomicU64,
     over: watch::Sender<Option<String>>,
@@ -263,7 +263,7 @@ impl<R: Rings> Room<R> {
     }
 
     /// The room's fan-out, for its counters.
-    pub fn fanout(&self) -> &Fanout<TcpStream> {
+    pub fn fanout(&self) -> &Fanout<Link> {
         &self.fanout
     }
 
@@ -272,7 +272,7 @@ impl<R: Rings> Room<R> {
         &self,
         tracks: &[usize],
         history: History,
-        writer: &Writer<TcpStream>,
+        writer: &Writer<Link>,
         reply: impl FnOnce(&[RtpInfo]) -> Bytes,
     ) -> Result<(), Error> {
         let entry = self.enter(tracks, history)?;

@@ -7,14 +7,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchbay_net::tls;
+use patchbay_net::{SourceUrl, tls};
 use patchbay_sdk::Error;
 use rand::Rng as _;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::net::{TcpStream, UdpSocket};
 
-use crate::client::{Target, Verify};
+use crate::client::{self, Target, Verify};
+use crate::config::{SourceConfig, Via};
+use crate::tunnel::http::{self, OpenError};
+use crate::tunnel::{Stream, websocket};
 
 /// Attempts to find a free pair of ports (C64).
 const MAX_BIND_ATTEMPTS: u32 = 10;
@@ -26,10 +29,6 @@ const MAX_DATAGRAM: usize = 65_535;
 /// Datagrams of strangers and errors of one port in a row before the other ports' turn.
 const MAX_PASSED_OVER: u32 = 64;
 
-/// Bytes of a camera, plain or TLS.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// An open connection.
 pub(super) struct Dialled {
     pub(super) stream: Box<dyn Stream>,
@@ -37,35 +36,108 @@ pub(super) struct Dialled {
     pub(super) peer_ip: IpAddr,
 }
 
-/// Opens a connection within `timeout` (C4).
-pub(super) async fn dial(target: &Target, timeout: Duration) -> Result<Dialled, Error> {
+/// Opens a connection within `timeout` (C4), by what carries it.
+pub(super) async fn dial(
+    target: &Target,
+    config: &SourceConfig,
+    user_agent: &str,
+    timeout: Duration,
+) -> Result<Dialled, Error> {
+    let (host, port) = match &config.via {
+        Via::Direct | Via::Http => (target.host.as_str(), target.port),
+        Via::WebSocket(url) => (url.host(), url.port().unwrap_or(if is_secure(url) { 443 } else { 80 })),
+    };
     let opening = async {
-        let tcp = TcpStream::connect((target.host.as_str(), target.port)).await?;
-        tcp.set_nodelay(true)?;
-        let (local_ip, peer_ip) = (tcp.local_addr()?.ip(), tcp.peer_addr()?.ip().to_canonical());
-        let stream: Box<dyn Stream> = match target.tls {
-            None => Box::new(tcp),
-            Some(verify) => {
-                let verify = match verify {
-                    Verify::Yes => tls::Verify::Yes,
-                    Verify::No => tls::Verify::No,
+        let first = connect(host, port).await?;
+        let (local_ip, peer_ip) = (first.local_addr()?.ip(), first.peer_addr()?.ip().to_canonical());
+        let stream: Box<dyn Stream> = match &config.via {
+            Via::Direct => wrap(first, target.tls, host, timeout).await?,
+            Via::Http => {
+                // The first connection is used for the GET.
+                let first = parking_lot::Mutex::new(Some(first));
+                let cookie = format!("{:016x}", rand::random::<u64>());
+                let credentials = config.url.credentials().cloned();
+                let dial = || async {
+                    let kept = first.lock().take();
+                    let tcp = match kept {
+                        Some(first) => first,
+                        None => connect(host, port).await?,
+                    };
+                    wrap(tcp, target.tls, host, timeout).await
                 };
-                let connected = tls::connect(tcp, &target.host, verify, timeout).await;
-                Box::new(connected.map_err(|error| Error::protocol(error.to_string()))?)
+                http::open::<_, _, _, DialError>(&config.url, credentials, user_agent, &cookie, dial).await?
+            }
+            Via::WebSocket(url) => {
+                let verify = match (is_secure(url), target.tls, url.host_is_ip()) {
+                    (false, ..) => None,
+                    (true, Some(verify), _) => Some(verify),
+                    (true, None, true) => Some(Verify::No),
+                    (true, None, false) => Some(Verify::Yes),
+                };
+                let stream = wrap(first, verify, host, timeout).await?;
+                let address = url.request_url(url.scheme());
+                let connected = websocket::connect(stream, &address, url.credentials()).await;
+                Box::new(connected.map_err(|error| DialError::WebSocket(error.to_string()))?)
             }
         };
         Ok(Dialled { stream, local_ip, peer_ip })
     };
     match tokio::time::timeout(timeout, opening).await {
-        Ok(result) => result.map_err(|error: Error| Error {
-            message: format!("cannot connect to {}:{}: {}", target.host, target.port, error.message),
-            ..error
+        Ok(result) => result.map_err(|error: DialError| {
+            let error = Error::from(error);
+            Error { message: format!("cannot connect to {host}:{port}: {}", error.message), ..error }
         }),
-        Err(_) => Err(Error::timeout(format!(
-            "{}:{} did not take the connection within {timeout:?}",
-            target.host, target.port
-        ))),
+        Err(_) => {
+            Err(Error::timeout(format!("{host}:{port} did not take the connection within {timeout:?}")))
+        }
     }
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Tls(#[from] tls::TlsError),
+    #[error("{0}")]
+    Tunnel(#[from] OpenError),
+    #[error("WebSocket: {0}")]
+    WebSocket(String),
+}
+
+impl From<DialError> for Error {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Io(error) | DialError::Tunnel(OpenError::Io(error)) => error.into(),
+            DialError::Tunnel(OpenError::Auth(rejected)) => client::Error::from(rejected).into(),
+            error => Self::protocol(error.to_string()),
+        }
+    }
+}
+
+fn is_secure(url: &SourceUrl) -> bool {
+    url.scheme() == "wss"
+}
+
+async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
+    let tcp = TcpStream::connect((host, port)).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
+async fn wrap(
+    tcp: TcpStream,
+    verify: Option<Verify>,
+    host: &str,
+    timeout: Duration,
+) -> Result<Box<dyn Stream>, DialError> {
+    let verify = match verify {
+        None => return Ok(Box::new(tcp)),
+        Some(Verify::Yes) => tls::Verify::Yes,
+        Some(Verify::No) => tls::Verify::No,
+    };
+    Ok(Box::new(tls::connect(tcp, host, verify, timeout).await?))
 }
 
 /// A received datagram.

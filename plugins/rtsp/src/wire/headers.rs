@@ -39,7 +39,7 @@ impl Headers {
     }
 
     /// Parses the lines of a head behind its first line: folded lines are joined, lines without a colon ignored.
-    pub(super) fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Self {
+    pub(crate) fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut headers = Self::default();
         for line in lines {
             let text = String::from_utf8_lossy(line);

@@ -34,7 +34,7 @@ pub async fn host(config: Config) -> Host {
     let server = Server::new(config, memory.clone(), Limits::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let task = tokio::spawn(Arc::clone(&server).accept(listener, std::future::pending(), || {}));
+    let task = tokio::spawn(Arc::clone(&server).accept([listener], std::future::pending(), || {}));
     Host { memory, server, address, task }
 }
 
