@@ -134,6 +134,9 @@ pub enum ManifestError {
     /// It could not be read.
     #[error("cannot read it: {0}")]
     Io(#[from] std::io::Error),
+    /// It is a folder, a pipe or a device.
+    #[error("it is not a regular file")]
+    NotAFile,
     /// It is larger than [`MAX_LIBRARY`].
     #[error("it is larger than {MAX_LIBRARY} bytes")]
     TooLarge,
@@ -171,8 +174,13 @@ impl Manifest {
         if let Some(name) = program_name(path) {
             return Self::of_program(path, name);
         }
+        let meta = std::fs::metadata(path)?;
+        if !meta.is_file() {
+            // Opening a pipe would wait for whoever writes to it.
+            return Err(ManifestError::NotAFile);
+        }
         let mut file = File::open(path)?;
-        if file.metadata()?.len() > MAX_LIBRARY {
+        if meta.len() > MAX_LIBRARY {
             return Err(ManifestError::TooLarge);
         }
         let mut bytes = Vec::new();
@@ -187,11 +195,16 @@ impl Manifest {
     }
 
     fn of_program(path: &Path, name: &str) -> Result<Self, ManifestError> {
-        if std::fs::metadata(path)?.permissions().mode() & 0o111 == 0 {
+        let meta = std::fs::metadata(path)?;
+        let beside = program_manifest(path);
+        if !meta.is_file() || !std::fs::metadata(&beside)?.is_file() {
+            return Err(ManifestError::NotAFile);
+        }
+        if meta.permissions().mode() & 0o111 == 0 {
             return Err(ManifestError::NotExecutable);
         }
         let mut json = Vec::new();
-        File::open(program_manifest(path))?.take(MAX_MANIFEST as u64 + 1).read_to_end(&mut json)?;
+        File::open(beside)?.take(MAX_MANIFEST as u64 + 1).read_to_end(&mut json)?;
         if json.len() > MAX_MANIFEST {
             return Err(ManifestError::SectionTooLarge);
         }
@@ -276,6 +289,7 @@ mod tests {
     fn files_that_are_no_library_are_refused() {
         assert!(matches!(Manifest::parse(b"hello"), Err(ManifestError::NotElf(_))));
         assert!(matches!(Manifest::parse(b"\x7fELF\x02\x01\x01"), Err(ManifestError::NotElf(_))));
+        assert!(matches!(Manifest::read(Path::new("/dev/zero")), Err(ManifestError::NotAFile)));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use patchbay_plugin_api::Manifest;
+use patchbay_plugin_api::version::ABI;
+
 /// Rust's structs and constants by their names in C; nothing: not part of the header.
 const NAMES: [(&str, &str); 16] = [
     ("Slice", "patchbay_slice"),
@@ -176,8 +179,14 @@ fn the_header_is_cpp_too() {
 }
 
 #[test]
-fn the_example_program_is_of_this_version() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kit/python/patchbay-plugin-pybars");
-    let manifest = patchbay_plugin_api::Manifest::read(&path).unwrap();
-    assert_eq!(manifest.abi, patchbay_plugin_api::version::ABI, "{}", path.with_extension("json").display());
+fn the_example_program_and_the_page_about_it_are_of_this_version() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let path = root.join("tests/kit/python/patchbay-plugin-pybars");
+    let manifest = Manifest::read(&path).unwrap();
+    assert_eq!(manifest.abi, ABI, "{}", path.with_extension("json").display());
+
+    let page = std::fs::read_to_string(root.join("docs/socket-protocol.md")).unwrap();
+    let json = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let manifest = Manifest::from_json(json.as_bytes()).unwrap();
+    assert_eq!((manifest.name.as_str(), manifest.abi.as_str()), ("pybars", ABI), "docs/socket-protocol.md");
 }

@@ -216,6 +216,10 @@ def a_python_program_plays():
         seen_in_chromium(server, "stream.html?src=avc", "python-h264")
         found = plugin(server, "pybars")
         assert found["isolation"] == "process" and not found["shipped"] and found["restarts"] == 0, found
+        # It has what it was given and nothing of the host's: no terminal, two pipes for its words, the socket.
+        open_files = {int(fd): os.readlink(f"/proc/{found['pid']}/fd/{fd}") for fd in os.listdir(f"/proc/{found['pid']}/fd")}
+        assert sorted(open_files)[:3] == [0, 1, 2] and len(open_files) == 4 and open_files[0] == "/dev/null", open_files
+        assert list(open_files.values())[3].startswith("socket:"), open_files
         print(f"  sandbox: {json.dumps(found.get('sandbox'))}")
         # JPEG over RTSP, to a player that stays while the program dies and is started again.
         player = subprocess.Popen(["ffmpeg", "-v", "error", "-rtsp_transport", "tcp", "-i", f"rtsp://127.0.0.1:{server.rtsp}/jpeg", "-frames:v", "60",
@@ -407,6 +411,45 @@ def a_program_comes_changes_and_goes_while_the_server_runs():
             # What runs goes on; nothing new is dialled.
             status, _, body = server.get("api/frame.mp4?src=later")
             assert status == 500 and b"unsupported scheme" in body, (status, body)
+
+
+# What the host does not forgive: what a program does once it has started, and the host's words for it.
+WRONGS = {
+    "silent": ("while True: time.sleep(1)", "it has not answered for 2 s"),
+    "garbage": ("host.socket.sendall(os.urandom(4096)); time.sleep(9)", "a frame that breaks the protocol"),
+    "toolong": ("host.socket.sendall(HEADER.pack(2 << 20, EMIT, 0, 0, 0, 0)); time.sleep(9)", "a frame that breaks the protocol"),
+    "unknown": ("[host.send(999) for _ in range(30)]; time.sleep(9)", "it breaks the protocol (a frame of no kind)"),
+    "again": ("[host.send(44) for _ in range(30)]; time.sleep(9)", "it breaks the protocol (a frame of no kind)"),
+    "units": ("[host.send(PUSH, 1, payload=bytes(100)) for _ in range(30_000)]; time.sleep(9)", "it floods the host with units"),
+    "closed": ("host.socket.shutdown(2); time.sleep(9)", "it closed its socket"),
+    "gone": ("os._exit(7)", "exit status: 7"),
+}
+
+
+@test
+def programs_that_do_wrong_are_ended_with_a_reason():
+    example = (ROOT / "tests/kit/python/patchbay-plugin-pybars").read_text().split("# ---- Pictures")[0]
+    manifest = json.loads((ROOT / "tests/kit/python/patchbay-plugin-pybars.json").read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for name, (wrong, _) in WRONGS.items():
+            path = pathlib.Path(folder) / f"patchbay-plugin-{name}"
+            path.write_text(f"{example}\nhost = Host()\nhost.receive()\nhost.send(READY)\n{wrong}\n")
+            path.chmod(0o755)
+            path.with_suffix(".json").write_text(json.dumps({**manifest, "name": name, "schemes": [{"name": name, "role": "source", "api": True}]}))
+            files += [path, path.with_suffix(".json")]
+        streams = "streams:\n  demo: \"demo:\"\n" + "".join(f"  {name}: \"{name}:\"\n" for name in WRONGS)
+        with installed(*files, streams=streams) as server:
+            viewer = subprocess.Popen(["curl", "-s", "-o", os.devnull, server.url("api/stream.mp4?src=demo")])
+            viewers = [subprocess.Popen(["curl", "-s", "-o", os.devnull, server.url(f"api/stream.mp4?src={name}")]) for name in WRONGS]
+            try:
+                for name, (_, reason) in WRONGS.items():
+                    wait(lambda: any(f"ERR [{name}]" in line and reason in line for line in server.text().splitlines()), 15, f"{name}: {reason}", server.process)
+                assert viewer.poll() is None, "the player of another stream was cut off"
+            finally:
+                for one in (viewer, *viewers):
+                    one.kill()
+                    one.wait()
 
 
 @test
