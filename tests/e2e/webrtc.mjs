@@ -1,0 +1,143 @@
+// Chromium plays and publishes over WebRTC; one JSON line on standard output: node webrtc.mjs '{"what":"play","base":...}'
+// play: base, name, form (whep json form ws1 ws2), net (all, tcp), seconds, count (peers in one page), hold (wait for standard input's end)
+// publish: base, name, form (whip ws1), seconds
+import { chromium } from 'playwright-core';
+
+const ask = JSON.parse(process.argv[2]);
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--autoplay-policy=no-user-gesture-required',
+    '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', '--disable-features=WebRtcHideLocalIpsWithMdns'],
+});
+const page = await (await browser.newContext({ permissions: ['camera', 'microphone'] })).newPage();
+await page.goto(ask.base + 'api');
+await page.evaluate(() => {
+  window.peers = [];
+  const gathered = pc => new Promise(done => {
+    if (pc.iceGatheringState === 'complete') done();
+    pc.onicegatheringstatechange = () => pc.iceGatheringState === 'complete' && done();
+  });
+  const isTcp = line => / tcp /i.test(line);
+  const onlyTcp = text => text.split('\r\n').filter(line => !line.startsWith('a=candidate') || isTcp(line)).join('\r\n');
+  // Offers over HTTP in one of its forms; the answer is a description.
+  async function overHttp(pc, ask, key) {
+    await pc.setLocalDescription();
+    await gathered(pc);
+    let sdp = pc.localDescription.sdp;
+    if (ask.net === 'tcp') sdp = onlyTcp(sdp);
+    const url = `api/webrtc?${key}=${ask.name}`;
+    const types = { json: 'application/json', form: 'application/x-www-form-urlencoded', whep: 'application/sdp', whip: 'application/sdp' };
+    const body = { json: JSON.stringify({ type: 'offer', sdp }), form: 'data=' + encodeURIComponent(btoa(sdp)) }[ask.form] || sdp;
+    const answer = await fetch(url, { method: 'POST', headers: { 'content-type': types[ask.form] }, body });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${answer.status} ${text}`);
+    let found = { json: () => JSON.parse(text).sdp, form: () => atob(text) }[ask.form]?.() ?? text;
+    if (ask.net === 'tcp') found = onlyTcp(found);
+    await pc.setRemoteDescription({ type: 'answer', sdp: found });
+    return { status: answer.status, location: answer.headers.get('location'), answer: found };
+  }
+  // Offers over the WebSocket as go2rtc's player does: candidates as they come, closed once connected.
+  async function overSocket(pc, ask, key) {
+    const out = { seen: [] };
+    const socket = new WebSocket(`ws://${location.host}/api/ws?${key}=${ask.name}`);
+    await new Promise((done, fail) => { socket.onopen = done; socket.onerror = fail; });
+    const good = line => ask.net !== 'tcp' || isTcp(line);
+    pc.onicecandidate = event => {
+      const line = event.candidate?.candidate || '';
+      if (!line || good(line)) socket.send(JSON.stringify({ type: 'webrtc/candidate', value: line }));
+    };
+    pc.onconnectionstatechange = () => { if (pc.connectionState === 'connected') { socket.close(); out.closed = true; } };
+    const offer = await pc.createOffer();
+    await pc.setLocalDescription(offer);
+    socket.send(JSON.stringify(ask.form === 'ws1' ? { type: 'webrtc/offer', value: offer.sdp } : { type: 'webrtc', value: { type: 'offer', sdp: offer.sdp, ice_servers: [] } }));
+    await new Promise((done, fail) => {
+      socket.onmessage = async event => {
+        const message = JSON.parse(event.data);
+        out.seen.push(message.type);
+        if (message.type === 'error') fail(new Error(message.value));
+        if (message.type === 'webrtc/candidate' && good(message.value)) await pc.addIceCandidate({ candidate: message.value, sdpMid: '0' });
+        if (message.type === 'webrtc/answer' || message.type === 'webrtc') {
+          out.answer = message.value.sdp ?? message.value;
+          await pc.setRemoteDescription({ type: 'answer', sdp: out.answer });
+          done();
+        }
+      };
+    });
+    return out;
+  }
+  const offer = (pc, ask, key) => ask.form.startsWith('ws') ? overSocket(pc, ask, key) : overHttp(pc, ask, key);
+  window.play = async ask => {
+    if (ask.net === 'tcp') await navigator.mediaDevices.getUserMedia({ audio: true });
+    const video = document.createElement('video');
+    video.muted = video.autoplay = true;
+    document.body.append(video);
+    const pc = new RTCPeerConnection();
+    const peer = { pc, video, start: performance.now(), first: null };
+    peers.push(peer);
+    video.srcObject = new MediaStream();
+    pc.ontrack = event => {
+      video.srcObject.addTrack(event.track);
+      if (event.track.kind === 'audio' && !ask.count) {
+        const context = new AudioContext();
+        peer.context = context;
+        peer.analyser = context.createAnalyser();
+        peer.analyser.fftSize = 8192;
+        peer.analyser.smoothingTimeConstant = 0;
+        context.createMediaStreamSource(new MediaStream([event.track])).connect(peer.analyser);
+      }
+    };
+    pc.addTransceiver('video', { direction: 'recvonly' });
+    pc.addTransceiver('audio', { direction: 'recvonly' });
+    peer.start = performance.now();
+    const watch = () => {
+      if (video.getVideoPlaybackQuality().totalVideoFrames > 0) peer.first = Math.round(performance.now() - peer.start);
+      else requestAnimationFrame(watch);
+    };
+    watch();
+    peer.signalling = await offer(pc, ask, 'src');
+  };
+  window.publish = async ask => {
+    const stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
+    const pc = new RTCPeerConnection();
+    peers.push({ pc, start: performance.now() });
+    stream.getTracks().forEach(track => pc.addTransceiver(track, { direction: 'sendonly' }));
+    peers.at(-1).signalling = await offer(pc, ask, 'dst');
+  };
+  window.report = async peer => {
+    const out = { ...peer.signalling, state: peer.pc.connectionState, first_ms: peer.first, width: peer.video?.videoWidth };
+    const stats = [...(await peer.pc.getStats()).values()];
+    for (const entry of stats) {
+      if (entry.type === 'inbound-rtp') out[entry.kind] = { packets: entry.packetsReceived, lost: entry.packetsLost, frames: entry.framesDecoded, keys: entry.keyFramesDecoded, nack: entry.nackCount, pli: entry.pliCount, freezes: entry.freezeCount };
+      if (entry.type === 'outbound-rtp') out[entry.kind] = { packets: entry.packetsSent, frames: entry.framesEncoded, nack: entry.nackCount, pli: entry.pliCount };
+      if (entry.type === 'candidate-pair' && entry.nominated) out.pair = stats.find(other => other.id === entry.localCandidateId)?.protocol;
+      if (entry.type === 'remote-outbound-rtp') out['reports_' + entry.kind] = entry.reportsSent;
+    }
+    if (peer.analyser) {
+      const bins = new Float32Array(peer.analyser.frequencyBinCount);
+      peer.analyser.getFloatFrequencyData(bins);
+      let best = 2;
+      for (let k = 2; k < bins.length; k++) if (bins[k] > bins[best]) best = k;
+      out.tone_hz = Math.round(best * peer.context.sampleRate / peer.analyser.fftSize);
+    }
+    return out;
+  };
+});
+try {
+  for (let round = 0; round < (ask.rounds || 1); round++) {
+    const count = ask.count || 1;
+    await page.evaluate(async ask => { await Promise.all(Array.from({ length: ask.count || 1 }, () => window[ask.what](ask))); }, ask);
+    if (ask.hold) {
+      await page.waitForFunction(count => peers.filter(peer => peer.pc.connectionState === 'connected').length >= count, count);
+      console.log(JSON.stringify({ connected: count, pid: process.pid }));
+      await new Promise(done => process.stdin.on('end', done).resume());
+    } else if (ask.count) {
+      await page.waitForFunction(count => peers.slice(-count).every(peer => peer.first !== null), count, { timeout: 20000 });
+      await page.evaluate(() => { for (const peer of peers) peer.pc.close(); });
+    } else {
+      await page.waitForTimeout(ask.seconds * 1000);
+    }
+  }
+  console.log(JSON.stringify(ask.count ? { played: (ask.rounds || 1) * ask.count } : await page.evaluate(() => report(peers[0]))));
+} finally {
+  await browser.close();
+}

@@ -1,0 +1,345 @@
+#!/usr/bin/env python3
+"""Browsers and other WebRTC peers watch streams, publish them and are dialled, over UDP and over TCP alone.
+
+Chromium, aiortc and FFmpeg's WHIP (PyPI `av`; both in a virtual environment of their own under the target folder), GStreamer's
+webrtcbin. Times are printed, not judged, but for one: with a group of pictures of 10 s a picture within 5 s shows that the player
+was given what lies before it. `webrtc.py [name ...]` runs the named tests alone.
+"""
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+from run import HERE, ROOT, Server, Skip, free_port, metrics, peer, run, wait
+
+PEERS = HERE.parent / "peers"
+VENV = pathlib.Path(os.environ.get("PATCHBAY_VENV", ROOT / "target/venv"))
+TESTS = []
+
+# A short offer of Chromium; nobody answers checks to it.
+OFFER = "\r\n".join([
+    "v=0", "o=- 4611731400430051336 2 IN IP4 127.0.0.1", "s=-", "t=0 0", "a=group:BUNDLE 0 1", "a=msid-semantic: WMS",
+    "m=video 9 UDP/TLS/RTP/SAVPF 96 102 108", "c=IN IP4 0.0.0.0", "a=rtcp:9 IN IP4 0.0.0.0", "a=ice-ufrag:EsAw", "a=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1",
+    "a=ice-options:trickle", "a=fingerprint:sha-256 D2:B9:31:8F:DF:24:D8:0E:ED:D2:EF:25:9E:AF:6F:B8:34:AE:53:9C:E6:F3:8F:F2:64:15:FA:E8:7F:53:2D:38",
+    "a=setup:actpass", "a=mid:0", "a=recvonly", "a=rtcp-mux", "a=rtpmap:96 VP8/90000", "a=rtpmap:102 H264/90000",
+    "a=fmtp:102 level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42001f", "a=rtpmap:108 H264/90000", "a=rtcp-fb:108 nack pli",
+    "a=fmtp:108 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+    "m=audio 9 UDP/TLS/RTP/SAVPF 111 0 8", "c=IN IP4 0.0.0.0", "a=rtcp:9 IN IP4 0.0.0.0", "a=ice-ufrag:EsAw", "a=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1",
+    "a=fingerprint:sha-256 D2:B9:31:8F:DF:24:D8:0E:ED:D2:EF:25:9E:AF:6F:B8:34:AE:53:9C:E6:F3:8F:F2:64:15:FA:E8:7F:53:2D:38",
+    "a=setup:actpass", "a=mid:1", "a=recvonly", "a=rtcp-mux", "a=rtpmap:111 opus/48000/2", "a=fmtp:111 minptime=10;useinbandfec=1", ""])
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def served(streams):
+    """A server whose WebRTC port is free, on the machine's own addresses."""
+    port = free_port()
+    return Server(streams=streams, extra=f"webrtc:\n  listen: \":{port}\"\n  ice_servers: []\nlog:\n  webrtc: debug\n")
+
+
+class Camera:
+    """ffmpeg publishes a picture and a tone to a stream over RTSP."""
+
+    def __init__(self, server, name, audio=("libopus", "-ar", "48000"), group=2, tone=440):
+        self.server, self.name = server, name
+        peer("ffmpeg", "ffmpeg")
+        codec, *options = audio
+        self.process = subprocess.Popen(
+            ["ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=s=640x360:r=25", "-f", "lavfi", "-i", f"sine={tone}:r=48000",
+             "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-bf", "0", "-g", str(25 * group), "-pix_fmt", "yuv420p",
+             "-b:v", "1M", "-c:a", codec, *options, "-f", "rtsp", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{server.rtsp}/{name}"],
+            stdin=subprocess.DEVNULL)
+
+    def __enter__(self):
+        wait(lambda: self.server.json(f"api/streams?src={self.name}")["producers"], 15, f"publisher of {self.name}")
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def chromium(server, limit=90, **ask):
+    peer("chromium", "chromium")
+    done = run("node", HERE / "webrtc.mjs", json.dumps({"base": server.url(""), **ask}), limit=limit)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout.decode().splitlines()[-1])
+
+
+def python():
+    """A Python with aiortc and av."""
+    binary = VENV / "bin/python"
+    if not binary.exists():
+        done = run(sys.executable, "-m", "venv", VENV, limit=120)
+        if done.returncode == 0:
+            done = run(binary, "-m", "pip", "install", "-q", "aiortc==1.14.0", "aiohttp", "av", "numpy", limit=300)
+        if done.returncode != 0:
+            shutil.rmtree(VENV, ignore_errors=True)
+            raise Skip("aiortc cannot be installed from PyPI")
+    return binary
+
+
+def rtcpeer(*words, limit=60, **more):
+    done = run(python(), PEERS / "rtcpeer.py", *words, limit=limit, **more)
+    assert done.returncode == 0, done.stderr.decode()
+    return [json.loads(line) for line in done.stdout.decode().splitlines()]
+
+
+def idle(server, name, limit=12):
+    """Waits until nobody watches a stream."""
+    wait(lambda: not server.json(f"api/streams?src={name}")["consumers"], limit, f"end of all viewers of {name}")
+
+
+@test
+def requests_get_the_right_status():
+    with served("streams:\n  demo: \"demo:\"\n  empty:\n") as server:
+        post = lambda path, body=OFFER, kind="application/sdp": server.get(path, "POST", body.encode(), {"content-type": kind})  # noqa: E731
+        assert post("api/webrtc")[0] == 400
+        assert post("api/webrtc?src=nope")[0] == 404
+        status, _, body = post("api/webrtc?dst=nope", OFFER.replace("recvonly", "sendonly"))
+        assert status == 404, (status, body)
+        assert post("api/webrtc?src=demo", "{", "application/json")[0] == 400
+        assert post("api/webrtc?src=demo", "data=%%%", "application/x-www-form-urlencoded")[0] == 400
+        status, _, body = post("api/webrtc?src=demo", "abc")
+        assert (status, b"sdp" in body) == (500, True), (status, body)
+        assert server.get("api/webrtc", "OPTIONS")[0] == 204
+        assert server.get("api/webrtc?src=demo", "PUT", b"")[0] == 405
+        status, headers, body = post("api/webrtc?src=demo")
+        answer = body.decode()
+        assert status == 201 and headers["content-type"] == "application/sdp", (status, headers)
+        # One format of video, the first in packetization mode 1; the demo's AAC is nothing for a browser.
+        assert "m=video 9 UDP/TLS/RTP/SAVPF 108\r\n" in answer and "a=sendonly" in answer, answer
+        audio = answer[answer.index("m=audio"):]
+        assert "a=inactive" in audio and "a=candidate" not in audio, audio
+        kinds = [line.split()[2] for line in answer.splitlines() if line.startswith("a=candidate")]
+        assert kinds and kinds == sorted(kinds, reverse=True), kinds
+        location = headers["location"]
+        assert re.fullmatch(r"webrtc\?id=[A-Za-z0-9]{24}", location), location
+        fragment = b"a=ice-ufrag:EsAw\r\na=mid:0\r\na=candidate:1 1 udp 2130706431 192.0.2.9 9 typ host\r\n"
+        patch = lambda tag, path=location: server.get("api/" + path, "PATCH", fragment, {"content-type": "application/trickle-ice-sdpfrag", **tag})[0]  # noqa: E731
+        assert patch({"if-match": headers["etag"]}) == 204
+        assert patch({"if-match": '"other"'}) == 412
+        assert patch({}, "webrtc?id=nope") == 404
+        assert len(server.json("api/streams?src=demo")["consumers"]) == 1
+        assert server.get("api/" + location, "DELETE")[0] == 200
+        wait(lambda: server.get("api/" + location, "DELETE")[0] == 404, 5, "end of the session")
+        idle(server, "demo")
+        assert server.get("api/webrtc", "DELETE")[0] == 400
+
+
+@test
+def chromium_plays_every_form_of_signalling():
+    with served("streams:\n  cam:\n") as server, Camera(server, "cam"):
+        for form in ("whep", "json", "form", "ws1", "ws2"):
+            seen = chromium(server, what="play", name="cam", form=form, seconds=4)
+            assert seen["state"] == "connected" and seen["video"]["frames"] > 60, seen
+            assert seen["width"] == 640 and seen["video"]["lost"] == 0, seen
+            assert abs(seen["tone_hz"] - 440) < 12 and seen["pair"] == "udp", seen
+            assert seen["reports_video"] > 0 and seen["reports_audio"] > 0, seen
+            print(f"  {form}: first picture {seen['first_ms']} ms after the page began, {seen['video']['frames']} pictures in 4 s, {seen['tone_hz']} Hz")
+        idle(server, "cam")
+
+
+@test
+def chromium_plays_over_tcp_alone():
+    with served("streams:\n  cam:\n") as server, Camera(server, "cam"):
+        for form in ("whep", "ws1"):
+            seen = chromium(server, what="play", name="cam", form=form, net="tcp", seconds=4)
+            assert seen["pair"] == "tcp" and seen["video"]["frames"] > 60, seen
+            print(f"  {form}: first picture after {seen['first_ms']} ms, {seen['video']['frames']} pictures in 4 s")
+
+
+@test
+def g711_and_a_long_group_of_pictures():
+    with served("streams:\n  cam:\n") as server, Camera(server, "cam", audio=("pcm_alaw", "-ar", "8000", "-ac", "1"), group=10):
+        time.sleep(6)
+        seen = chromium(server, what="play", name="cam", form="whep", seconds=4)
+        assert "PCMA/8000" in seen["answer"] and abs(seen["tone_hz"] - 440) < 12, seen
+        # The next key unit is at least 4 s away, or the last one was just now.
+        assert seen["first_ms"] < 5000 and seen["video"]["frames"] > 60, seen
+        print(f"  group of 10 s: first picture after {seen['first_ms']} ms, {seen['video']['frames']} pictures, {seen['tone_hz']} Hz")
+
+
+@test
+def aiortc_plays_and_publishes():
+    with served("streams:\n  cam:\n  own:\n") as server:
+        with Camera(server, "cam", tone=700):
+            seen = rtcpeer("whep", server.url("api/webrtc?src=cam"), "4")[-2]
+            assert seen["video"]["frames"] > 50 and abs(seen["audio"]["tone_hz"] - 700) < 12, seen
+            print(f"  plays: {seen}")
+        publisher = subprocess.Popen([python(), PEERS / "rtcpeer.py", "whip", server.url("api/webrtc?dst=own"), "15"], stdout=subprocess.DEVNULL,
+                                     stdin=subprocess.DEVNULL, env={**os.environ, "CODEC": "h264"})
+        try:
+            wait(lambda: server.json("api/streams?src=own")["producers"], 10, "publisher")
+            seen = rtcpeer("whep", server.url("api/webrtc?src=own"), "4")[-2]
+            # Its clock is in the picture.
+            assert seen["video"]["frames"] > 50 and seen["video"]["latency_ms"] < 5000, seen
+            assert abs(seen["audio"]["tone_hz"] - 440) < 12, seen
+            print(f"  published: {seen}")
+        finally:
+            publisher.kill()
+            publisher.wait()
+        wait(lambda: not server.json("api/streams?src=own")["producers"], 12, "end of the publisher that vanished")
+
+
+@test
+def chromium_publishes():
+    with served("streams:\n  own:\n") as server:
+        for form in ("whip", "ws1"):
+            sender = subprocess.Popen(["node", HERE / "webrtc.mjs", json.dumps({"base": server.url(""), "what": "publish", "name": "own", "form": form, "seconds": 12})],
+                                      stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+            try:
+                wait(lambda: server.json("api/streams?src=own")["producers"], 15, "publisher")
+                wait(lambda: "publisher connected" in server.text(), 10, "connection")
+                done = run("ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-count_frames", "-read_intervals", "%+3", "-show_entries",
+                           "stream=codec_name,nb_read_frames", "-of", "json", f"rtsp://127.0.0.1:{server.rtsp}/own", limit=30)
+                streams = {stream["codec_name"]: int(stream["nb_read_frames"]) for stream in json.loads(done.stdout)["streams"]}
+                assert streams["h264"] > 20 and streams["opus"] > 50, streams
+                print(f"  {form}: ffprobe read {streams} of 3 s over RTSP")
+            finally:
+                sender.wait(40)
+            wait(lambda: not server.json("api/streams?src=own")["producers"], 12, "end of the publisher")
+
+
+@test
+def ffmpeg_publishes():
+    with served("streams:\n  own:\n") as server:
+        code = """
+import sys, time, fractions, av, numpy
+out = av.open(sys.argv[1], "w", format="whip")
+video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline", "bf": "0", "g": "25"})
+video.width, video.height, video.pix_fmt = 640, 360, "yuv420p"
+audio = out.add_stream("libopus", rate=48000, layout="stereo")
+start, n = time.time(), 0
+while time.time() - start < 10:
+    time.sleep(max(0, start + n / 25 - time.time()))
+    frame = av.VideoFrame.from_ndarray(numpy.full((540, 640), n % 200, numpy.uint8), format="yuv420p")
+    frame.pts, frame.time_base = n, fractions.Fraction(1, 25)
+    for packet in video.encode(frame): out.mux(packet)
+    t = numpy.arange(n * 1920, (n + 1) * 1920) / 48000
+    wave = (8000 * numpy.sin(2 * numpy.pi * 880 * t)).astype(numpy.int16)
+    sound = av.AudioFrame.from_ndarray(numpy.repeat(wave, 2).reshape(1, -1), format="s16", layout="stereo")
+    sound.sample_rate, sound.pts, sound.time_base = 48000, n * 1920, fractions.Fraction(1, 48000)
+    for packet in audio.encode(sound): out.mux(packet)
+    n += 1
+out.close()
+"""
+        formats = run(python(), "-c", "import av; print('whip' in av.formats_available)").stdout
+        if b"True" not in formats:
+            raise Skip("this FFmpeg has no WHIP")
+        sender = subprocess.Popen([python(), "-c", code, server.url("api/webrtc?dst=own")], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            wait(lambda: "publisher connected" in server.text(), 10, "connection")
+            seen = rtcpeer("whep", server.url("api/webrtc?src=own"), "4")[-2]
+            assert seen["video"]["frames"] > 50 and abs(seen["audio"]["tone_hz"] - 880) < 12, seen
+            print(f"  aiortc plays what FFmpeg publishes: {seen}")
+        finally:
+            sender.wait(30)
+        assert sender.returncode == 0, sender.stderr.read().decode()
+
+
+@test
+def gstreamer_plays():
+    if run("gst-inspect-1.0", "webrtcbin").returncode or run("gst-inspect-1.0", "nice").returncode:
+        raise Skip("webrtcbin or its ICE are missing: apt-get install gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0")
+    with served("streams:\n  cam:\n") as server, Camera(server, "cam"):
+        done = run("/usr/bin/python3", PEERS / "gstwhep.py", server.url("api/webrtc?src=cam"), "5")
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        counts = json.loads(done.stdout.decode().split("FRAMES ")[1].replace("'", '"'))
+        assert counts["video"] > 60 and counts["audio"] > 100, counts
+        print(f"  webrtcbin: {counts} in 5 s")
+
+
+@test
+def other_servers_are_sources():
+    with served("streams:\n  cam:\n") as far, Camera(far, "cam", tone=600):
+        with served(f"streams:\n  whep: webrtc:{far.url('api/webrtc?src=cam')}\n  socket: webrtc:ws://127.0.0.1:{far.http}/api/ws?src=cam\n") as near:
+            for name in ("whep", "socket"):
+                seen = chromium(near, what="play", name=name, form="whep", seconds=6)
+                assert seen["video"]["frames"] > 60 and abs(seen["tone_hz"] - 600) < 12, seen
+                producer = near.json(f"api/streams?src={name}")["producers"][0]
+                print(f"  {name}: {seen['video']['frames']} pictures in 6 s through two servers, first after {seen['first_ms']} ms; {producer.get('format_name')} {producer.get('protocol')}")
+        # The server is gone, its sessions too.
+        idle(far, "cam")
+
+
+def figures(server):
+    """Descriptors, threads and memory (KiB) of a server."""
+    root = pathlib.Path(f"/proc/{server.process.pid}")
+    status = (root / "status").read_text()
+    return {"fds": len(list((root / "fd").iterdir())), "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]), "rss": int(re.search(r"VmRSS:\s+(\d+)", status)[1])}
+
+
+@test
+def two_hundred_viewers_leave_nothing_behind():
+    with served("streams:\n  demo: \"demo:\"\n") as server:
+        played = chromium(server, what="play", name="demo", form="whep", count=10, rounds=1)["played"]
+        idle(server, "demo", 15)
+        before = figures(server)
+        start = time.monotonic()
+        # They leave as pages do: closed, without a word to the HTTP API.
+        played = chromium(server, what="play", name="demo", form="whep", count=10, rounds=10, limit=150)["played"]
+        # They vanish: the whole browser is killed.
+        for _ in range(5):
+            folder = tempfile.mkdtemp()
+            page = subprocess.Popen(["node", HERE / "webrtc.mjs", json.dumps({"base": server.url(""), "what": "play", "name": "demo", "form": "ws1", "count": 10, "hold": True})],
+                                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env={**os.environ, "TMPDIR": folder})
+            assert json.loads(page.stdout.readline())["connected"] == 10
+            os.killpg(page.pid, signal.SIGKILL)
+            page.wait()
+            for process in run("pgrep", "-f", folder).stdout.split():
+                os.kill(int(process), signal.SIGKILL)
+            shutil.rmtree(folder, ignore_errors=True)
+            played += 10
+        idle(server, "demo", 15)
+        # They never come: an offer, and no check after it.
+        for _ in range(50):
+            assert server.get("api/webrtc?src=demo", "POST", OFFER.encode(), {"content-type": "application/sdp"})[0] == 201
+        assert len(server.json("api/streams?src=demo")["consumers"]) == 50
+        idle(server, "demo", 50)
+        took = time.monotonic() - start
+        time.sleep(6)
+        after = figures(server)
+        print(f"  {played} played and left or vanished, 50 never came, in {took:.0f} s: before {before}, after {after}")
+        values = metrics(server)
+        name = next(name for name in values if "webrtc_sessions" in name)
+        assert values[name] >= 210, values[name]
+        assert after["fds"] <= before["fds"] + 2 and after["threads"] <= before["threads"], (before, after)
+        assert after["rss"] < before["rss"] + 8192, (before, after)
+
+
+def main():
+    wanted = sys.argv[1:]
+    passed, failed = 0, 0
+    for function in TESTS:
+        if wanted and function.__name__ not in wanted:
+            continue
+        start = time.monotonic()
+        try:
+            function()
+            print(f"ok {function.__name__} {time.monotonic() - start:.1f} s", flush=True)
+            passed += 1
+        except Skip as reason:
+            if os.environ.get("PATCHBAY_REQUIRE_PEERS"):
+                failed += 1
+            print(f"skipped {function.__name__}: {reason}", flush=True)
+        except Exception:
+            failed += 1
+            print(f"FAILED {function.__name__}", flush=True)
+            traceback.print_exc()
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
