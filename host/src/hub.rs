@@ -20,8 +20,8 @@ const LOG_BYTES: usize = 16 << 20;
 /// Chunks that a run keeps for slow viewers.
 const LOG_CHUNKS: usize = 1024;
 
-/// Pictures that need no other ([`chunk_flags::ALONE`]) which a viewer may be late by: 160 ms at 25 a second.
-const MAX_LATE: usize = 4;
+/// Pictures that need no other ([`chunk_flags::ALONE`]) which a viewer may be late by: half a second at 25 a second.
+const MAX_LATE: usize = 12;
 
 /// How far before a viewer's start an FLV tag may be, in milliseconds (10 minutes).
 const FLV_BEFORE_MS: u32 = 600_000;
@@ -418,13 +418,11 @@ mod tests {
             flags.iter().map(|flags| Arc::new(LogChunk { flags: *flags, ..chunk(1, &[]) })).collect()
         };
         let alone = chunk_flags::KEY | chunk_flags::ALONE;
-        let pictures = log(&[alone; 9]);
-        assert_eq!((late_by(&pictures, 0), late_by(&pictures, 3), late_by(&pictures, 4)), (8, 5, 0));
-        assert_eq!(late_by(&log(&[chunk_flags::KEY; 9]), 0), 0);
-        assert_eq!(
-            late_by(&log(&[alone, alone, chunk_flags::INIT, alone, alone, alone, alone, alone]), 0),
-            0
-        );
+        let pictures = log(&[alone; 20]);
+        assert_eq!((late_by(&pictures, 0), late_by(&pictures, 6), late_by(&pictures, 7)), (19, 13, 0));
+        assert_eq!(late_by(&log(&[chunk_flags::KEY; 20]), 0), 0);
+        let other = log(&[&[alone; 2][..], &[chunk_flags::INIT], &[alone; 18]].concat());
+        assert_eq!((late_by(&other, 0), late_by(&other, 3)), (0, 17));
     }
 
     const TIME: Patch = Patch { offset: 40, track: 1, kind: PatchKind::TimeU64 };

@@ -50,7 +50,7 @@ def free_port():
 
 
 # All shipped plugins in processes of their own, when PATCHBAY_ISOLATION is `process`.
-ISOLATION = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in ("demo", "file", "http", "mp4", "mpegts", "rtsp"))
+ISOLATION = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in ("demo", "file", "http", "mjpeg", "mp4", "mpegts", "rtsp", "snapshot"))
 ISOLATION = ISOLATION if os.environ.get("PATCHBAY_ISOLATION") == "process" else ""
 
 
