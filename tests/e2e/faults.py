@@ -18,7 +18,7 @@ import traceback
 import urllib.error
 import urllib.request
 
-from run import BINARY, ROOT, Server, free_port, wait
+from run import BINARY, ROOT, Server, free_port, metrics, wait
 
 FIXTURES = pathlib.Path(os.environ.get("PATCHBAY_FIXTURES", ROOT / "target/debug"))
 STREAMS = "streams:\n  demo: \"demo:\"\n"
@@ -356,6 +356,58 @@ def outputs_routes_and_servers_that_misbehave_fail_alone():
         with socket.create_connection(("127.0.0.1", port), timeout=20) as publisher:
             publisher.sendall(b"publish pub garbage\n")
             ask_and_leave(server, "pub")
+
+
+# Role, what is asked for, and whether an answer begins before the panic.
+PANICS = [
+    ("source", "api/stream.fixture?src=source-{}", True),
+    ("transport", "api/stream.fixture?src=transport-{}", True),
+    ("demuxer", "api/stream.fixture?src=demuxer-{}", True),
+    ("output", "api/stream.fixture?src=ok&behaviour=panic-{}", False),
+    ("routes", "api/fixture?behaviour=panic-{}", False),
+]
+
+
+@test
+def a_panic_in_any_role_ends_one_session_and_is_one_line():
+    streams = "  ok: \"fixture:ok\"\n"
+    for at in ("open", "task"):
+        streams += f"  source-{at}: \"fixture:panic-{at}\"\n  transport-{at}: \"fixturebytes:panic-{at}\"\n"
+        streams += f"  demuxer-{at}: \"fixturebytes:panic-demuxer-{at}\"\n"
+    with prefix("fixture") as binary, playing(binary, streams) as (server, viewer):
+        assert ask(server, "api/stream.fixture?src=ok")[1].startswith(b"FIXO")
+        for role, path, dialled in PANICS:
+            for at in ("open", "task"):
+                told = len(panics(server))
+                ask_cut(server, path.format(at))
+                wait(lambda: len(panics(server)) > told, 5, f"a line about the panic in {role} ({at})", server.process)
+                # What is dialled is dialled again as long as somebody asks.
+                assert dialled or len(panics(server)) == told + 1, panics(server)[told:]
+                assert ask(server, "api/stream.fixture?src=ok")[1].startswith(b"FIXO"), (role, at)
+        viewer.goes_on()
+        for line in server.text().splitlines():
+            assert line[2:3] == ":" and line.split(" ")[1] in ("INF", "WRN", "ERR", "DBG"), line
+        back_to_the_viewer(server)
+    for setting, lines in (("listen: panic-open", 1), ("listen: panic-task", 1), ("start: panic", 1)):
+        extra = f"fixture:\n  {setting}\n"
+        with prefix("fixture") as binary, playing(binary, "  ok: \"fixture:ok\"\n", extra) as (server, viewer):
+            status, body = ask(server, "api/stream.fixture?src=ok")
+            assert (status == 200) == (setting != "start: panic"), (setting, status, body)
+            assert len(panics(server)) == lines, (setting, panics(server))
+            viewer.goes_on()
+            back_to_the_viewer(server)
+
+
+def panics(server):
+    return [line for line in server.text().splitlines() if " ERR [fixture] " in line and "panic in " in line and "the fixture was told to panic" in line]
+
+
+def back_to_the_viewer(server):
+    """Only the viewer of `demo` is left, with what it needs."""
+    def left():
+        values = metrics(server)
+        return [values[f"patchbay_{name}"] for name in ("sources", "consumers", "mux_runs")]
+    wait(lambda: left() == [1, 1, 1], 15, "sources, consumers and runs of one viewer", server.process)
 
 
 def ask_cut(server, path):

@@ -14,6 +14,10 @@ pub enum Behaviour {
     PanicOpen,
     /// Panics in the session's task, after its first unit or bytes.
     PanicTask,
+    /// A transport that works, whose demuxer panics in the call that makes its future.
+    PanicDemuxerOpen,
+    /// A transport that works, whose demuxer panics behind its first picture.
+    PanicDemuxerTask,
     /// Blocks its worker thread and never returns.
     Hang,
     /// Ends at once: the login was refused.
@@ -35,6 +39,8 @@ impl Behaviour {
         match word.split(['#', '?', '&']).next().unwrap_or_default().trim_start_matches('/') {
             "panic-open" => Self::PanicOpen,
             "panic-task" => Self::PanicTask,
+            "panic-demuxer-open" => Self::PanicDemuxerOpen,
+            "panic-demuxer-task" => Self::PanicDemuxerTask,
             "hang" => Self::Hang,
             "refuse-auth" => Self::RefuseAuth,
             "not-found" => Self::NotFound,

@@ -1,6 +1,7 @@
 //! Roles `transport` and `demuxer`: `fixturebytes:WORD` sends the format `fixture`: `FIXT`, then pictures, each behind
 //! its length as one byte.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,44 +60,50 @@ impl Transport for Fixture {
 }
 
 impl Demuxer for Fixture {
-    async fn demux(
+    fn demux(
         self: Arc<Self>,
         request: demuxer::Request,
-        mut input: Input,
+        input: Input,
         session: source::Session,
-    ) -> Result<(), Error> {
+    ) -> impl Future<Output = Result<(), Error>> + Send {
         let behaviour = Behaviour::of(&request.url);
-        let mut waiting = BytesMut::new();
-        let mut announced = false;
-        let mut pts = 0;
-        loop {
-            match input.next().await? {
-                Data::Bytes(_, bytes) => waiting.extend_from_slice(&bytes),
-                Data::End(ended) => return Err(ended.into()),
+        behaviour.panic_if(Behaviour::PanicDemuxerOpen);
+        pictures(behaviour, input, session)
+    }
+}
+
+async fn pictures(behaviour: Behaviour, mut input: Input, session: source::Session) -> Result<(), Error> {
+    let mut waiting = BytesMut::new();
+    let mut announced = false;
+    let mut pts = 0;
+    loop {
+        match input.next().await? {
+            Data::Bytes(_, bytes) => waiting.extend_from_slice(&bytes),
+            Data::End(ended) => return Err(ended.into()),
+        }
+        if !announced {
+            if waiting.len() < MAGIC.len() {
+                continue;
             }
-            if !announced {
-                if waiting.len() < MAGIC.len() {
-                    continue;
-                }
-                if !waiting.starts_with(MAGIC) {
-                    return Err(Error::protocol("fixture: it does not start with FIXT"));
-                }
-                waiting.advance(MAGIC.len());
-                session.tracks(&Tracks { receive: vec![parameters().into()], ..Tracks::default() })?;
-                input.wanted(&session).await?;
-                announced = true;
+            if !waiting.starts_with(MAGIC) {
+                return Err(Error::protocol("fixture: it does not start with FIXT"));
             }
-            while let Some(len) = waiting.first().map(|len| usize::from(*len)) {
-                if waiting.len() <= len {
-                    break;
-                }
-                let picture = waiting.split_to(len + 1).split_off(1).freeze();
-                if behaviour != Behaviour::Garbage && picture != PICTURE {
-                    return Err(Error::protocol("fixture: that is no picture"));
-                }
-                session.push(0, &Unit::new(pts, true, picture))?;
-                pts += 4500;
+            waiting.advance(MAGIC.len());
+            session.tracks(&Tracks { receive: vec![parameters().into()], ..Tracks::default() })?;
+            input.wanted(&session).await?;
+            announced = true;
+        }
+        while let Some(len) = waiting.first().map(|len| usize::from(*len)) {
+            if waiting.len() <= len {
+                break;
             }
+            let picture = waiting.split_to(len + 1).split_off(1).freeze();
+            if behaviour != Behaviour::Garbage && picture != PICTURE {
+                return Err(Error::protocol("fixture: that is no picture"));
+            }
+            session.push(0, &Unit::new(pts, true, picture))?;
+            pts += 4500;
+            behaviour.panic_if(Behaviour::PanicDemuxerTask);
         }
     }
 }

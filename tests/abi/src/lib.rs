@@ -22,6 +22,7 @@ pub struct Fixture {
 
 impl Plugin for Fixture {
     fn start(config: Config) -> Result<Self, Error> {
+        assert!(!config.yaml.contains("start: panic"), "the fixture was told to panic (start)");
         let listen = config.yaml.lines().find_map(|line| line.trim().strip_prefix("listen:"));
         Ok(Self { listen: listen.unwrap_or_default().trim().trim_matches('"').to_owned() })
     }

@@ -1,6 +1,7 @@
 //! Roles `server` and `routes`. The server takes one line per connection: `play NAME` answers with the units of that
 //! stream behind their length, `publish NAME WORD` becomes a source of that stream.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -18,22 +19,30 @@ use crate::{Behaviour, Fixture, source};
 const MAX_BODY: usize = 64 << 10;
 
 impl Server for Fixture {
-    async fn serve(self: Arc<Self>, context: Context) -> Result<(), Error> {
-        Behaviour::of(&self.listen).begin().await?;
-        let listener = TcpListener::bind(self.listen.as_str()).await?;
-        let addr = listener.local_addr()?.to_string();
-        context.listening(&Listening { protocol: "fixture".to_owned(), addr, ..Listening::default() })?;
-        loop {
-            let (stream, _) = tokio::select! {
-                accepted = listener.accept() => accepted?,
-                () = context.closed() => return Ok(()),
-            };
-            let context = context.clone();
-            spawn(async move {
-                // How a connection ends is the client's business.
-                let _ = connection(stream, &context).await;
-            });
-        }
+    fn serve(self: Arc<Self>, context: Context) -> impl Future<Output = Result<(), Error>> + Send {
+        let behaviour = Behaviour::of(&self.listen);
+        behaviour.panic_if(Behaviour::PanicOpen);
+        let address = if behaviour == Behaviour::PanicTask { "127.0.0.1:0" } else { self.listen.as_str() };
+        listen(behaviour, address.to_owned(), context)
+    }
+}
+
+async fn listen(behaviour: Behaviour, address: String, context: Context) -> Result<(), Error> {
+    behaviour.begin().await?;
+    let listener = TcpListener::bind(address).await?;
+    let addr = listener.local_addr()?.to_string();
+    context.listening(&Listening { protocol: "fixture".to_owned(), addr, ..Listening::default() })?;
+    behaviour.panic_if(Behaviour::PanicTask);
+    loop {
+        let (stream, _) = tokio::select! {
+            accepted = listener.accept() => accepted?,
+            () = context.closed() => return Ok(()),
+        };
+        let context = context.clone();
+        spawn(async move {
+            // How a connection ends is the client's business.
+            let _ = connection(stream, &context).await;
+        });
     }
 }
 
