@@ -69,6 +69,11 @@ async def calls(server):
             assert answer.status == 200, answer.status
         streams = await client.streams.list()
         print(f"ok streams.list while it runs: {streams['demo']}")
+        picture = await client.get_jpeg_snapshot("demo", 320, None)
+        assert picture.startswith(b"\xff\xd8") and picture.endswith(b"\xff\xd9"), picture[:20]
+        # A camera that is away: an empty answer is its "no picture".
+        assert await client.get_jpeg_snapshot("one", None, None) == b""
+        print(f"ok get_jpeg_snapshot: {len(picture)} bytes")
 
 
 def main():
@@ -76,7 +81,7 @@ def main():
         import asyncio
         with Server() as server:
             asyncio.run(calls(server))
-        print("5 passed, 0 failed")
+        print("6 passed, 0 failed")
         return
     python = environment()
     if not python:

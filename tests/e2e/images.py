@@ -363,6 +363,23 @@ def a_hundred_snapshots_a_second():
 
 
 @test
+def pictures_are_posted():
+    """A program sends its pictures to a stream: `POST api/stream.mjpeg?dst=`."""
+    peer("ffmpeg", "ffmpeg")
+    with Server(streams="streams:\n  cam:\n") as server:
+        sender = subprocess.Popen(["ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-c:v", "mjpeg", "-f", "mpjpeg",
+                                   "-method", "POST", server.url("api/stream.mjpeg?dst=cam")], stderr=subprocess.DEVNULL)
+        try:
+            wait(lambda: server.get("api/frame.jpeg?src=cam")[2], 20, "a picture", server.process)
+            assert [size(picture) for picture in parts(server.url("api/stream.mjpeg?src=cam"), 3)] == [(320, 240)] * 3
+            [producer] = server.json("api/streams?src=cam")["producers"]
+            assert (producer["url"], producer["format_name"]) == ("external", "mpjpeg"), producer
+        finally:
+            sender.kill()
+            sender.wait()
+
+
+@test
 def text_for_a_terminal():
     with camera() as url, Server(streams=f"streams:\n  cam: {url}plain\n") as server:
         def frames(query, count):
