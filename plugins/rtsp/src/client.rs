@@ -17,6 +17,7 @@ mod session;
 mod setup;
 mod timers;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,7 +55,7 @@ pub enum Verify {
 pub struct Config {
     /// The camera; its user info logs in.
     pub url: SourceUrl,
-    /// TCP, or UDP with fallback to TCP (C60).
+    /// TCP, or UDP or multicast with fallback to TCP (C60).
     pub lower: Lower,
     /// Limits of every wait.
     pub timeouts: Timeouts,
@@ -172,7 +173,17 @@ pub enum Output {
         /// Media.
         index: usize,
     },
-    /// Send a datagram to the camera's address.
+    /// Join a group, from the interface of the connection (C68). Nothing is answered: a group that brings nothing is given up
+    /// after a while.
+    JoinMulticast {
+        /// Media.
+        index: usize,
+        /// The group.
+        group: IpAddr,
+        /// Its ports for RTP and RTCP.
+        ports: (u16, u16),
+    },
+    /// Send a datagram to the camera's address, or to the group of a media that has joined one.
     SendUdp {
         /// Media.
         index: usize,

@@ -76,6 +76,7 @@ impl SourceConfig {
             match (key, value) {
                 ("transport", "tcp") => config.lower = Lower::Tcp,
                 ("transport", "udp") => config.lower = Lower::Udp,
+                ("transport", "multicast") => config.lower = Lower::Multicast,
                 ("transport", "http") => config.via = Via::Http,
                 ("transport", other) if other.starts_with("ws://") || other.starts_with("wss://") => {
                     config.via = Via::WebSocket(SourceUrl::parse(other)?);

@@ -38,12 +38,16 @@ pub fn message(data: &[u8]) {
     let _ = (SessionHeader::parse(&text), Transport::parse_all(&text));
 }
 
-/// A client session against a camera that answers with `data`: the first byte chooses UDP or TCP and the medias wanted,
+/// A client session against a camera that answers with `data`: the first byte chooses UDP, multicast or TCP and the medias wanted,
 /// the rest is cut at each 0xFE, where half a second passes as well. Answers get the number that is awaited.
 pub fn client_session(data: &[u8]) {
     let Some((choice, data)) = data.split_first() else { return };
     let Ok(url) = SourceUrl::parse(&format!("rtsp://{LOGIN}@192.0.2.1/cam?x=1")) else { return };
-    let lower = if choice & 1 == 0 { Lower::Tcp } else { Lower::Udp };
+    let lower = match choice & 9 {
+        1 => Lower::Udp,
+        9 => Lower::Multicast,
+        _ => Lower::Tcp,
+    };
     let mut session = Session::new(Config {
         url,
         lower,
@@ -153,6 +157,9 @@ mod tests {
             ),
             text(
                 "RTSP/1.0 200 OK\r\nCSeq: #\r\nSession: 2\r\nTransport: RTP/AVP;server_port=6000-6001\r\n\r\n"
+            ),
+            text(
+                "RTSP/1.0 200 OK\r\nCSeq: #\r\nSession: 2\r\nTransport: RTP/AVP;multicast;destination=239.1.1.1;port=6000-6001\r\n\r\n"
             ),
             text("OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n"),
             text("TEARDOWN * RTSP/1.0\r\nCSeq: 1\r\n\r\n"),

@@ -43,7 +43,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use entry::{Ends, Entry};
-use play::{Clock, Hub};
+use play::{Clock, Hub, Pool};
 use streams::Streams;
 
 /// Connections at once; more are closed unanswered.
@@ -77,6 +77,10 @@ pub struct Config {
     pub tls_cert: String,
     /// Its private key, likewise.
     pub tls_key: String,
+    /// Multicast addresses for players that ask for one, such as `239.255.42.0/24`; empty: none.
+    pub multicast: String,
+    /// How many routers multicast may pass, and one more.
+    pub multicast_ttl: u8,
 }
 
 impl Default for Config {
@@ -91,6 +95,8 @@ impl Default for Config {
             tls_listen: String::new(),
             tls_cert: String::new(),
             tls_key: String::new(),
+            multicast: String::new(),
+            multicast_ttl: 1,
         }
     }
 }
@@ -102,6 +108,7 @@ pub struct Server<S: Streams> {
     hub: Arc<Hub<S::Rings>>,
     clock: Clock,
     entry: Entry,
+    groups: Pool,
 }
 
 impl<S: Streams> Server<S> {
@@ -113,7 +120,11 @@ impl<S: Streams> Server<S> {
             tracing::error!("no TLS: {error}");
             Entry::default()
         });
-        Arc::new(Self { config, streams, hub, clock, entry })
+        let groups = Pool::new(&config.multicast, config.multicast_ttl).unwrap_or_else(|error| {
+            tracing::error!("no multicast: {error}");
+            Pool::default()
+        });
+        Arc::new(Self { config, streams, hub, clock, entry, groups })
     }
 
     /// Its viewers.

@@ -243,8 +243,15 @@ impl<H: Host> Driver<'_, H> {
                     let port = self.udp.bind(index, ip)?;
                     self.session.handle(self.now(), Input::UdpBound { index, port });
                 }
+                Output::JoinMulticast { index, group, ports } => {
+                    let interface = self.connection.as_ref().map(|c| c.local_ip);
+                    if let Err(error) = self.udp.join(index, group, ports, interface) {
+                        warn!(%group, %error, "cannot join the camera's multicast group");
+                    }
+                }
                 Output::SendUdp { index, from_rtcp, port, data } => {
-                    if let Some(ip) = self.connection.as_ref().map(|c| c.peer_ip) {
+                    let peer = self.connection.as_ref().map(|c| c.peer_ip);
+                    if let Some(ip) = self.udp.group(index).or(peer) {
                         self.udp.send(index, from_rtcp, (ip, port).into(), &data);
                     }
                 }
@@ -309,7 +316,11 @@ impl<H: Host> Driver<'_, H> {
         }
         self.tracks = receive.len();
         self.receiver = Some(receiver);
-        let lower = if self.session.lower() == Lower::Udp { "udp" } else { "tcp" };
+        let lower = match self.session.lower() {
+            Lower::Udp => "udp",
+            Lower::Multicast => "multicast",
+            Lower::Tcp => "tcp",
+        };
         let scheme = if self.session.target().tls.is_some() { "rtsps" } else { "rtsp" };
         let connection = Info {
             format_name: "rtsp".to_owned(),

@@ -147,6 +147,65 @@ fn c65_ports_are_opened_before_play_and_every_five_seconds() {
     assert_eq!(punches, [0, 5, 10]);
 }
 
+const MULTICAST: &str = "rtsp://10.0.0.2/cam#transport=multicast";
+
+#[test]
+fn c68_the_group_of_the_answer_or_of_the_description() {
+    let mut rig = Rig::new(MULTICAST, |seen| match seen.method.as_str() {
+        "DESCRIBE" => {
+            let sdp = "v=0\r\nm=video 6002 RTP/AVP 96\r\nc=IN IP4 239.5.5.5/3\r\na=rtpmap:96 H264/90000\r\n\
+                a=control:trackID=0\r\nm=audio 0 RTP/AVP 8\r\na=control:trackID=1\r\n";
+            seen.answer("200 OK", &[], sdp)
+        }
+        "SETUP" if seen.url.ends_with('0') => setup(seen, "RTP/AVP;multicast", "1"),
+        "SETUP" => setup(seen, "RTP/AVP;multicast;destination=239.6.6.6;port=7000-7001;ttl=2", "1"),
+        _ => None,
+    });
+    rig.streams = Vec::new();
+    rig.run(0.5);
+    assert_eq!(rig.of("SETUP")[0].header("Transport"), Some("RTP/AVP;multicast"));
+    let group = |last: u8| std::net::IpAddr::from([239, last, last, last]);
+    assert_eq!(rig.joined, [(0, group(5), (6002, 6003)), (1, group(6), (7000, 7001))]);
+    assert!(rig.udp.is_empty(), "nobody punches a group");
+    // From any port, of a payload type of the media.
+    for (pt, from_port) in [(50, 1), (96, 2), (96, 3)] {
+        let data = Bytes::from(vec![0x80, pt, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 1]);
+        rig.input(Input::Datagram { index: 0, to_rtcp: false, from_port, data }).run(0.1);
+    }
+    assert_eq!(rig.media.len(), 2);
+    // Receiver reports go to the group's RTCP port.
+    let sounds = |rig: &mut Rig| {
+        let data = Bytes::from(vec![0x80, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 1]);
+        rig.input(Input::Datagram { index: 1, to_rtcp: false, from_port: 4, data }).run(1.0);
+    };
+    (0..6).for_each(|_| sounds(&mut rig));
+    let ports: Vec<(usize, bool, u16)> = rig.udp.iter().map(|u| (u.1, u.2, u.3)).collect();
+    assert_eq!(ports, [(0, true, 6003), (1, true, 7001)]);
+}
+
+#[test]
+fn c68_what_is_no_group_is_tcp() {
+    type Case = (&'static str, fn(&Seen) -> Option<Vec<Act>>);
+    let cases: [Case; 4] = [
+        ("461", |s| s.status("461 Unsupported Transport")),
+        ("unicast", |s| setup(s, "RTP/AVP;unicast;server_port=6000-6001", "1")),
+        ("a neighbour's address", |s| setup(s, "RTP/AVP;multicast;destination=10.0.0.9;port=6000-6001", "1")),
+        ("no port", |s| setup(s, "RTP/AVP;multicast;destination=239.1.1.1", "1")),
+    ];
+    for (name, answer) in cases {
+        let mut rig = Rig::new(MULTICAST, move |seen| {
+            if seen.header("Transport").is_some_and(|t| t.contains("multicast")) {
+                answer(seen)
+            } else {
+                None
+            }
+        });
+        rig.run(4.0);
+        assert_eq!((rig.joined.len(), rig.playing), (0, 1), "{name}");
+        assert_eq!(rig.connects[1].2, Some(Reconnect::UdpFails), "{name}");
+    }
+}
+
 #[test]
 fn c66_the_camera_may_send_from_other_ports() {
     let mut rig = Rig::new(UDP, |_| None);

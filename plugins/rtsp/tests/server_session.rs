@@ -20,8 +20,12 @@ const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\
     a=fmtp:97 mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config=1190\r\na=control:streamid=1\r\n";
 
 fn session(login: Option<Login>) -> Session {
-    let config =
-        Config { id: "0123456789abcdef".to_owned(), login, origin: "rtsp://10.0.0.1:8554".to_owned() };
+    let config = Config {
+        id: "0123456789abcdef".to_owned(),
+        login,
+        has_multicast: false,
+        origin: "rtsp://10.0.0.1:8554".to_owned(),
+    };
     Session::new(config, T0)
 }
 
@@ -590,6 +594,7 @@ proptest! {
                         Event::Describe { .. } => session.described(offers()),
                         Event::Announce { .. } if wait % 3 == 0 => session.refuse(404, None),
                         Event::Announce { .. } => session.announced(),
+                        Event::Multicast { .. } => session.refuse(461, None),
                         Event::Udp { .. } => session.udp((2, 3)),
                         Event::Play { .. } => answers.push(response(&session.played(&[]))),
                         Event::Pause | Event::Record { .. } | Event::Teardown => {}

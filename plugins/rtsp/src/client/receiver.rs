@@ -120,7 +120,7 @@ impl Receiver {
     /// A new session with the camera plays: over UDP packets are put in order (C67), over TCP they are in order.
     pub fn restart(&mut self, lower: Lower) {
         for track in &mut self.tracks {
-            track.reorder = (lower == Lower::Udp).then(Reorder::new);
+            track.reorder = (lower != Lower::Tcp).then(Reorder::new);
             track.reception = Reception::new(track.depacketizer.parameters().clock_rate);
             track.reports.clear();
             track.ssrc = None;

@@ -1,6 +1,7 @@
 //! SETUP and PLAY: the way that each media comes.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,6 +42,10 @@ enum Way {
         rtp: Option<u16>,
         rtcp: Option<u16>,
     },
+    /// The group's ports.
+    Multicast {
+        ports: (u16, u16),
+    },
 }
 
 impl Ways {
@@ -52,7 +57,7 @@ impl Ways {
     pub(super) fn rtcp_channel(&self, index: usize) -> Option<u8> {
         match self.by_media.get(&index)? {
             Way::Tcp { rtcp, .. } => Some(*rtcp),
-            Way::Udp { .. } => None,
+            Way::Udp { .. } | Way::Multicast { .. } => None,
         }
     }
 
@@ -60,6 +65,7 @@ impl Ways {
     pub(super) fn peer_port(&self, index: usize, is_rtcp: bool) -> Option<u16> {
         match self.by_media.get(&index)? {
             Way::Tcp { .. } => None,
+            Way::Multicast { ports: (rtp, rtcp) } => Some(if is_rtcp { *rtcp } else { *rtp }),
             Way::Udp { named, rtp, rtcp } => {
                 let seen = if is_rtcp { *rtcp } else { *rtp };
                 seen.or(named.map(|(rtp, rtcp)| if is_rtcp { rtcp } else { rtp }))
@@ -78,13 +84,22 @@ impl Ways {
         data: &Bytes,
         payload_types: &[u8],
     ) -> bool {
-        let Some(Way::Udp { rtp, rtcp, .. }) = self.by_media.get_mut(&index) else { return false };
-        let peer = if to_rtcp { rtcp } else { rtp };
+        let payload_type = data.get(1).map(|b| b & 0x7f);
+        let is_ours = is_rtcp || payload_type.is_some_and(|pt| payload_types.contains(&pt));
+        let peer = match self.by_media.get_mut(&index) {
+            Some(Way::Udp { rtp, rtcp, .. }) => {
+                if to_rtcp {
+                    rtcp
+                } else {
+                    rtp
+                }
+            }
+            Some(Way::Multicast { .. }) => return is_ours,
+            Some(Way::Tcp { .. }) | None => return false,
+        };
         if let Some(peer) = peer {
             return *peer == from_port;
         }
-        let payload_type = data.get(1).map(|b| b & 0x7f);
-        let is_ours = is_rtcp || payload_type.is_some_and(|pt| payload_types.contains(&pt));
         // RTCP on the RTP port must not fix that port's peer
         if is_ours && is_rtcp == to_rtcp {
             *peer = Some(from_port);
@@ -115,6 +130,7 @@ impl Session {
                 self.ways.current = Some((index, number.min(127)));
                 match self.lower {
                     Lower::Udp => self.out.push_back(Output::BindUdp { index }),
+                    Lower::Multicast => self.set_up(index, &Transport::multicast()),
                     Lower::Tcp => self.set_up(index, &Transport::tcp(number.min(127) * 2)),
                 }
             }
@@ -142,7 +158,7 @@ impl Session {
     pub(super) fn setup_answered(&mut self, sent: &Sent, response: &Response) {
         let Some((index, number)) = self.ways.current.take() else { return };
         if response.status != 200 {
-            if response.status == 461 && self.lower == Lower::Udp {
+            if response.status == 461 && self.lower != Lower::Tcp {
                 return self.fall_back_to_tcp();
             }
             self.ways.refused.insert(index, status_error(sent.method, response));
@@ -151,7 +167,14 @@ impl Session {
         let header = response.headers.get("Transport").unwrap_or_default();
         let answer = Transport::parse_all(header).into_iter().next().unwrap_or_default();
         let way = match self.lower {
-            Lower::Udp if answer.lower() == Lower::Tcp => return self.fall_back_to_tcp(),
+            Lower::Udp if answer.lower() != Lower::Udp => return self.fall_back_to_tcp(),
+            Lower::Multicast => match self.group(index, &answer) {
+                Some((group, ports)) => {
+                    self.out.push_back(Output::JoinMulticast { index, group, ports });
+                    Way::Multicast { ports }
+                }
+                None => return self.fall_back_to_tcp(),
+            },
             Lower::Udp => {
                 // 0-1 and the like are no ports (OpenIPC, C61)
                 let named = answer.server_port.filter(|(rtp, rtcp)| *rtp > 1 && *rtcp > 1);
@@ -166,6 +189,16 @@ impl Session {
         };
         self.ways.by_media.insert(index, way);
         self.set_up_next();
+    }
+
+    /// The group of an answer, else of the description (C68). What is no group is not joined.
+    fn group(&self, index: usize, answer: &Transport) -> Option<(IpAddr, (u16, u16))> {
+        let media = self.described.as_ref()?.session.medias.get(index)?;
+        let told = answer.destination.as_deref().and_then(|address| address.parse().ok());
+        let group = told.or(media.connection.map(|connection| connection.address));
+        let described = (media.port > 0).then_some((media.port, media.port.saturating_add(1)));
+        let ports = answer.port.filter(|(rtp, rtcp)| *rtp > 0 && *rtcp > 0).or(described);
+        group.filter(IpAddr::is_multicast).zip(ports)
     }
 
     fn fall_back_to_tcp(&mut self) {
@@ -186,6 +219,9 @@ impl Session {
 
     /// Opens the ports of a NAT before PLAY and while playing (C65).
     pub(super) fn punch(&mut self) {
+        if self.lower != Lower::Udp {
+            return;
+        }
         for index in self.ways.medias().collect::<Vec<_>>() {
             for (from_rtcp, data) in [(false, &PUNCH_RTP[..]), (true, &PUNCH_RTCP[..])] {
                 if let Some(port) = self.ways.peer_port(index, from_rtcp) {

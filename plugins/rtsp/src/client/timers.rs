@@ -39,7 +39,7 @@ impl Playing {
         lower: Lower,
         medias: impl Iterator<Item = usize>,
     ) -> Self {
-        let udp = lower == Lower::Udp;
+        let udp = lower != Lower::Tcp;
         let report_interval = Duration::from_secs(if udp { 5 } else { 10 });
         Self {
             since: now,
@@ -48,7 +48,7 @@ impl Playing {
             keepalive_is_options: false,
             report_interval,
             next_report: now + report_interval,
-            next_punch: if udp { now + PUNCH_INTERVAL } else { Duration::MAX },
+            next_punch: if lower == Lower::Udp { now + PUNCH_INTERVAL } else { Duration::MAX },
             media: medias.map(|index| (index, None)).collect(),
             last_media: now,
             complete: false,

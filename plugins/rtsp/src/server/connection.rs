@@ -21,7 +21,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::entry::Ends;
 use super::link::Link;
-use super::play::{Datagrams, History, Room, UdpTrack};
+use super::play::{Datagrams, Group, History, Room, UdpTrack};
 use super::publish::Ingest;
 use super::session::{self, Event, Output, Path, Reason, Session};
 use super::streams::{Claim, Streams};
@@ -94,6 +94,7 @@ struct Connection<S: Streams> {
     sockets: BTreeMap<usize, Sockets>,
     received: Received,
     viewer: Option<Arc<Datagrams>>,
+    group: Option<Arc<Group>>,
     sending: Option<Boxed<()>>,
     report: Interval,
 }
@@ -112,6 +113,7 @@ pub(super) async fn serve<S: Streams>(
     let session = session::Config {
         id: format!("{:016x}", rand::random::<u64>()),
         login: needs_login.then(|| Login::new(&config.username, &config.password, nonce)),
+        has_multicast: !config.multicast.is_empty(),
         origin: format!("{}://{local}", if way == Way::Tls { "rtsps" } else { "rtsp" }),
     };
     let mut parser = Parser::new();
@@ -134,6 +136,7 @@ pub(super) async fn serve<S: Streams>(
         sockets: BTreeMap::new(),
         received: Received::new(),
         viewer: None,
+        group: None,
         sending: None,
         report,
         server,
@@ -253,6 +256,16 @@ impl<S: Streams> Connection<S> {
                 }
                 Err(_) => self.session.refuse(461, None),
             },
+            Event::Multicast { track } => match self.group() {
+                Ok(group) => {
+                    self.session.multicast(group.place(track));
+                    self.group = Some(group);
+                }
+                Err(error) => {
+                    tracing::debug!(remote = %self.remote, "no multicast: {error}");
+                    self.session.refuse(461, None);
+                }
+            },
             Event::Play { tracks } => self.play(&tracks),
             Event::Pause => {
                 self.writer.leave();
@@ -304,12 +317,26 @@ impl<S: Streams> Connection<S> {
         }
     }
 
+    fn group(&self) -> io::Result<Arc<Group>> {
+        match (&self.group, &self.described) {
+            (Some(group), _) => Ok(Arc::clone(group)),
+            (None, Some(described)) => described.room.group(&self.server.groups, self.local.ip()),
+            (None, None) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
     fn play(&mut self, tracks: &[(usize, Path)]) {
         let Some(described) = &self.described else { return self.session.refuse(455, None) };
         let room: &Arc<Room<S::Rings>> = &described.room;
         let is_udp = tracks.iter().any(|(_, path)| matches!(path, Path::Udp { .. }));
         let session = &mut self.session;
-        let result = if is_udp {
+        let indexes: Vec<usize> = tracks.iter().map(|(track, _)| *track).collect();
+        let is_multicast = tracks.iter().any(|(_, path)| matches!(path, Path::Multicast(_)));
+        let result = if let Some(group) = self.group.as_ref().filter(|_| is_multicast) {
+            room.join_multicast(group, &indexes, |infos| session.played(infos)).map(|reply| {
+                let _ = self.writer.send(reply);
+            })
+        } else if is_udp {
             let to = tracks.iter().filter_map(|(track, _)| {
                 let sockets = self.sockets.get(track)?;
                 Some(UdpTrack {
@@ -325,7 +352,6 @@ impl<S: Streams> Connection<S> {
                 self.sending = Some(Box::pin(async move { viewer.start().await }));
             })
         } else {
-            let indexes: Vec<usize> = tracks.iter().map(|(track, _)| *track).collect();
             room.join(&indexes, self.history, &self.writer, |infos| session.played(infos))
         };
         if let Err(error) = result {
@@ -407,6 +433,7 @@ impl<S: Streams> Connection<S> {
         self.described = None;
         self.over = None;
         self.viewer = None;
+        self.group = None;
         self.sending = None;
         self.ingest = None;
     }

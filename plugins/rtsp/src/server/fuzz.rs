@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use patchbay_media::{Codec, Parameters};
 
-use super::session::{Config, Event, Offer, Output, Session};
+use super::session::{Config, Event, Offer, Output, Place, Session};
 use crate::wire::{Item, Parser};
 
 /// Any bytes of a connection: each request has exactly one answer, and every wake-up lies ahead.
 pub fn session(data: &[u8]) {
-    let config = Config { id: "0123456789abcdef".to_owned(), login: None, origin: "rtsp://h".to_owned() };
+    let config = Config {
+        id: "0123456789abcdef".to_owned(),
+        login: None,
+        has_multicast: true,
+        origin: "rtsp://h".to_owned(),
+    };
     let mut now = Duration::ZERO;
     let mut session = Session::new(config, now);
     let mut parser = Parser::new();
@@ -25,7 +30,10 @@ pub fn session(data: &[u8]) {
                 Output::Send(_) => answered += 1,
                 Output::Close(_) => is_closed = true,
                 Output::Event(event) => match event {
-                    Event::Describe { .. } | Event::Announce { .. } | Event::Udp { .. }
+                    Event::Describe { .. }
+                    | Event::Announce { .. }
+                    | Event::Udp { .. }
+                    | Event::Multicast { .. }
                         if choice & 1 == 1 =>
                     {
                         session.refuse(404, None);
@@ -38,6 +46,12 @@ pub fn session(data: &[u8]) {
                     }]),
                     Event::Announce { .. } => session.announced(),
                     Event::Udp { .. } => session.udp((2, 3)),
+                    Event::Multicast { .. } => session.multicast(Place {
+                        group: [239, 1, 1, 1].into(),
+                        ports: (2, 3),
+                        ttl: 1,
+                        source: [127, 0, 0, 1].into(),
+                    }),
                     Event::Play { .. } => answered += usize::from(!session.played(&[]).is_empty()),
                     Event::Pause | Event::Record { .. } | Event::Teardown => {}
                 },

@@ -3,11 +3,12 @@
 //! ```text
 //! ring ─▶ Feed (source, packet size) ─▶ Run per track: one SSRC, numbering, channel pair
 //!            └─▶ Room (set of tracks) ─▶ Fanout: one write per unit and viewer over TCP
-//!                                    └─▶ datagrams for viewers over UDP
+//!                                    └─▶ datagrams for viewers over UDP, and once for a group
 //! ```
 
 mod feed;
 mod frames;
+mod multicast;
 mod run;
 mod udp;
 
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use feed::LinkedTrack;
 pub use feed::{Feed, History};
 use frames::with_channel;
+pub use multicast::{Group, NoPool, Pool};
 pub use run::{Now, Run, Seed, Start};
 pub use udp::{Datagrams, UdpTrack};
 
@@ -194,6 +196,7 @@ impl<R: Rings> Hub<R> {
             fanout: Fanout::new(self.limits),
             datagrams: Mutex::default(),
             has_datagrams: AtomicU64::new(0),
+            groups: multicast::Groups::default(),
             over: watch::Sender::new(None),
             clock: self.clock,
             counters: Arc::clone(&self.counters),
@@ -220,6 +223,7 @@ pub struct Room<R: Rings> {
     fanout: Fanout<Link>,
     datagrams: Mutex<Vec<Arc<Datagrams>>>,
     has_datagrams: AtomicU64,
+    groups: multicast::Groups,
     over: watch::Sender<Option<String>>,
     clock: Clock,
     counters: Arc<Counters>,

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use patchbay_rtp::sdp;
 
-pub use event::{Event, Offer, Output, Path, Reason, RtpInfo};
+pub use event::{Event, Offer, Output, Path, Place, Reason, RtpInfo};
 
 use crate::server::login::{Login, Verdict};
 use crate::server::url::{self, Target};
@@ -53,6 +53,8 @@ pub struct Config {
     pub id: String,
     /// The login that is asked for; `None` asks for none (S22: loopback).
     pub login: Option<Login>,
+    /// Players may ask for multicast.
+    pub has_multicast: bool,
     /// `rtsp://host:port` for requests whose URL names none.
     pub origin: String,
 }
@@ -103,6 +105,10 @@ enum Wait {
         track: usize,
         client: (u16, u16),
         record: bool,
+        profile: String,
+    },
+    Multicast {
+        track: usize,
         profile: String,
     },
     Play,
@@ -450,7 +456,7 @@ impl Session {
 
     /// When silence ends the session. A player over TCP is judged by its socket alone (S49).
     fn deadline(&self) -> Option<Duration> {
-        let udp = self.paths.iter().any(|path| matches!(path, Some(Path::Udp { .. })));
+        let udp = self.paths.iter().flatten().any(|path| !matches!(path, Path::Tcp(..)));
         match self.state {
             State::Closed => None,
             State::Playing | State::Paused if !udp => None,

@@ -152,6 +152,8 @@ pub(super) struct Datagram {
 #[derive(Default)]
 pub(super) struct Udp {
     pairs: BTreeMap<usize, [UdpSocket; 2]>,
+    /// Groups that were joined.
+    groups: BTreeMap<usize, IpAddr>,
     buffer: Vec<u8>,
 }
 
@@ -162,6 +164,45 @@ impl Udp {
 
     pub(super) fn clear(&mut self) {
         self.pairs.clear();
+        self.groups.clear();
+    }
+
+    /// The group of a media.
+    pub(super) fn group(&self, index: usize) -> Option<IpAddr> {
+        self.groups.get(&index).copied()
+    }
+
+    /// Joins a group from the interface that has this address (C68).
+    pub(super) fn join(
+        &mut self,
+        index: usize,
+        group: IpAddr,
+        (rtp, rtcp): (u16, u16),
+        interface: Option<IpAddr>,
+    ) -> std::io::Result<()> {
+        let join = |port: u16| {
+            let socket =
+                Socket::new(Domain::for_address((group, port).into()), Type::DGRAM, Some(Protocol::UDP))?;
+            let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+            socket.set_nonblocking(true)?;
+            // Others on this machine may have joined it.
+            socket.set_reuse_address(true)?;
+            // The group's own address: what comes for other groups on this port is not for this socket.
+            socket.bind(&SocketAddr::from((group, port)).into())?;
+            match (group, interface.map(|ip| ip.to_canonical())) {
+                (IpAddr::V4(group), Some(IpAddr::V4(interface))) => {
+                    socket.join_multicast_v4(&group, &interface)?;
+                    socket.set_multicast_if_v4(&interface)?;
+                }
+                (IpAddr::V4(group), _) => socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)?,
+                (IpAddr::V6(group), _) => socket.join_multicast_v6(&group, 0)?,
+            }
+            UdpSocket::from_std(socket.into())
+        };
+        let pair = [join(rtp)?, join(rtcp)?];
+        self.pairs.insert(index, pair);
+        self.groups.insert(index, group);
+        Ok(())
     }
 
     /// Binds a random even port and the next one, of the family of `local`.
@@ -190,19 +231,20 @@ impl Udp {
         let _ = if from_rtcp { rtcp } else { rtp }.try_send_to(data, to);
     }
 
-    /// The next datagram of any port that comes from `peer`. Errors, such as the peer's port being closed, are passed over.
+    /// The next datagram of any port that comes from `peer`, or to a group from anyone. Errors, such as the peer's port being closed, are passed over.
     pub(super) async fn receive(&mut self, peer: Option<IpAddr>) -> Datagram {
         self.buffer.resize(MAX_DATAGRAM, 0);
-        let (pairs, buffer) = (&self.pairs, &mut self.buffer);
+        let (pairs, groups, buffer) = (&self.pairs, &self.groups, &mut self.buffer);
         poll_fn(|context| {
             let mut is_pending = true;
             for (index, pair) in pairs {
+                let is_group = groups.contains_key(index);
                 for (socket, to_rtcp) in pair.iter().zip([false, true]) {
                     let mut is_empty = false;
                     for _ in 0..MAX_PASSED_OVER {
                         let mut read = ReadBuf::new(buffer);
                         match socket.poll_recv_from(context, &mut read) {
-                            Poll::Ready(Ok(from)) if peer == Some(from.ip().to_canonical()) => {
+                            Poll::Ready(Ok(from)) if is_group || peer == Some(from.ip().to_canonical()) => {
                                 let data = Bytes::copy_from_slice(read.filled());
                                 let from_port = from.port();
                                 return Poll::Ready(Datagram { index: *index, to_rtcp, from_port, data });

@@ -13,6 +13,8 @@ const SESSION_TIMEOUT_SECS: std::ops::RangeInclusive<u64> = 5..=600;
 pub enum Lower {
     /// Datagrams.
     Udp,
+    /// Datagrams to a group.
+    Multicast,
     /// Frames on the RTSP connection.
     Tcp,
 }
@@ -64,6 +66,11 @@ impl Transport {
         }
     }
 
+    /// RTP and RTCP to a group that the server names.
+    pub fn multicast() -> Self {
+        Self { profile: "RTP/AVP".to_owned(), multicast: true, ..Self::default() }
+    }
+
     /// All choices of a header, in their order.
     pub fn parse_all(header: &str) -> Vec<Self> {
         header.split(',').map(str::trim).filter(|s| !s.is_empty()).map(Self::parse).collect()
@@ -96,7 +103,12 @@ impl Transport {
     /// The layer below: interleaved channels mean TCP whatever the profile says (Escam Q6, C61).
     pub fn lower(&self) -> Lower {
         let tcp = self.profile.to_ascii_uppercase().ends_with("/TCP");
-        if tcp || (self.interleaved.is_some() && !self.multicast) { Lower::Tcp } else { Lower::Udp }
+        match (tcp, self.multicast) {
+            (true, _) => Lower::Tcp,
+            (false, true) => Lower::Multicast,
+            (false, false) if self.interleaved.is_some() => Lower::Tcp,
+            (false, false) => Lower::Udp,
+        }
     }
 
     /// Whether the client wants to send (`mode=record`, also `mode="RECORD"` and `mode=receive`).

@@ -87,6 +87,7 @@ pub struct Rig {
     pub connects: Vec<(Duration, Target, Option<Reconnect>)>,
     pub media: Vec<(Duration, usize, bool, Bytes)>,
     pub udp: Vec<(Duration, usize, bool, u16, Bytes)>,
+    pub joined: Vec<(usize, std::net::IpAddr, (u16, u16))>,
     pub interleaved: Vec<(Duration, u8, Vec<u8>)>,
     pub closed: Option<(Duration, Result<(), Error>)>,
     pub playing: usize,
@@ -108,7 +109,11 @@ pub struct Rig {
 
 pub fn config(url: &str) -> Config {
     let url = SourceUrl::parse(url).unwrap();
-    let lower = if url.option("transport") == Some("udp") { Lower::Udp } else { Lower::Tcp };
+    let lower = match url.option("transport") {
+        Some("udp") => Lower::Udp,
+        Some("multicast") => Lower::Multicast,
+        _ => Lower::Tcp,
+    };
     Config { url, lower, timeouts: Timeouts::default(), user_agent: "Emulated/1".to_owned(), seed: 7 }
 }
 
@@ -124,6 +129,7 @@ impl Rig {
             connects: Vec::new(),
             media: Vec::new(),
             udp: Vec::new(),
+            joined: Vec::new(),
             interleaved: Vec::new(),
             closed: None,
             playing: 0,
@@ -246,6 +252,7 @@ impl Rig {
                 self.udp_ports.insert(index, port);
                 self.session.handle(self.now, Input::UdpBound { index, port });
             }
+            Output::JoinMulticast { index, group, ports } => self.joined.push((index, group, ports)),
             Output::SendUdp { index, from_rtcp, port, data } => {
                 self.order.push(format!("udp {} {index} to {port}", if from_rtcp { "rtcp" } else { "rtp" }));
                 self.udp.push((self.now, index, from_rtcp, port, data));

@@ -1,5 +1,7 @@
 //! What a session tells its application, and what it is told.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use patchbay_media::Parameters;
 
@@ -39,6 +41,21 @@ pub enum Path {
         /// The server's.
         server: (u16, u16),
     },
+    /// Datagrams to a group.
+    Multicast(Place),
+}
+
+/// Where a media is sent to by multicast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The group.
+    pub group: IpAddr,
+    /// Ports for RTP and RTCP.
+    pub ports: (u16, u16),
+    /// Time to live.
+    pub ttl: u8,
+    /// The sender's address.
+    pub source: IpAddr,
 }
 
 /// What the application must do. Answers are methods of [`Session`](super::Session).
@@ -72,6 +89,12 @@ pub enum Event {
         track: usize,
         /// The client's ports.
         client: (u16, u16),
+    },
+    /// The place of a media in its stream's group is wanted: [`Session::multicast`](super::Session::multicast) or
+    /// [`Session::refuse`](super::Session::refuse) with 461.
+    Multicast {
+        /// The media's index.
+        track: usize,
     },
     /// Start to send: [`Session::played`](super::Session::played).
     Play {

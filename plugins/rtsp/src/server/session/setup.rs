@@ -1,6 +1,6 @@
 //! SETUP (S2, S8, S10, S40, S60).
 
-use super::{Event, Output, Path, Pending, Session, State, Wait};
+use super::{Event, Output, Path, Pending, Place, Session, State, Wait};
 use crate::server::url;
 use crate::wire::{Lower, Request, Response, Transport};
 
@@ -27,15 +27,14 @@ impl Session {
             return self.reply(cseq, Response::new(404));
         }
         let header = request.headers.get("Transport").unwrap_or_default();
-        let Some(choice) = Transport::parse_all(header).into_iter().find(is_supported) else {
+        let mut choices = Transport::parse_all(header).into_iter();
+        let is_taken = |choice: &Transport| {
+            is_supported(choice) && (!choice.multicast || (self.config.has_multicast && !record))
+        };
+        let Some(choice) = choices.find(is_taken) else {
             return self.reply(cseq, Response::new(461));
         };
-        if self
-            .paths
-            .iter()
-            .flatten()
-            .any(|path| matches!(path, Path::Tcp(..)) != (choice.lower() == Lower::Tcp))
-        {
+        if self.paths.iter().flatten().any(|path| lower_of(path) != choice.lower()) {
             // One connection sends one way: a mixture would lose the order between its medias.
             return self.reply(cseq, Response::new(461));
         }
@@ -51,7 +50,33 @@ impl Session {
                 self.pending = Some(Pending { cseq, wait });
                 self.outputs.push_back(Output::Event(Event::Udp { track, client }));
             }
+            (Lower::Multicast, _) => {
+                self.pending =
+                    Some(Pending { cseq, wait: Wait::Multicast { track, profile: choice.profile } });
+                self.outputs.push_back(Output::Event(Event::Multicast { track }));
+            }
             (Lower::Udp, None) => self.reply(cseq, Response::new(461)),
+        }
+    }
+
+    /// Answer to [`Event::Multicast`]: where the media is sent to.
+    pub fn multicast(&mut self, place: Place) {
+        let Some(pending) = self.pending.take() else { return };
+        match pending.wait {
+            Wait::Multicast { track, profile } => {
+                let transport = Transport {
+                    profile,
+                    multicast: true,
+                    destination: Some(place.group.to_string()),
+                    source: Some(place.source.to_string()),
+                    port: Some(place.ports),
+                    ttl: Some(place.ttl),
+                    ..Transport::default()
+                };
+                self.finish_setup(pending.cseq, track, Path::Multicast(place), transport, false);
+                self.proceed();
+            }
+            wait => self.pending = Some(Pending { wait, ..pending }),
         }
     }
 
@@ -117,11 +142,18 @@ impl Session {
     }
 }
 
-/// RTP over the connection or over unicast UDP; the first choice that is one of these is taken (S10).
+fn lower_of(path: &Path) -> Lower {
+    match path {
+        Path::Tcp(..) => Lower::Tcp,
+        Path::Udp { .. } => Lower::Udp,
+        Path::Multicast(_) => Lower::Multicast,
+    }
+}
+
+/// RTP over the connection, over unicast UDP or by multicast; the first choice that is one of these is taken (S10).
 fn is_supported(choice: &Transport) -> bool {
     let profile = choice.profile.to_ascii_uppercase();
     profile.starts_with("RTP/AVP")
         && !profile.starts_with("RTP/AVPF")
-        && !choice.multicast
-        && (choice.lower() == Lower::Tcp || choice.client_port.is_some())
+        && (choice.lower() != Lower::Udp || choice.client_port.is_some())
 }
