@@ -23,7 +23,7 @@ pub enum Command {
     PluginsInspect(PathBuf),
     /// Load one plugin file and try every rule on it.
     PluginsCheck(PluginsCheck),
-    /// Write the crate of a new plugin.
+    /// Write the sources of a new plugin.
     PluginsNew(PluginsNew),
     /// Read the configuration and print every problem.
     Check(Serve),
@@ -49,6 +49,8 @@ pub struct PluginsCheck {
 pub struct PluginsNew {
     /// The plugin's name, which is also its URL scheme.
     pub name: String,
+    /// What it is written in.
+    pub language: new::Language,
     /// Where its folder is made.
     pub folder: PathBuf,
 }
@@ -85,6 +87,9 @@ pub enum UsageError {
     /// A command without its file.
     #[error("{0} needs a file")]
     MissingFile(&'static str),
+    /// A language in which no plugin can be begun.
+    #[error("there is no template in {0}: rust, c or python")]
+    UnknownLanguage(String),
     /// A command without its name.
     #[error("{0} needs a name")]
     MissingName(&'static str),
@@ -116,8 +121,8 @@ Usage:
   patchbay plugins inspect FILE       describe one plugin file without running it
   patchbay plugins check FILE [-url URL] [-refused URL] [-input FILE]
                                       load one plugin file and try every rule on it
-  patchbay plugins new NAME [-dir DIR]
-                                      write the crate of a new plugin for NAME:// cameras
+  patchbay plugins new NAME [-lang rust|c|python] [-dir DIR]
+                                      write the sources of a new plugin for NAME: cameras
 
 Flags (one or two dashes, \"-config=X\" or \"-config X\"):
   -c, -config X     a file, \"section.key=value\", or a YAML/JSON mapping; may be repeated, later
@@ -159,7 +164,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let mut args = args.into_iter();
     let mut serve = Serve::default();
     let mut check = PluginsCheck::default();
-    let mut folder = PathBuf::from(".");
+    let mut new = PluginsNew { folder: PathBuf::from("."), ..PluginsNew::default() };
     let mut words: Vec<String> = Vec::new();
     while let Some(arg) = args.next() {
         let arg = arg.into_string().map_err(|_| UsageError::NotText)?;
@@ -181,7 +186,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             "plugins" => serve.plugins.push(text_of(name, value, &mut args)?.into()),
             "url" => check.url = Some(text_of(name, value, &mut args)?),
             "refused" => check.refused = Some(text_of(name, value, &mut args)?),
-            "dir" => folder = text_of(name, value, &mut args)?.into(),
+            "dir" => new.folder = text_of(name, value, &mut args)?.into(),
+            "lang" => {
+                let text = text_of(name, value, &mut args)?;
+                new.language = new::Language::parse(&text).ok_or(UsageError::UnknownLanguage(text))?;
+            }
             "input" => check.input = Some(text_of(name, value, &mut args)?.into()),
             "d" | "daemon" => serve.daemon = switch(name, value)?,
             "v" | "version" if switch(name, value.clone())? => return Ok(Command::Version),
@@ -204,7 +213,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             check.file = file.into();
             Ok(Command::PluginsCheck(check))
         }
-        ["plugins", "new", name] => Ok(Command::PluginsNew(PluginsNew { name: (*name).to_owned(), folder })),
+        ["plugins", "new", name] => {
+            new.name = (*name).to_owned();
+            Ok(Command::PluginsNew(new))
+        }
         ["plugins", "new"] => Err(UsageError::MissingName("plugins new")),
         ["plugins", "check"] => Err(UsageError::MissingFile("plugins check")),
         ["plugins", "inspect"] => Err(UsageError::MissingFile("plugins inspect")),

@@ -38,9 +38,9 @@ fn main() -> ExitCode {
         Command::PluginsInspect(path) => return inspect(&path),
         Command::PluginsCheck(asked) => return conformance(&asked),
         Command::PluginsNew(asked) => {
-            return match cli::new::write(&asked.name, &asked.folder) {
+            return match cli::new::write(&asked.name, asked.language, &asked.folder) {
                 Ok(root) => {
-                    say(&cli::new::next_steps(&asked.name, &root));
+                    say(&cli::new::next_steps(&asked.name, asked.language, &root));
                     ExitCode::SUCCESS
                 }
                 Err(error) => fail(&error.to_string()),

@@ -41,12 +41,13 @@ fn plugins(args: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn the_examples_keep_the_rules() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kit/c");
-    for (name, url, rule) in [
-        ("cbars", "cbars:", "ok      source: units are valid"),
-        ("cannexb", "", "ok      output cannexb: admits a viewer (Keyframe)"),
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (source, url, rule) in [
+        ("templates/c/cbars", "cbars:", "ok      source: units are valid"),
+        ("../tests/kit/c/cannexb", "", "ok      output cannexb: admits a viewer (Keyframe)"),
     ] {
-        let library = build(&folder.join(format!("{name}.c")), name);
+        let name = source.rsplit('/').next().unwrap();
+        let library = build(&folder.join(format!("{source}.c")), name);
         let library = library.to_str().unwrap();
         let (code, text) = plugins(&["inspect", library]);
         assert_eq!(code, Some(0), "{text}");

@@ -6,7 +6,7 @@
  *   - the function patchbay_plugin_v1, which gives its table of functions.
  * The host calls the table, the plugin calls the host's table that it was given by start. What open, command and emit carry is
  * JSON text unless the kind says "bytes"; unknown fields are to be ignored, missing ones have defaults. docs/plugin-authors.md
- * lists them; tests/kit/c/cbars.c is a whole plugin.
+ * lists them; `patchbay plugins new NAME -lang c` writes a whole plugin.
  *
  * It is a draft: the host loads a library only when the "abi" of its manifest is PATCHBAY_ABI.
  *

@@ -5,6 +5,9 @@
 
 use crate::abi::{HostTable, HostTableRef, Slice, StartInfo};
 
+/// The header, for those who write one.
+pub const HEADER: &str = include_str!("../include/patchbay_plugin.h");
+
 /// The function that such a library exports.
 pub const SYMBOL: &str = "patchbay_plugin_v1";
 

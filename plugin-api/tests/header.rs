@@ -181,7 +181,7 @@ fn the_header_is_cpp_too() {
 #[test]
 fn the_example_program_and_the_page_about_it_are_of_this_version() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let path = root.join("tests/kit/python/patchbay-plugin-pybars");
+    let path = root.join("host/templates/python/patchbay-plugin-pybars");
     let manifest = Manifest::read(&path).unwrap();
     assert_eq!(manifest.abi, ABI, "{}", path.with_extension("json").display());
 

@@ -22,6 +22,7 @@ from run import BINARY, HERE, ROOT, Server, Skip, clip, metrics, peer, run, wait
 
 # What the test builds goes where cargo puts the rest, so that nothing is compiled twice.
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+PYTHON = ROOT / "host/templates/python"
 TESTS = []
 
 
@@ -116,12 +117,16 @@ class AcmeCamera:
                 time.sleep(max(0, begin + number * 0.04 - time.monotonic()))
 
 
+def new(name, folder, language):
+    done(BINARY, "plugins", "new", name, "--lang", language, "--dir", folder)
+    assert run(BINARY, "plugins", "new", name, "--dir", folder).returncode == 1, "sources were overwritten"
+
+
 @test
 def a_new_rust_plugin_plays():
     peer("cargo", "cargo")
     with tempfile.TemporaryDirectory() as folder:
-        done(BINARY, "plugins", "new", "acme", "--dir", folder)
-        assert run(BINARY, "plugins", "new", "acme", "--dir", folder).returncode == 1, "a crate was overwritten"
+        new("acme", folder, "rust")
         crate = pathlib.Path(folder) / "patchbay-plugin-acme"
         # As published crates would be found: by version, here taken from this checkout. The versions of all others are ours.
         (crate / ".cargo").mkdir()
@@ -147,15 +152,6 @@ def a_new_rust_plugin_plays():
             assert "right@" not in server.text() and "user:wrong" not in server.text(), "a secret is in the log"
 
 
-def build_c(name, folder):
-    """The library of an example in C."""
-    peer("cc", "gcc")
-    library = pathlib.Path(folder) / f"libpatchbay_plugin_{name}.so"
-    done("cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-I",
-         ROOT / "plugin-api/include", ROOT / f"tests/kit/c/{name}.c", "-o", library, "-lpthread")
-    return library
-
-
 def hashes(source, count, *options):
     """Hashes of so many pictures, decoded: every decoder must take them without a word."""
     text = done("ffmpeg", "-v", "error", *options, "-i", source, "-map", "0:v", "-frames:v", count, "-f", "framemd5", "-")
@@ -165,14 +161,18 @@ def hashes(source, count, *options):
 
 
 @test
-def a_c_source_plays():
+def a_new_c_plugin_plays():
+    peer("cc", "gcc")
+    peer("make", "make")
     with tempfile.TemporaryDirectory() as folder:
-        library = build_c("cbars", folder)
-        checked(library, "cbars:")
-        for setting, isolation in (("", "process"), ("plugins:\n  cbars: {isolation: in-process}\n", "in-process")):
-            with installed(library, streams="streams:\n  bars: \"cbars:\"\n", extra=setting) as server:
+        new("acme", folder, "c")
+        done("make", "-C", f"{folder}/patchbay-plugin-acme", "CFLAGS=-Werror -pedantic")
+        library = f"{folder}/patchbay-plugin-acme/libpatchbay_plugin_acme.so"
+        checked(library, "acme:")
+        for setting, isolation in (("", "process"), ("plugins:\n  acme: {isolation: in-process}\n", "in-process")):
+            with installed(library, streams="streams:\n  bars: \"acme:\"\n", extra=setting) as server:
                 assert len(set(hashes(server.url("api/stream.mp4?src=bars"), 20))) > 15
-                found = plugin(server, "cbars")
+                found = plugin(server, "acme")
                 assert found["isolation"] == isolation and found["restarts"] == 0 and found["state"] == "running", found
                 if not setting:
                     seen_in_chromium(server, "stream.html?src=bars", "c")
@@ -181,7 +181,9 @@ def a_c_source_plays():
 @test
 def a_c_output_reads_streams():
     with tempfile.TemporaryDirectory() as folder:
-        library = build_c("cannexb", folder)
+        library = pathlib.Path(folder) / "libpatchbay_plugin_cannexb.so"
+        done("cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-I",
+             ROOT / "plugin-api/include", ROOT / "tests/kit/c/cannexb.c", "-o", library, "-lpthread")
         text = done(BINARY, "plugins", "check", library)
         assert "ok      output cannexb: muxes" in text and "skipped" not in text, text
         path = clip("h264-long.mp4")
@@ -206,15 +208,18 @@ def a_c_output_reads_streams():
 
 
 @test
-def a_python_program_plays():
-    program = ROOT / "tests/kit/python/patchbay-plugin-pybars"
-    checked(program, "pybars:")
-    checked(program, "pybars:h264")
-    streams = "streams:\n  jpeg: \"pybars:\"\n  avc: \"pybars:h264\"\n"
-    with installed(program, program.with_suffix(".json"), streams=streams) as server:
+def a_new_python_program_plays():
+    streams = "streams:\n  jpeg: \"acme:\"\n  avc: \"acme:h264\"\n"
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        new("acme", folder, "python")
+        program = pathlib.Path(folder) / "patchbay-plugin-acme/patchbay-plugin-acme"
+        checked(program, "acme:")
+        checked(program, "acme:h264")
+        server = stack.enter_context(installed(program, program.with_suffix(".json"), streams=streams))
         seen_in_chromium(server, "api/stream.mjpeg?src=jpeg", "python-jpeg")
         seen_in_chromium(server, "stream.html?src=avc", "python-h264")
-        found = plugin(server, "pybars")
+        found = plugin(server, "acme")
         assert found["isolation"] == "process" and not found["shipped"] and found["restarts"] == 0, found
         # It has what it was given and nothing of the host's: no terminal, two pipes for its words, the socket.
         open_files = {int(fd): os.readlink(f"/proc/{found['pid']}/fd/{fd}") for fd in os.listdir(f"/proc/{found['pid']}/fd")}
@@ -226,12 +231,12 @@ def a_python_program_plays():
                                    "-f", "framemd5", "-"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         wait(lambda: (server.json("api/streams")["jpeg"]["consumers"] or [{}])[0].get("bytes_send", 0) > 5000, 10, "bytes to the player", server.process)
         os.kill(found["pid"], 9)
-        wait(lambda: plugin(server, "pybars").get("pid") not in (None, found["pid"]), 10, "a new process", server.process)
+        wait(lambda: plugin(server, "acme").get("pid") not in (None, found["pid"]), 10, "a new process", server.process)
         out, words = player.communicate(timeout=60)
         pictures = [line for line in out.decode().splitlines() if not line.startswith("#")]
         assert player.returncode == 0 and len(pictures) == 60, (len(pictures), words.decode())
-        assert plugin(server, "pybars")["restarts"] == 1, plugin(server, "pybars")
-        pid = plugin(server, "pybars")["pid"]
+        assert plugin(server, "acme")["restarts"] == 1, plugin(server, "acme")
+        pid = plugin(server, "acme")["pid"]
         server.process.kill()
         server.process.wait()
         wait(lambda: not pathlib.Path(f"/proc/{pid}").exists() or ") Z " in pathlib.Path(f"/proc/{pid}/stat").read_text(), 5, "the program to end with its host")
@@ -354,10 +359,10 @@ class Feed:
 def a_program_of_other_roles():
     with tempfile.TemporaryDirectory() as folder:
         program = pathlib.Path(folder) / "patchbay-plugin-pyall"
-        example = (ROOT / "tests/kit/python/patchbay-plugin-pybars").read_text()
+        example = (PYTHON / "patchbay-plugin-pybars").read_text()
         program.write_text(example.split("def main():")[0] + ALL)
         program.chmod(0o755)
-        manifest = json.loads((ROOT / "tests/kit/python/patchbay-plugin-pybars.json").read_text())
+        manifest = json.loads((PYTHON / "patchbay-plugin-pybars.json").read_text())
         manifest |= {"name": "pyall", "roles": ["transport", "routes", "server"], "routes": [{"path": "api/pyall"}], "capabilities": ["net.tcp"],
                      "schemes": [{"name": "pyall", "role": "transport", "api": True}], "listen": {"default": "nowhere"}}
         program.with_suffix(".json").write_text(json.dumps(manifest))
@@ -384,7 +389,7 @@ def a_program_of_other_roles():
 
 @test
 def a_program_comes_changes_and_goes_while_the_server_runs():
-    source = ROOT / "tests/kit/python/patchbay-plugin-pybars"
+    source = PYTHON / "patchbay-plugin-pybars"
     with tempfile.TemporaryDirectory() as folder, system_path():
         os.environ["PATCHBAY_PLUGINS"] = folder
         try:
@@ -428,8 +433,8 @@ WRONGS = {
 
 @test
 def programs_that_do_wrong_are_ended_with_a_reason():
-    example = (ROOT / "tests/kit/python/patchbay-plugin-pybars").read_text().split("# ---- Pictures")[0]
-    manifest = json.loads((ROOT / "tests/kit/python/patchbay-plugin-pybars.json").read_text())
+    example = (PYTHON / "patchbay-plugin-pybars").read_text().split("# ---- Pictures")[0]
+    manifest = json.loads((PYTHON / "patchbay-plugin-pybars.json").read_text())
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for name, (wrong, _) in WRONGS.items():
@@ -454,7 +459,7 @@ def programs_that_do_wrong_are_ended_with_a_reason():
 
 @test
 def programs_are_refused_with_a_reason():
-    source = ROOT / "tests/kit/python/patchbay-plugin-pybars"
+    source = PYTHON / "patchbay-plugin-pybars"
     manifest = json.loads(source.with_suffix(".json").read_text())
     with tempfile.TemporaryDirectory() as folder:
         def write(name, mode=0o755, text=None, **changes):

@@ -1,23 +1,83 @@
-//! `patchbay plugins new NAME`: writes a plugin crate that belongs to nobody's workspace.
+//! `patchbay plugins new NAME`: writes the sources of a plugin that belong to nobody's workspace.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// The crate's files; `{{name}}` and `{{sdk}}` are filled in.
-const FILES: [(&str, &str); 8] = [
-    ("Cargo.toml", include_str!("../../templates/source/Cargo.toml.in")),
-    ("manifest.json", include_str!("../../templates/source/manifest.json")),
-    (".gitignore", include_str!("../../templates/source/gitignore")),
-    ("LICENSE", include_str!("../../templates/source/LICENSE")),
-    ("README.md", include_str!("../../templates/source/README.md")),
-    ("src/lib.rs", include_str!("../../templates/source/src/lib.rs")),
-    ("src/wire.rs", include_str!("../../templates/source/src/wire.rs")),
-    ("src/source.rs", include_str!("../../templates/source/src/source.rs")),
+use patchbay_plugin_api::c::HEADER;
+
+/// What a plugin is written in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Language {
+    /// On `patchbay-sdk`.
+    #[default]
+    Rust,
+    /// With `patchbay_plugin.h`.
+    C,
+    /// By the socket protocol.
+    Python,
+}
+
+impl Language {
+    /// Reads the value of `-lang`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "rust" => Some(Self::Rust),
+            "c" => Some(Self::C),
+            "python" => Some(Self::Python),
+            _ => None,
+        }
+    }
+
+    /// The name that the template's files use; a plugin of this name can be built from them as they are.
+    fn placeholder(self) -> &'static str {
+        match self {
+            Self::Rust => "{{name}}",
+            Self::C => "cbars",
+            Self::Python => "pybars",
+        }
+    }
+
+    /// The files, with the placeholder in names and texts.
+    fn files(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Rust => &RUST,
+            Self::C => &C,
+            Self::Python => &PYTHON,
+        }
+    }
+}
+
+/// `{{name}}` and `{{sdk}}` are filled in.
+const RUST: [(&str, &str); 9] = [
+    ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml.in")),
+    ("manifest.json", include_str!("../../templates/rust/manifest.json")),
+    (".gitignore", include_str!("../../templates/rust/gitignore")),
+    ("LICENSE", include_str!("../../templates/rust/LICENSE")),
+    ("README.md", include_str!("../../templates/rust/README.md")),
+    ("src/lib.rs", include_str!("../../templates/rust/src/lib.rs")),
+    ("src/wire.rs", include_str!("../../templates/rust/src/wire.rs")),
+    ("src/source.rs", include_str!("../../templates/rust/src/source.rs")),
+    ("tests/camera.rs", include_str!("../../templates/rust/tests/camera.rs")),
 ];
 
-/// Its test.
-const TEST: (&str, &str) = ("tests/camera.rs", include_str!("../../templates/source/tests/camera.rs"));
+const C: [(&str, &str); 5] = [
+    ("cbars.c", include_str!("../../templates/c/cbars.c")),
+    ("patchbay_plugin.h", HEADER),
+    ("Makefile", include_str!("../../templates/c/Makefile")),
+    (".gitignore", include_str!("../../templates/c/gitignore")),
+    ("README.md", include_str!("../../templates/c/README.md")),
+];
+
+const PYTHON: [(&str, &str); 3] = [
+    (PROGRAM, include_str!("../../templates/python/patchbay-plugin-pybars")),
+    ("patchbay-plugin-pybars.json", include_str!("../../templates/python/patchbay-plugin-pybars.json")),
+    ("README.md", include_str!("../../templates/python/README.md")),
+];
+
+/// The one file that is executable.
+const PROGRAM: &str = "patchbay-plugin-pybars";
 
 /// The sdk's version that the crate asks for.
 const SDK: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
@@ -25,7 +85,7 @@ const SDK: &str = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_
 /// Longest name.
 const MAX_NAME: usize = 32;
 
-/// Why no crate was written.
+/// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NewError {
@@ -53,8 +113,8 @@ pub fn is_name(name: &str) -> bool {
         && name.len() <= MAX_NAME
 }
 
-/// Writes the crate `patchbay-plugin-NAME` into `folder` and gives its path.
-pub fn write(name: &str, folder: &Path) -> Result<PathBuf, NewError> {
+/// Writes the plugin into the folder `patchbay-plugin-NAME` in `folder` and gives its path.
+pub fn write(name: &str, language: Language, folder: &Path) -> Result<PathBuf, NewError> {
     if !is_name(name) {
         return Err(NewError::Name(name.to_owned()));
     }
@@ -62,25 +122,44 @@ pub fn write(name: &str, folder: &Path) -> Result<PathBuf, NewError> {
     if fs::read_dir(&root).is_ok_and(|mut files| files.next().is_some()) {
         return Err(NewError::Exists(root));
     }
-    for (path, text) in FILES.iter().chain([&TEST]) {
-        let path = root.join(path);
-        let text = text.replace("{{name}}", name).replace("{{sdk}}", SDK);
-        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
-        made.and_then(|()| fs::write(&path, text)).map_err(|source| NewError::Write { path, source })?;
+    let fill = |text: &str| text.replace(language.placeholder(), name).replace("{{sdk}}", SDK);
+    for (file, text) in language.files() {
+        let path = root.join(fill(file));
+        let mode = if *file == PROGRAM { 0o755 } else { 0o644 };
+        path.parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(&path, fill(text)))
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
+            .map_err(|source| NewError::Write { path, source })?;
     }
     Ok(root)
 }
 
 /// What to do with it now.
-pub fn next_steps(name: &str, root: &Path) -> String {
+pub fn next_steps(name: &str, language: Language, root: &Path) -> String {
+    let (what, steps) = match language {
+        Language::Rust => (
+            format!("a plugin for {name}:// cameras of a made-up kind"),
+            format!(
+                "cargo test\n  cargo build --release\n  cp target/release/libpatchbay_plugin_{name}.so .../plugins/"
+            ),
+        ),
+        Language::C => (
+            format!("a plugin whose {name}: is a camera that shows colour bars"),
+            format!("make\n  make check\n  cp libpatchbay_plugin_{name}.so .../plugins/"),
+        ),
+        Language::Python => (
+            format!("a plugin whose {name}: is a camera that shows colour bars"),
+            format!(
+                "patchbay plugins check ./patchbay-plugin-{name} -url {name}:\n  cp -a patchbay-plugin-{name} \
+                 patchbay-plugin-{name}.json .../plugins/"
+            ),
+        ),
+    };
+    let root = root.display();
     format!(
-        "{root} is a plugin for {name}:// cameras of a made-up kind. Next:\n\
-         \x20 cd {root}\n\
-         \x20 cargo test\n\
-         \x20 cargo build --release\n\
-         \x20 cp target/release/libpatchbay_plugin_{name}.so .../plugins/     (the folder beside the configuration)\n\
-         then make src/wire.rs speak your camera's protocol; README.md says what is where",
-        root = root.display()
+        "{root} is {what}. Next:\n  cd {root}\n  {steps}\nwhere plugins/ is the folder of that name beside the \
+         configuration; README.md says what is where"
     )
 }
 
@@ -100,15 +179,21 @@ mod tests {
 
     #[test]
     fn nothing_is_left_to_fill_in_and_nothing_is_overwritten() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = write("acme", folder.path()).unwrap();
-        for (path, _) in FILES.iter().chain([&TEST]) {
-            let text = fs::read_to_string(root.join(path)).unwrap();
-            assert!(!text.contains("{{"), "{path}: {text}");
+        for language in [Language::Rust, Language::C, Language::Python] {
+            let folder = tempfile::tempdir().unwrap();
+            let root = write("acme", language, folder.path()).unwrap();
+            for (file, _) in language.files() {
+                let file = file.replace(language.placeholder(), "acme");
+                let text = fs::read_to_string(root.join(&file)).unwrap();
+                assert!(
+                    !text.contains(language.placeholder()) && !text.contains("{{sdk}}"),
+                    "{file}: {text}"
+                );
+            }
+            fs::write(root.join("README.md"), "mine").unwrap();
+            assert!(matches!(write("acme", language, folder.path()), Err(NewError::Exists(_))));
+            assert_eq!(fs::read_to_string(root.join("README.md")).unwrap(), "mine");
+            assert!(matches!(write("../acme", language, folder.path()), Err(NewError::Name(_))));
         }
-        fs::write(root.join("src/wire.rs"), "mine").unwrap();
-        assert!(matches!(write("acme", folder.path()), Err(NewError::Exists(_))));
-        assert_eq!(fs::read_to_string(root.join("src/wire.rs")).unwrap(), "mine");
-        assert!(matches!(write("../acme", folder.path()), Err(NewError::Name(_))));
     }
 }

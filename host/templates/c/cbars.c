@@ -3,7 +3,7 @@
  *
  * The pictures are H.264 without compression: every macroblock is I_PCM (ITU-T H.264 7.3.5), which needs no encoder.
  *
- *   cc -std=c99 -O2 -shared -fPIC -fvisibility=hidden -I plugin-api/include cbars.c -o libpatchbay_plugin_cbars.so -lpthread
+ *   cc -std=c99 -O2 -shared -fPIC -fvisibility=hidden -I . cbars.c -o libpatchbay_plugin_cbars.so -lpthread
  */
 #define _POSIX_C_SOURCE 200809L
 
