@@ -25,6 +25,9 @@ from exact import same, units
 from run import CLIP_FOLDER, Ranges, Server, Skip, clip, peer, run, wait
 
 TESTS = []
+if rig.ISOLATION:
+    names = sorted(path.stem.removeprefix("libpatchbay_plugin_") for path in rig.BINARY.parent.glob("libpatchbay_plugin_*.so"))
+    rig.ISOLATION = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in names if name not in ("raw", "fixture"))
 FFMPEG = "ffmpeg -nostdin -v error"
 
 
@@ -346,7 +349,7 @@ def broken_and_endless_inputs_end_in_a_line_and_little_memory():
 
 
 def family(pid):
-    """Processes below `pid`, zombies too."""
+    """Programs below `pid`, zombies too; not the server's own processes for plugins."""
     found = {}
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -357,7 +360,13 @@ def family(pid):
     while level:
         level = {child for child, (parent, _, _) in found.items() if parent in level}
         below += [(child, *found[child][1:]) for child in level]
-    return below
+    return [entry for entry in below if not is_own(entry[0])]
+
+
+def is_own(pid):
+    with contextlib.suppress(OSError):
+        return os.path.samefile(f"/proc/{pid}/exe", rig.BINARY)
+    return False
 
 
 def running(marker):
