@@ -236,7 +236,12 @@ fn refused(no: &NoAnswer) -> Reply {
             response.headers.push(("retry-after".to_owned(), "1".to_owned()));
             Reply::Whole(response, body)
         }
-        NoAnswer::Over(error) if error.class == Class::NotFound => text(404, &error.message),
+        NoAnswer::Over(error)
+            if error.class == Class::NotFound
+                && ["stream not found", "404 page not found"].contains(&error.message.as_str()) =>
+        {
+            text(404, &error.message)
+        }
         NoAnswer::Over(error) => text(500, &error.message),
     }
 }

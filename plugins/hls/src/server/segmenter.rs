@@ -34,7 +34,7 @@ const TARGET_DURATIONS: (i64, i64) = (2, 20);
 /// Target duration when no distance of key pictures is known, in seconds.
 const UNKNOWN_TARGET: i64 = 4;
 /// The first segment ends after so much, key picture or not, so that players can begin.
-const FIRST_SEGMENT: i64 = SECOND;
+pub const FIRST_SEGMENT: i64 = SECOND;
 /// Most bytes of one part; a longer one is cut.
 const MAX_PART_BYTES: usize = 16 << 20;
 

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 
 use super::master;
-use super::segmenter::{Container, Out, Plan, SECOND, Segmenter};
+use super::segmenter::{Container, FIRST_SEGMENT, Out, Plan, SECOND, Segmenter};
 use super::window::Window;
 
 /// Runs that there may be at once.
@@ -407,7 +407,10 @@ impl Run {
             .skip_while(|(_, unit, _)| !unit.key)
             .map(|(_, unit, _)| (rescale(unit.dts, rate, 1_000_000_000), unit.key))
             .collect();
-        if units.len() < PLAN_UNITS {
+        // A second key picture says how far apart they are. Playlists need a complete segment anyway.
+        let span = units.first().zip(units.last()).map_or(0, |(first, last)| last.0 - first.0);
+        let keys = units.iter().filter(|(_, key)| *key).count();
+        if units.len() < PLAN_UNITS || (keys < 2 && span < FIRST_SEGMENT) {
             return Ok(());
         }
         let has_video = self.tracks.iter().any(|track| track.codec.kind() == Kind::Video);
