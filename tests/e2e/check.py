@@ -29,6 +29,12 @@ def main():
                 "mpegts": ["-input", clip("h264-aac.ts")],
                 "rtsp": ["-url", f"rtsp://127.0.0.1:{camera.port}/cam", "-refused", f"rtsp://admin:no@127.0.0.1:{closed.port}/cam"],
             }
+            # The demo stream of a moment ago, as a recording with whole addresses.
+            media = "api/" + server.get("api/stream.m3u8?src=demo")[2].decode().splitlines()[-1]
+            lines = server.get(media)[2].decode().splitlines()
+            recording = server.path / "recording.m3u8"
+            recording.write_text("\n".join(server.url("api/hls/" + line) if line.startswith("segment") else line for line in lines) + "\n#EXT-X-ENDLIST\n")
+            materials["hls"] = ["-input", recording]
             names = {path.name.removeprefix("libpatchbay_plugin_").removesuffix(".so") for path in BINARY.parent.glob("libpatchbay_plugin_*.so")}
             for name in sorted(names):
                 code, text = check(BINARY.parent, name, *materials.get(name, []))

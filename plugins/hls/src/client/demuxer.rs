@@ -8,7 +8,7 @@ use patchbay_media::{Kind, Parameters, Unit};
 use patchbay_mux::timeline::rescale;
 use patchbay_net::SourceUrl;
 use patchbay_sdk::api::message::Connection;
-use patchbay_sdk::demuxer::{Input, Request};
+use patchbay_sdk::demuxer::{Data, Input, Request};
 use patchbay_sdk::source::{Session, Tracks};
 use patchbay_sdk::{Class, Demuxer, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::fetch::Fetcher;
-use super::playlist::{Master, Playlist};
+use super::playlist::{MAX_PLAYLIST_BYTES, Master, Playlist, PlaylistError, parse};
 use super::rendition::{MAX_WAITING_BYTES, Message, Rendition, load};
 use super::timeline::Timeline;
 use crate::plugin::Hls;
@@ -35,23 +35,31 @@ const KNOWN: [&str; 10] = ["avc1", "avc3", "hvc1", "hev1", "av01", "mp4a", "opus
 
 impl Demuxer for Hls {
     async fn demux(self: Arc<Self>, request: Request, input: Input, session: Session) -> Result<(), Error> {
-        let url =
-            SourceUrl::parse(&request.url).map_err(|error| Error::unsupported(format!("hls: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https" | "httpx") {
-            return Err(Error::unsupported("hls: playlists are played over HTTP only"));
-        }
         let closed = session.clone();
         tokio::select! {
-            result = play(&url, input, session) => result,
+            result = play(&request, input, session) => result,
             () = closed.closed() => Ok(()),
         }
     }
 }
 
-async fn play(url: &SourceUrl, mut input: Input, session: Session) -> Result<(), Error> {
-    let fetcher = Arc::new(Fetcher::new(url));
+async fn play(request: &Request, mut input: Input, session: Session) -> Result<(), Error> {
+    let url = SourceUrl::parse(&request.url);
+    let remote = url.as_ref().ok().filter(|url| matches!(url.scheme(), "http" | "https" | "httpx"));
+    let (fetcher, (first, base)) = match remote {
+        // Asked for again: only so its cookies and its redirects are known.
+        Some(url) => {
+            let fetcher = Arc::new(Fetcher::new(url));
+            let loaded = load(&fetcher, url).await?;
+            (fetcher, loaded)
+        }
+        None => {
+            let (first, base) = local(&mut input).await?;
+            (Arc::new(Fetcher::new(&base)), (first, base))
+        }
+    };
+    let option = url.as_ref().ok().and_then(|url| url.option("variant"));
     let waiting = Arc::new(Semaphore::new(MAX_WAITING_BYTES >> 10));
-    let (first, base) = load(&fetcher, url).await?;
     let mut tasks = JoinSet::new();
     let mut lanes = Vec::new();
     let mut start = |url: SourceUrl, media| {
@@ -68,7 +76,7 @@ async fn play(url: &SourceUrl, mut input: Input, session: Session) -> Result<(),
             start(base, Some(media));
         }
         Playlist::Master(master) => {
-            for uri in chosen(&master, url.option("variant"))? {
+            for uri in chosen(&master, option)? {
                 let join = base.join(&uri).map_err(|error| Error::protocol(format!("hls: {error}")))?;
                 start(join, None);
             }
@@ -84,6 +92,43 @@ async fn play(url: &SourceUrl, mut input: Input, session: Session) -> Result<(),
         base: None,
     };
     player.run(&mut input, recorded).await
+}
+
+/// A playlist that comes from a file or a pipe: read once, and its addresses must be whole. Any of them is as good as its own.
+async fn local(input: &mut Input) -> Result<(Playlist, SourceUrl), Error> {
+    let mut text = Vec::new();
+    loop {
+        match input.next().await? {
+            Data::Bytes(_, data) if text.len() + data.len() <= MAX_PLAYLIST_BYTES => {
+                text.extend_from_slice(&data)
+            }
+            Data::Bytes(..) => return Err(Error::protocol(format!("hls: {}", PlaylistError::TooLarge))),
+            Data::End(ended) if ended.class == Class::Eof => break,
+            Data::End(ended) => return Err(ended.into()),
+        }
+    }
+    let mut read = parse(&text).map_err(|error| Error::protocol(format!("hls: playlist: {error}")))?;
+    if let Playlist::Media(media) = &mut read {
+        media.ended = true;
+    }
+    let uris: Vec<&str> = match &read {
+        Playlist::Media(media) => {
+            let maps = media.segments.iter().filter_map(|segment| Some(segment.map.as_ref()?.uri.as_str()));
+            media.segments.iter().map(|segment| segment.uri.as_str()).chain(maps).collect()
+        }
+        Playlist::Master(master) => {
+            let sound = master.renditions.iter().filter_map(|rendition| rendition.uri.as_deref());
+            master.variants.iter().map(|variant| variant.uri.as_str()).chain(sound).collect()
+        }
+    };
+    let whole = |uri: &&str| ["http://", "https://"].iter().any(|scheme| uri.starts_with(scheme));
+    if !uris.iter().all(whole) {
+        let text = "hls: a playlist that does not come over HTTP must name whole addresses (http://...)";
+        return Err(Error::unsupported(text));
+    }
+    let first = uris.first().ok_or_else(|| Error::protocol("hls: the playlist lists nothing to play"))?;
+    let base = SourceUrl::parse(first).map_err(|error| Error::protocol(format!("hls: {error}")))?;
+    Ok((read, base))
 }
 
 /// URIs of the variant and of its sound, when that is apart. The variant with the most bits whose codecs are known;
