@@ -28,7 +28,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, Signal};
 
 use crate::loader::Copy;
-use crate::sandbox::{self, InForce};
+use crate::sandbox::{self, Capability, InForce};
 use crate::wire::{self, Hello, Message, kind};
 
 /// How long a missing configuration entry is waited for.
@@ -242,8 +242,15 @@ fn become_program(socket: &UnixStream, hello: &Hello) -> String {
     match ready {
         Ok(()) => {
             let descriptor = socket.as_raw_fd().to_string();
-            let error = std::process::Command::new(path).env(SOCKET, descriptor).exec();
-            format!("it cannot be run: {error}")
+            let mut program = std::process::Command::new(path);
+            program.env(SOCKET, descriptor);
+            if landlock > 0
+                && !hello.grants.has(Capability::Exec)
+                && let Some(folders) = std::env::var_os("PATH")
+            {
+                program.env("PATH", sandbox::landlock::reachable(&folders));
+            }
+            format!("it cannot be run: {}", program.exec())
         }
         Err(error) => error.to_string(),
     }

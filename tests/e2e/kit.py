@@ -44,22 +44,13 @@ def installed(*files, streams, extra=""):
     with tempfile.TemporaryDirectory() as folder:
         for file in files:
             shutil.copy(file, folder)
-        with system_path():
-            os.environ["PATCHBAY_PLUGINS"] = folder
+        os.environ["PATCHBAY_PLUGINS"] = folder
+        try:
             server = Server(streams=streams, extra=extra)
+        finally:
             del os.environ["PATCHBAY_PLUGINS"]
         with server:
             yield server
-
-
-@contextlib.contextmanager
-def system_path():
-    """Programs find the interpreters that came with the system: others, in somebody's home, are out of a plugin's reach."""
-    before, os.environ["PATH"] = os.environ["PATH"], "/usr/local/bin:/usr/bin:/bin"
-    try:
-        yield
-    finally:
-        os.environ["PATH"] = before
 
 
 def plugin(server, name):
@@ -77,8 +68,7 @@ def seen_in_chromium(server, path, name):
 
 def checked(file, url, *more, plays="source: plays"):
     """`plugins check` on a file; nothing may be broken, and its source must have been played."""
-    with system_path():
-        text = done(BINARY, "plugins", "check", file, "-url", url, *more, limit=180)
+    text = done(BINARY, "plugins", "check", file, "-url", url, *more, limit=180)
     assert f"ok      {plays}" in text and "skipped" not in text.replace("skipped source: tells a refused login", ""), text
     print("  check: " + text.strip().splitlines()[-1], flush=True)
 
@@ -373,8 +363,7 @@ def a_program_of_other_roles():
         checked(program, f"pyall://{flood.address}/", plays="transport: waits for a slow reader")
         os.environ["PATCHBAY_PLUGINS"] = folder
         try:
-            with system_path():
-                server = Server(streams=f"streams:\n  ts: pyall://{feed.address}/\n  pushed:\n", extra="pyall:\n  colour: blue\n")
+            server = Server(streams=f"streams:\n  ts: pyall://{feed.address}/\n  pushed:\n", extra="pyall:\n  colour: blue\n")
         finally:
             del os.environ["PATCHBAY_PLUGINS"]
         with server:
@@ -390,7 +379,7 @@ def a_program_of_other_roles():
 @test
 def a_program_comes_changes_and_goes_while_the_server_runs():
     source = PYTHON / "patchbay-plugin-pybars"
-    with tempfile.TemporaryDirectory() as folder, system_path():
+    with tempfile.TemporaryDirectory() as folder:
         os.environ["PATCHBAY_PLUGINS"] = folder
         try:
             server = Server(streams="streams:\n  bars: \"pybars:h264\"\n  later: \"pybars:h264#late\"\n")

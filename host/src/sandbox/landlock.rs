@@ -2,6 +2,7 @@
 //! thread: they hold for the threads and programs that it starts later.
 #![allow(unsafe_code)]
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,18 @@ pub fn restrict_program(grants: &Grants, own: &Path) -> Result<u32, String> {
     checked(grants, file, &programs)
 }
 
+/// The folders of a `PATH` where such a program finds something that it can run: an interpreter in somebody's home is out
+/// of its reach, and would be found first.
+pub fn reachable(path: &OsStr) -> OsString {
+    let reached = |folder: &PathBuf| {
+        let real = fs::canonicalize(folder);
+        real.is_ok_and(|real| INSTALLED.iter().any(|installed| real.starts_with(installed)))
+    };
+    let folders: Vec<PathBuf> = std::env::split_paths(path).filter(reached).collect();
+    let folders = if folders.is_empty() { vec!["/usr/bin".into(), "/bin".into()] } else { folders };
+    std::env::join_paths(folders).unwrap_or_default()
+}
+
 fn checked(grants: &Grants, own: impl AsFd, programs: &[&Path]) -> Result<u32, String> {
     if grants.unrestricted {
         return Err("it is allowed everything".to_owned());
@@ -177,4 +190,18 @@ fn top_level() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/") else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     paths.filter(|path| !SPECIAL.iter().any(|special| path == Path::new(special))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_looks_for_others_where_it_may_run_them() {
+        let home = tempfile::tempdir().unwrap();
+        let path =
+            std::env::join_paths([home.path(), Path::new("/usr/bin"), Path::new("/nowhere/bin")]).unwrap();
+        assert_eq!(reachable(&path), "/usr/bin");
+        assert_eq!(reachable(home.path().as_os_str()), "/usr/bin:/bin");
+    }
 }
