@@ -111,7 +111,7 @@ impl Snapshot {
             };
             return match wish.max_age {
                 Some(limit) if age(shot.arrival_ns) > limit => {
-                    self.decoded_on(host, &track, shot, limit).await
+                    self.shots.newest(host, &track, shot, limit).await
                 }
                 _ => Ok(shot),
             };
@@ -133,7 +133,7 @@ impl Snapshot {
                     let info = host.track_config(source, id, placed.epoch)?;
                     let parameters = track::parameters(&info)
                         .ok_or_else(|| Error::unsupported(format!("snapshot: codec {}", info.codec)))?;
-                    let shot = Shot::new(parameters, vec![placed.unit], placed.sequence, placed.arrival_ns);
+                    let shot = Shot::new(parameters, placed.unit, placed.sequence, placed.arrival_ns);
                     return Ok(self.shots.keep((source, id, false), shot));
                 }
             }
@@ -145,54 +145,10 @@ impl Snapshot {
             }
         }
     }
-
-    /// The newest picture of all: everything from the newest key unit on is decoded, unless a picture young enough is kept.
-    async fn decoded_on(
-        &self,
-        host: Host,
-        track: &BoundTrack,
-        key_shot: Arc<Shot>,
-        limit: Duration,
-    ) -> Result<Arc<Shot>, Error> {
-        let (source, id) = (track.source, track.info.id);
-        let kept = self.shots.get((source, id, true));
-        if let Some(kept) =
-            kept.filter(|kept| kept.sequence >= key_shot.sequence && age(kept.arrival_ns) <= limit)
-        {
-            return Ok(kept);
-        }
-        let mut parameters = track::parameters(&track.info);
-        let mut reader = Reader::at(host, source, &[(id, track.epoch)], Some(id), key_shot.sequence);
-        let mut units = Vec::new();
-        let mut newest = (key_shot.sequence, key_shot.arrival_ns);
-        while let Some(item) = reader.try_next()? {
-            match item {
-                Item::Unit { sequence, arrival_ns, unit, .. } => {
-                    if unit.key {
-                        units.clear();
-                    }
-                    units.push(unit);
-                    newest = (sequence, arrival_ns);
-                }
-                Item::Parameters { parameters: changed, .. } => {
-                    parameters = Some(changed);
-                    units.clear();
-                }
-                Item::Gap { .. } => units.clear(),
-            }
-        }
-        let decodable = units.first().is_some_and(|unit| unit.key);
-        match parameters.filter(|_| decodable) {
-            Some(parameters) => {
-                Ok(self.shots.keep((source, id, true), Shot::new(parameters, units, newest.0, newest.1)))
-            }
-            None => Ok(key_shot),
-        }
-    }
 }
 
 /// How long ago something arrived.
-fn age(arrival_ns: u64) -> Duration {
+pub(crate) fn age(arrival_ns: u64) -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let now =
         u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0);

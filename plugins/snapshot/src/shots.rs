@@ -15,6 +15,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::config::{Look, Settings};
 use crate::decode::decode;
 use crate::error::SnapshotError;
+use crate::follow::Follower;
 
 /// Most bytes of decoded pictures; the ones that nobody asked for longest are dropped above.
 const MAX_BYTES: usize = 128 << 20;
@@ -49,9 +50,10 @@ pub struct Shot {
     pub sequence: u64,
     /// When that arrived, ns of CLOCK_MONOTONIC.
     pub arrival_ns: u64,
-    parameters: Parameters,
-    /// From a key unit on; taken by the decode.
-    units: Mutex<Vec<Unit>>,
+    /// What its decoder needs.
+    pub parameters: Parameters,
+    /// Until it is decoded.
+    unit: Mutex<Option<Unit>>,
     /// The picture as it came, when that is a JPEG file.
     file: Option<Bytes>,
     picture: OnceCell<Result<Arc<Picture>, SnapshotError>>,
@@ -63,18 +65,32 @@ pub struct Shot {
 type Made = Arc<OnceCell<Result<Bytes, SnapshotError>>>;
 
 impl Shot {
-    /// The picture of the last of `units`, which begin with a key unit.
-    pub fn new(parameters: Parameters, units: Vec<Unit>, sequence: u64, arrival_ns: u64) -> Self {
-        let file = units.last().filter(|_| parameters.codec == Codec::Mjpeg);
-        let file = file.map(|unit| jpeg::huffman::complete(&unit.data));
+    /// The picture of a key unit.
+    pub fn new(parameters: Parameters, unit: Unit, sequence: u64, arrival_ns: u64) -> Self {
+        let file = (parameters.codec == Codec::Mjpeg).then(|| jpeg::huffman::complete(&unit.data));
         Self {
             sequence,
             arrival_ns,
             parameters,
-            bytes: AtomicUsize::new(units.iter().map(|unit| unit.data.len()).sum()),
-            units: Mutex::new(units),
+            bytes: AtomicUsize::new(unit.data.len()),
+            unit: Mutex::new(Some(unit)),
             file,
             picture: OnceCell::new(),
+            files: Mutex::default(),
+            used: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// A picture that is decoded already.
+    pub fn decoded(parameters: Parameters, picture: Picture, sequence: u64, arrival_ns: u64) -> Self {
+        Self {
+            sequence,
+            arrival_ns,
+            parameters,
+            bytes: AtomicUsize::new(picture.rgb.len()),
+            unit: Mutex::default(),
+            file: None,
+            picture: OnceCell::new_with(Some(Ok(Arc::new(picture)))),
             files: Mutex::default(),
             used: Mutex::new(Instant::now()),
         }
@@ -99,6 +115,7 @@ pub struct Shots {
     workers: Semaphore,
     map: Mutex<HashMap<Key, Arc<Shot>>>,
     stored: Mutex<HashMap<(String, Look), Stored>>,
+    pub(crate) followers: Mutex<HashMap<(u64, u32), Arc<Follower>>>,
     is_swept: AtomicBool,
 }
 
@@ -111,6 +128,7 @@ impl Shots {
             counted: Counted::default(),
             map: Mutex::default(),
             stored: Mutex::default(),
+            followers: Mutex::default(),
             is_swept: AtomicBool::new(false),
         }
     }
@@ -171,15 +189,17 @@ impl Shots {
 
     async fn picture(&self, shot: &Arc<Shot>) -> Result<Arc<Picture>, SnapshotError> {
         let (parameters, ffmpeg) = (shot.parameters.clone(), self.settings.ffmpeg.clone());
-        let units = std::mem::take(&mut *shot.units.lock());
+        // Kept until it is decoded: the one who asked first may leave in the middle.
+        let unit = shot.unit.lock().clone().ok_or(SnapshotError::Ending)?;
         self.counted.decoded.fetch_add(1, Ordering::Relaxed);
-        let picture = self.work(move || decode(&parameters, &units, &ffmpeg)).await?;
+        let picture = self.work(move || decode(&parameters, &unit, &ffmpeg)).await?;
+        *shot.unit.lock() = None;
         shot.bytes.store(picture.rgb.len() + shot.file.as_ref().map_or(0, Bytes::len), Ordering::Relaxed);
         Ok(Arc::new(picture))
     }
 
     /// Runs a heavy step; only so many at once.
-    async fn work<T: Send + 'static>(
+    pub(crate) async fn work<T: Send + 'static>(
         &self,
         step: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
     ) -> Result<T, SnapshotError> {
@@ -247,9 +267,10 @@ impl Shots {
         patchbay_sdk::spawn(async move {
             loop {
                 tokio::time::sleep(IDLE / 3).await;
+                shots.followers.lock().retain(|_, follower| follower.idle() < IDLE);
                 let mut map = shots.map.lock();
                 map.retain(|_, shot| shot.used.lock().elapsed() < IDLE);
-                if map.is_empty() {
+                if map.is_empty() && shots.followers.lock().is_empty() {
                     // With the lock held: whoever keeps a picture next starts the task anew.
                     shots.is_swept.store(false, Ordering::Release);
                     return;

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use patchbay_picture::{Picture, PictureError};
 use patchbay_plugin_snapshot::config::{Look, Settings};
-use patchbay_plugin_snapshot::decode::decode;
+use patchbay_plugin_snapshot::decode::{Decoding, decode};
 use patchbay_plugin_snapshot::error::SnapshotError;
 use patchbay_plugin_snapshot::shots::{Shot, Shots};
 use patchbay_sdk::media::assembler::Flags;
@@ -45,7 +45,7 @@ fn different(a: &Picture, b: &Picture) -> usize {
 #[test]
 fn a_key_picture_has_its_colours() {
     let (parameters, units) = clip(1);
-    let picture = decode(&parameters, &units, "/nowhere").unwrap();
+    let picture = decode(&parameters, &units[0], "/nowhere").unwrap();
     assert_eq!((picture.width, picture.height), (640, 360));
     // The bars of the pattern from the left: red, green, yellow, blue, magenta, cyan.
     let near = |found: [u8; 3], wanted: [u8; 3]| found.iter().zip(wanted).all(|(a, b)| a.abs_diff(b) < 40);
@@ -59,19 +59,25 @@ fn a_key_picture_has_its_colours() {
     }
     let file = picture.to_jpeg(95).unwrap();
     let again =
-        decode(&Parameters::video(Codec::Mjpeg, 90_000), &[Unit::new(0, true, file)], "/nowhere").unwrap();
+        decode(&Parameters::video(Codec::Mjpeg, 90_000), &Unit::new(0, true, file), "/nowhere").unwrap();
     assert!(different(&picture, &again) < picture.rgb.len() / 100);
 }
 
 #[test]
 fn decoding_on_gives_the_last_picture() {
     let (parameters, units) = clip(20);
-    let first = decode(&parameters, &units[..1], "/nowhere").unwrap();
-    let last = decode(&parameters, &units, "/nowhere").unwrap();
+    let all = |units: &[Unit]| Decoding::new(&parameters).unwrap().advance(units).unwrap();
+    let (first, last) = (all(&units[..1]), all(&units));
     assert!(different(&first, &last) > 1000, "the pattern moves");
-    let before = decode(&parameters, &units[..19], "/nowhere").unwrap();
+    let before = all(&units[..19]);
     assert!(different(&before, &last) > 0, "the last one, not the one before it");
     assert!(different(&before, &last) < different(&first, &last));
+    // In steps it is the same.
+    let mut decoding = Decoding::new(&parameters).unwrap();
+    for step in [0..1, 1..2, 2..13, 13..20] {
+        let picture = decoding.advance(&units[step.clone()]).unwrap();
+        assert_eq!(different(&picture, &all(&units[..step.end])), 0, "{step:?}");
+    }
 }
 
 #[test]
@@ -79,21 +85,21 @@ fn what_is_broken_is_an_error() {
     let (parameters, units) = clip(1);
     let cut = Unit { data: units[0].data.slice(..20), ..units[0].clone() };
     assert!(matches!(
-        decode(&parameters, &[cut], "/nowhere"),
+        decode(&parameters, &cut, "/nowhere"),
         Err(SnapshotError::Picture(PictureError::Broken { .. }))
     ));
     let unknown = Parameters { extradata: Bytes::new(), ..parameters };
     assert!(matches!(
-        decode(&unknown, &units, "/nowhere"),
+        decode(&unknown, &units[0], "/nowhere"),
         Err(SnapshotError::Picture(PictureError::Broken { .. }))
     ));
     assert!(matches!(
-        decode(&Parameters::video(Codec::Vp9, 90_000), &units, "ffmpeg"),
+        decode(&Parameters::video(Codec::Vp9, 90_000), &units[0], "ffmpeg"),
         Err(SnapshotError::Codec { codec: "vp9" })
     ));
     let jpeg = Parameters::video(Codec::Mjpeg, 90_000);
     assert!(matches!(
-        decode(&jpeg, &units, "ffmpeg"),
+        decode(&jpeg, &units[0], "ffmpeg"),
         Err(SnapshotError::Picture(PictureError::Broken { .. }))
     ));
 }
@@ -106,7 +112,7 @@ async fn many_requests_are_one_decode_and_one_file_per_size() {
         .map(|index| {
             let (shots, parameters, units) = (shots.clone(), parameters.clone(), units.clone());
             tokio::spawn(async move {
-                let shot = shots.keep((1, 0, false), Shot::new(parameters, units, 7, 0));
+                let shot = shots.keep((1, 0, false), Shot::new(parameters, units[0].clone(), 7, 0));
                 let look = Look { width: 320 * (index % 2), ..Look::default() };
                 shots.file(&shot, look).await.unwrap()
             })
@@ -121,9 +127,9 @@ async fn many_requests_are_one_decode_and_one_file_per_size() {
     let counters = shots.counters().counters;
     assert_eq!((counters["pictures_decoded"], counters["pictures_encoded"]), (1, 2));
     // A newer one takes its place, an older one does not.
-    let kept = shots.keep((1, 0, false), Shot::new(parameters.clone(), units.clone(), 8, 0));
+    let kept = shots.keep((1, 0, false), Shot::new(parameters.clone(), units[0].clone(), 8, 0));
     assert_eq!(kept.sequence, 8);
-    assert_eq!(shots.keep((1, 0, false), Shot::new(parameters, units, 7, 0)).sequence, 8);
+    assert_eq!(shots.keep((1, 0, false), Shot::new(parameters, units[0].clone(), 7, 0)).sequence, 8);
 }
 
 proptest! {
@@ -136,7 +142,7 @@ proptest! {
         let at = at % (data.len() - bytes.len());
         data[at..at + bytes.len()].copy_from_slice(&bytes);
         let damaged = Unit { data: data.into(), ..units[0].clone() };
-        let _ = decode(&parameters, &[damaged.clone(), units[1].clone()], "/nowhere");
-        let _ = decode(&Parameters::video(Codec::Mjpeg, 90_000), &[damaged], "/nowhere");
+        let _ = Decoding::new(&parameters).unwrap().advance(&[damaged.clone(), units[1].clone()]);
+        let _ = decode(&Parameters::video(Codec::Mjpeg, 90_000), &damaged, "/nowhere");
     }
 }

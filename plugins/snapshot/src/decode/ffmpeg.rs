@@ -22,12 +22,8 @@ const MAX_PPM: u64 = MAX_PIXELS * 3 + 64;
 /// Bytes that are read of what the program says.
 const MAX_SAID: u64 = 8 << 10;
 
-/// Decodes the key unit, the first of `units`: with those behind it the program would give every picture.
-pub(super) fn decode(
-    parameters: &Parameters,
-    units: &[Unit],
-    program: &str,
-) -> Result<Picture, SnapshotError> {
+/// Decodes a key unit.
+pub(super) fn decode(parameters: &Parameters, unit: &Unit, program: &str) -> Result<Picture, SnapshotError> {
     let codec = parameters.codec.name();
     let (format, sets): (&str, Vec<Bytes>) = match parameters.codec {
         Codec::H264 => (
@@ -44,7 +40,6 @@ pub(super) fn decode(
         ),
         _ => return Err(SnapshotError::Codec { codec }),
     };
-    let unit = units.first().ok_or(SnapshotError::Codec { codec })?;
     let mut stream = BytesMut::with_capacity(unit.data.len() + 1024);
     annexb::write(sets.iter().map(AsRef::as_ref), &mut stream);
     annexb::write(nal::units(&unit.data), &mut stream);
@@ -160,7 +155,7 @@ mod tests {
     fn a_missing_program_is_named() {
         let unit = Unit::new(0, true, Bytes::from_static(&[0, 0, 0, 1, 0x26]));
         let parameters = Parameters::video(Codec::Hevc, 90_000);
-        let error = decode(&parameters, &[unit], "/nowhere/ffmpeg").unwrap_err();
+        let error = decode(&parameters, &unit, "/nowhere/ffmpeg").unwrap_err();
         assert!(error.to_string().contains("`/nowhere/ffmpeg` cannot be started"), "{error}");
     }
 
