@@ -23,7 +23,7 @@ use crate::source::Source;
 use crate::wire::{self, Hello, Message, kind};
 
 /// How long a process may take to load its library and start the plugin.
-const START_LIMIT: Duration = Duration::from_secs(5);
+pub const START_LIMIT: Duration = Duration::from_secs(5);
 
 /// Silence after which a process is killed.
 pub const SILENCE: Duration = Duration::from_secs(2);

@@ -189,8 +189,13 @@ fn conformance(asked: &cli::PluginsCheck) -> ExitCode {
         Ok(plugin) => plugin,
         Err(error) => return fail(&format!("{}: {error}", asked.file.display())),
     };
-    let material =
-        Material { url: asked.url.clone(), refused: asked.refused.clone(), input, settings: String::new() };
+    let material = Material {
+        url: asked.url.clone(),
+        refused: asked.refused.clone(),
+        input,
+        start_limit: program_name(&asked.file).map(|_| patchbay::child::START_LIMIT),
+        ..Material::default()
+    };
     let findings = patchbay_conformance::check(plugin, &manifest, &material);
     let mut kept = 0;
     for finding in &findings {

@@ -35,6 +35,8 @@ pub struct Material {
     pub input: Option<Vec<u8>>,
     /// Its settings as YAML.
     pub settings: String,
+    /// How long it may take to start; nothing: [`CALL_LIMIT`]. A process has longer than a library.
+    pub start_limit: Option<Duration>,
 }
 
 /// What became of a rule.
@@ -111,7 +113,8 @@ impl Kit {
         // Servers that listen somewhere by default are to do so on a free port of this machine.
         let listen = manifest.listen.as_ref().map_or(String::new(), |_| "listen: 127.0.0.1:0\n".to_owned());
         let settings = if material.settings.is_empty() { listen } else { material.settings.clone() };
-        let outcome = self.caller.call(move |plugin| host::start(plugin, threads, &settings));
+        let limit = material.start_limit.unwrap_or(CALL_LIMIT);
+        let outcome = self.caller.call_within(limit, move |plugin| host::start(plugin, threads, &settings));
         let outcome = outcome.and_then(|code| match code {
             Code::Ok => Ok(()),
             code => Err(format!("start returned {code:?}")),
@@ -152,10 +155,18 @@ impl Caller {
 
     /// Calls the plugin. An error when it does not return in time: every later call fails too.
     fn call<T: Send + 'static>(&self, call: impl FnOnce(&Plugin) -> T + Send + 'static) -> Result<T, String> {
+        self.call_within(CALL_LIMIT, call)
+    }
+
+    fn call_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        call: impl FnOnce(&Plugin) -> T + Send + 'static,
+    ) -> Result<T, String> {
         let (answer, outcome) = mpsc::channel();
         let job: Job = Box::new(move |plugin| drop(answer.send(call(plugin))));
         let _ = self.jobs.send(job);
-        outcome.recv_timeout(CALL_LIMIT).map_err(|_| "a call did not return within 1 s".to_owned())
+        outcome.recv_timeout(limit).map_err(|_| format!("a call did not return within {} s", limit.as_secs()))
     }
 
     fn open(&self, session: u64, role: u32, request: &impl serde::Serialize) -> Result<Code, String> {
