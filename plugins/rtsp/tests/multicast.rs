@@ -20,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 /// Of the range for use within one organization (RFC 2365), one address per test.
-const GROUPS: [&str; 3] = ["239.255.77.1", "239.255.77.2", "239.255.77.3"];
+const GROUPS: [&str; 2] = ["239.255.77.1", "239.255.77.2"];
 
 async fn stream(group: &str) -> Host {
     let host = host(Config { multicast: group.to_owned(), multicast_ttl: 3, ..Config::default() }).await;
@@ -78,10 +78,10 @@ async fn s40_two_players_are_one_group() {
             port + 1
         )
     };
-    for (place, port) in places.iter().zip([5000, 5002]) {
+    for (place, port) in places.iter().zip([16_384, 16_386]) {
         assert!(place.starts_with(&expected(port)), "{place}");
     }
-    let (video, reports) = (join(GROUPS[0], 5000), join(GROUPS[0], 5001));
+    let (video, reports) = (join(GROUPS[0], 16_384), join(GROUPS[0], 16_385));
     let url = first.url.clone();
     let reply = first.ask("PLAY", &url, "", "").await;
     assert!(reply.starts_with("RTSP/1.0 200"), "{reply}");

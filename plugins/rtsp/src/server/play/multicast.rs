@@ -18,7 +18,7 @@ use crate::server::rings::Rings;
 use crate::server::session::{Place, RtpInfo};
 
 /// RTP port of the first track; the next ones follow, each with RTCP one above.
-const FIRST_PORT: u16 = 5000;
+const FIRST_PORT: u16 = 16_384;
 /// Send buffer, for a key unit at once.
 const SEND_BUFFER: usize = 1 << 20;
 /// Most addresses of a pool.

@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""RTSP beyond plain TCP and UDP with real programs: TLS, tunnels, multicast, foreign publishers, sound beside its picture.
+
+Each test prints a line; the last line is `N passed, N failed, N skipped`.
+"""
+import concurrent.futures
+import functools
+import os
+import pathlib
+import subprocess
+import sys
+import traceback
+
+from exact import program, units
+from run import Camera, Server, Skip, clip, metrics, peer, probe, run, wait
+
+IDENTITY = pathlib.Path(__file__).resolve().parent.parent.parent / "plugins/rtsp/tests/data/localhost.pem"
+GROUPS = "239.255.78"
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def gst(location, *options, more=()):
+    """GStreamer's client takes 30 pictures."""
+    peer("gst-launch-1.0", "gstreamer1.0-tools")
+    done = run("gst-launch-1.0", "-q", *more, "rtspsrc", f"location={location}", "latency=100", *options, "!", "rtph264depay", "!", "h264parse", "!",
+               "identity", "eos-after=30", "!", "fakesink", limit=30)
+    assert done.returncode == 0, (location, done.stderr.decode())
+
+
+def frames(*source):
+    """ffmpeg takes a second of what is there; how many frames."""
+    peer("ffmpeg", "ffmpeg")
+    done = run("ffmpeg", "-nostdin", "-v", "error", *source, "-t", "1", "-c", "copy", "-f", "framemd5", "-", limit=30)
+    count = sum(not line.startswith(b"#") for line in done.stdout.splitlines())
+    assert count > 30, (source, count, done.stderr.decode())
+
+
+def secure(**more):
+    extra = f"  tls_cert: {IDENTITY}\n  tls_key: {IDENTITY}\n"
+    return Server(extra=extra + more.pop("settings", ""), **more)
+
+
+@test
+def players_through_tls_and_tunnels_on_one_port():
+    with secure() as server:
+        at = f"127.0.0.1:{server.rtsp}/demo"
+        frames("-rtsp_transport", "tcp", "-i", f"rtsp://{at}")
+        frames("-i", f"rtsps://{at}")
+        frames("-rtsp_transport", "http", "-i", f"rtsp://{at}")
+        frames("-rtsp_transport", "https", "-i", f"rtsp://{at}")
+        any_certificate = "tls-validation-flags=0"
+        for scheme in ("rtspt", "rtsph", "rtspst", "rtspsh"):
+            gst(f"{scheme}://{at}", any_certificate)
+
+
+@test
+def a_login_is_asked_through_tls_and_tunnels():
+    settings = "  username: viewer\n  password: secret\n  local_auth: true\n"
+    with secure(settings=settings) as server:
+        at = f"127.0.0.1:{server.rtsp}/demo"
+        for scheme, *way in (("rtsp", "-rtsp_transport", "http"), ("rtsps",)):
+            frames(*way, "-i", f"{scheme}://viewer:secret@{at}")
+            done = run("ffprobe", "-v", "error", *way, f"{scheme}://{at}", limit=30)
+            assert done.returncode and b"401" in done.stderr, (scheme, done.stderr)
+        gst(f"rtsph://{at}", "user-id=viewer", "user-pw=secret")
+
+
+def shown(server, name):
+    return server.json("api/streams")[name]["producers"][0]
+
+
+def is_live(server, name, protocol=None, limit=20):
+    """A player gets the stream, and it comes as expected."""
+    codecs = [stream["codec_name"] for stream in probe(f"rtsp://127.0.0.1:{server.rtsp}/{name}", "-rtsp_transport", "tcp")]
+    assert "h264" in codecs, (name, codecs)
+    producer = shown(server, name)
+    assert protocol is None or producer.get("protocol") == protocol, (name, producer)
+
+
+@test
+def another_patchbay_through_each_way():
+    with secure(settings=f"  multicast: {GROUPS}.0/28\n") as camera:
+        at = f"127.0.0.1:{camera.rtsp}/demo"
+        ways = {
+            "tls": (f"rtsps://{at}", "rtsps+tcp"),
+            "unchecked": (f"rtspx://{at}", "rtsps+tcp"),
+            "http": (f"rtsp://{at}#transport=http", "rtsp+http"),
+            "https": (f"rtspx://{at}#transport=http", "rtsps+http"),
+            "ws": (f"rtsp://{at}#transport=ws://127.0.0.1:{camera.rtsp}/any", "ws"),
+            "wss": (f"rtsp://{at}#transport=wss://127.0.0.1:{camera.rtsp}/any", "wss"),
+            "multicast": (f"rtsp://{at}#transport=multicast", "rtsp+multicast"),
+        }
+        streams = "streams:\n" + "".join(f"  {name}: {url}\n" for name, (url, _) in ways.items())
+        with Server(streams=streams) as server:
+            for name, (_, protocol) in ways.items():
+                is_live(server, name, protocol)
+        assert "panicked" not in camera.text()
+
+
+@test
+def gstreamers_cameras_behind_tls_and_in_an_http_tunnel():
+    camera = Camera("--cert", str(IDENTITY))
+    try:
+        at = f"127.0.0.1:{camera.port}/cam"
+        with Server(streams=f"streams:\n  tls: rtsps://{at}\n  unchecked: rtspx://{at}#transport=tcp\n  tunnel: rtspx://{at}#transport=http\n") as server:
+            is_live(server, "tls", "rtsps+tcp")
+            is_live(server, "unchecked", "rtsps+tcp")
+            is_live(server, "tunnel", "rtsps+http")
+    finally:
+        camera.stop()
+    camera = Camera("--auth", "digest")
+    try:
+        with Server(streams=f"streams:\n  tunnel: rtsp://admin:12345@127.0.0.1:{camera.port}/cam#transport=http\n") as server:
+            is_live(server, "tunnel", "rtsp+http")
+    finally:
+        camera.stop()
+
+
+@test
+def gstreamers_players_share_a_group():
+    with Server(extra=f"  multicast: {GROUPS}.128/28\n") as server:
+        url = f"rtsp://127.0.0.1:{server.rtsp}/demo"
+        play = functools.partial(gst, url, "protocols=udp-mcast", "multicast-iface=lo")
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for result in [pool.submit(play) for _ in range(3)]:
+                result.result()
+        made = lambda: [value for name, value in metrics(server).items() if "rtsp_packetize_runs" in name]
+        wait(lambda: made() == [2], 10, "one run for each of the two tracks")
+
+
+@test
+def rtspclientsink_publishes_over_udp_and_tcp():
+    peer("gst-launch-1.0", "gstreamer1.0-tools")
+    if run("gst-inspect-1.0", "rtspclientsink").returncode:
+        raise Skip("rtspclientsink is missing: apt-get install gstreamer1.0-rtsp")
+    for protocols in ("udp", "tcp"):
+        with Server(streams="streams:\n  s:\n") as server:
+            with program("gst-launch-1.0", "-q", "videotestsrc", "is-live=true", "!", "video/x-raw,width=320,height=240,framerate=25/1", "!",
+                         "x264enc", "tune=zerolatency", "key-int-max=25", "!", "h264parse", "!", "rtspclientsink", "name=s",
+                         f"location=rtsp://127.0.0.1:{server.rtsp}/s", f"protocols={protocols}",
+                         "audiotestsrc", "is-live=true", "!", "audio/x-raw,rate=8000,channels=1", "!", "alawenc", "!", "s.") as publisher:
+                live = lambda: (server.json("api/streams")["s"]["producers"] or [{}])[0].get("state") == "live"
+                wait(live, 15, f"publisher over {protocols}", publisher)
+                codecs = sorted(stream["codec_name"] for stream in probe(f"rtsp://127.0.0.1:{server.rtsp}/s", "-rtsp_transport", "tcp"))
+                assert codecs == ["h264", "pcm_alaw"], codecs
+
+
+def apart(source, whole, *options):
+    """How much further sound and picture are from each other than in the clip, in seconds."""
+    part = units(source, *options, seconds=4)
+
+    def offset(kind):
+        times = {}
+        for digest, at in whole[kind]:
+            times.setdefault(digest, at)
+        found = [at - times[digest] for digest, at in part[kind][5:40] if digest in times]
+        assert len(found) > 20, (kind, len(found))
+        # A clip that starts again is later by its length.
+        return sorted(found)[len(found) // 2]
+
+    return float(offset("audio") - offset("video"))
+
+
+@test
+def sound_and_picture_are_as_far_apart_as_they_were_sent():
+    path = clip("h264-long.mp4")
+    whole = units(path)
+
+    def measure(server, source, label):
+        error = apart(server.url("api/stream.ts?src=s&video=all&audio=all&history=0"), whole)
+        print(f"  {source}: {error * 1000:.1f} ms", flush=True)
+        assert abs(error) < 0.040, (label, error)
+
+    for transport in ("tcp", "udp"):
+        with Server(streams="streams:\n  s:\n") as server:
+            with program("ffmpeg", "-nostdin", "-v", "error", "-re", "-i", path, "-c", "copy", "-f", "rtsp", "-rtsp_transport", transport,
+                         f"rtsp://127.0.0.1:{server.rtsp}/s") as publisher:
+                live = lambda: (server.json("api/streams")["s"]["producers"] or [{}])[0].get("state") == "live"
+                wait(live, 15, "publisher", publisher)
+                measure(server, f"ffmpeg announces over {transport}", transport)
+    for transport in ("tcp", "udp"):
+        camera = Camera("--file", str(path))
+        try:
+            with Server(streams=f"streams:\n  s: rtsp://127.0.0.1:{camera.port}/cam#transport={transport}\n") as server:
+                measure(server, f"gst-rtsp-server over {transport}", transport)
+        finally:
+            camera.stop()
+
+
+def main():
+    wanted = sys.argv[1:]
+    passed = failed = skipped = 0
+    for function in TESTS:
+        name = function.__name__
+        if wanted and name not in wanted:
+            continue
+        try:
+            function()
+            passed += 1
+            print(f"ok {name}", flush=True)
+        except Skip as reason:
+            required = bool(os.environ.get("PATCHBAY_REQUIRE_PEERS"))
+            failed, skipped = failed + required, skipped + (not required)
+            print(f"{'FAILED' if required else 'skipped'} {name}: {reason}", flush=True)
+        except Exception:
+            failed += 1
+            traceback.print_exc(file=sys.stdout)
+            print(f"FAILED {name}", flush=True)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
