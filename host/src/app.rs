@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -52,6 +52,10 @@ pub struct App {
     pub blobs: Blobs,
     /// Answers of routes that many wait for.
     pub(crate) answers: Answers,
+    /// Their addresses, by protocol.
+    pub endpoints: Mutex<BTreeMap<String, String>>,
+    /// Sources whose tracks a publisher of this name is to bring.
+    expected: Mutex<HashMap<String, Weak<Chain>>>,
     /// Memory of all rings.
     pub budget: Arc<Budget>,
     config: ArcSwap<Config>,
@@ -188,6 +192,8 @@ impl App {
             catalogue: ArcSwap::from_pointee(catalogue),
             state: Mutex::default(),
             listening: Mutex::default(),
+            endpoints: Mutex::default(),
+            expected: Mutex::default(),
             blobs: Blobs::default(),
             answers: Answers::default(),
             budget: Budget::new(memory_limit() / 4),

@@ -54,6 +54,8 @@ struct State {
     /// When the first and the last of them came.
     first_at: Option<(Instant, Instant)>,
     demuxer: Option<(Arc<Instance>, u64)>,
+    /// It is no demuxer but a publisher.
+    publisher: bool,
     outstanding: usize,
     seeking: bool,
     closed: bool,
@@ -118,6 +120,24 @@ impl Chain {
         self.state.lock().head = head;
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        !self.state.lock().closed
+    }
+
+    /// The publisher that the transport expects has come.
+    pub(crate) fn published(&self, instance: &Arc<Instance>, session: u64) {
+        let mut state = self.state.lock();
+        instance.command_bytes(session, command::ACCEPTED, Bytes::from_static(b"{}"));
+        if let Some(demand) = &state.demand {
+            instance.command(session, command::DEMAND, demand);
+        }
+        state.demuxer = Some((Arc::clone(instance), session));
+        state.publisher = true;
+        if let From::Transport { instance, session } = &self.from {
+            instance.command_bytes(*session, command::ACCEPTED, Bytes::from_static(b"{}"));
+        }
+    }
+
     /// Adds what the transport knows to the description of the connection.
     pub(crate) fn describe(&self, connection: &mut Connection) {
         let state = self.state.lock();
@@ -139,6 +159,10 @@ impl Chain {
         let mut state = self.state.lock();
         if state.closed {
             return Code::Closed;
+        }
+        if state.publisher || !state.head.expect.is_empty() {
+            // The end of a program that published; its session says the rest.
+            return Code::Ok;
         }
         if state.seeking {
             // Read before the transport heard of the seek; it has forgotten its window by then.
@@ -266,6 +290,7 @@ impl Chain {
     pub(crate) fn transport_ended(&self, ended: &Ended) -> bool {
         let state = self.state.lock();
         match &state.demuxer {
+            Some(_) if state.publisher => state.closed,
             Some((instance, session)) => {
                 instance.command(*session, command::DATA_END, ended);
                 true
@@ -282,8 +307,14 @@ impl Chain {
                 From::Transport { instance, session } => instance.close(*session),
                 From::Body(room) => room.notify_one(),
             }
-            if let Some((instance, session)) = &state.demuxer {
-                instance.close(*session);
+            match &state.demuxer {
+                Some((instance, session)) if state.publisher => {
+                    let message = "the program that published is to end".to_owned();
+                    let ended = Ended { class: Class::Eof, message, retry_after_ms: 0 };
+                    instance.command(*session, command::REFUSED, &ended);
+                }
+                Some((instance, session)) => instance.close(*session),
+                None => {}
             }
         }
     }

@@ -179,6 +179,8 @@ pub struct DemuxerOpen {
 pub struct TransportOpen {
     /// The URL with its `#options`, as configured.
     pub url: String,
+    /// Listeners of other plugins, as configured, with the port that was bound: protocol to address.
+    pub endpoints: BTreeMap<String, String>,
 }
 
 /// `open` of an output.
@@ -380,6 +382,9 @@ pub struct Head {
     pub seekable: bool,
     /// Bytes come as they are made, not as fast as they are read: the demuxer must not pace them.
     pub live: bool,
+    /// No bytes will be written: a publisher of a stream of this name, which need not be one, brings the tracks. `ACCEPTED`
+    /// follows when it has come.
+    pub expect: String,
     /// For `/api/streams`.
     pub connection: Connection,
 }

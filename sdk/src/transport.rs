@@ -1,5 +1,6 @@
 //! Role `transport`: a URL in, bytes out. It knows no format.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub trait Transport: Plugin {
 pub struct Request {
     /// The URL with its `#options`, as configured. Holds secrets.
     pub url: String,
+    /// Listeners of other plugins, as configured, with the port that was bound: protocol to address.
+    pub endpoints: BTreeMap<String, String>,
 }
 
 /// What became of a write.
@@ -55,6 +58,7 @@ pub struct Session {
     commands: mpsc::UnboundedReceiver<Command>,
     outstanding: u64,
     seek: Option<u64>,
+    accepted: bool,
 }
 
 impl Session {
@@ -98,6 +102,14 @@ impl Session {
         }
     }
 
+    /// After a head that expects a publisher: completes when it has come. An error when the session is to end.
+    pub async fn published(&mut self) -> Result<(), Error> {
+        while !self.accepted {
+            self.wait().await?;
+        }
+        Ok(())
+    }
+
     /// Completes when the host wants this session to end.
     pub async fn closed(&self) {
         self.link.closed.cancelled().await;
@@ -126,6 +138,7 @@ impl Session {
             command::WRITABLE => {
                 self.outstanding = self.outstanding.saturating_sub(command.json::<Credit>().bytes)
             }
+            command::ACCEPTED => self.accepted = true,
             command::SEEK => {
                 self.seek = Some(command.json::<Seek>().offset);
                 self.outstanding = 0;
@@ -140,7 +153,7 @@ impl Session {
 pub fn open<P: Transport>(plugin: Arc<P>, request: &[u8], session: Opening) -> Result<(), Code> {
     let open: TransportOpen = serde_json::from_slice(request).map_err(|_| Code::Invalid)?;
     session.run(move |link, commands| {
-        let session = Session { link, commands, outstanding: 0, seek: None };
-        plugin.fetch(Request { url: open.url }, session)
+        let session = Session { link, commands, outstanding: 0, seek: None, accepted: false };
+        plugin.fetch(Request { url: open.url, endpoints: open.endpoints }, session)
     })
 }

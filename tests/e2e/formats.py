@@ -409,6 +409,43 @@ def a_killed_program_is_started_again():
 
 
 @test
+def programs_publish_to_an_address_of_their_own():
+    path = clip("h264-plain.mp4")
+    whole = units(path)
+    streams = {
+        "s": f"{FFMPEG} -re -stream_loop 9 -i {path} -c copy -rtsp_transport tcp -f rtsp {{output}}",
+        "ends": f"{FFMPEG} -re -t 2 -i {path} -c copy -f rtsp {{output}}#killsignal=15",
+        "fails": f"{FFMPEG} -i /nonexistent -c copy -f rtsp {{output}}",
+        "hangs": "sh -c 'sleep 7531' {output}#starttimeout=2",
+    }
+    with Server(streams="streams:\n" + "".join(f"  {name}: exec:{line}\n" for name, line in streams.items())) as server:
+        part = units(server.url("api/stream.mp4?src=s&video=all&audio=all&history=0"), seconds=4)
+        error = same(part["video"][1:-2], whole["video"], fractions.Fraction(1, 40_000))
+        assert error is None and len(part["video"]) > 60 and len(part["audio"]) > 60, error
+        producer = server.json("api/streams")["s"]["producers"][0]
+        assert (producer["format_name"], producer["protocol"], producer["url"]) == ("rtsp", "rtsp+tcp", f"exec:{streams['s']}"), producer
+        assert f"rtsp://127.0.0.1:{server.rtsp}/" in producer["source"] and "{output}" not in producer["source"], producer
+        # Nobody else publishes to that name, nor to another.
+        for name in (producer["source"].rsplit("/", 1)[1], "0" * 32):
+            done = run(*FFMPEG.split(), "-re", "-i", path, "-c", "copy", "-f", "rtsp", f"rtsp://127.0.0.1:{server.rtsp}/{name}", limit=20)
+            assert done.returncode != 0 and b"404" in done.stderr, done.stderr
+        wait(lambda: not family(server.process.pid), 20, "the end of the program")
+        # One that has ended is started again as long as somebody watches.
+        with contextlib.closing(rig.urllib.request.urlopen(server.url("api/stream.mp4?src=ends&video=all"), timeout=30)) as viewer:
+            viewer.read(1000)
+            (first, *_), = family(server.process.pid)
+            wait(lambda: [pid for pid, _, _ in family(server.process.pid) if pid != first], 15, "another program")
+            assert viewer.read(100_000)
+        wait(lambda: not family(server.process.pid), 20, "the end of the program")
+        for name, text in (("fails", b"exec/rtsp: exit status 1\n/nonexistent: No such file or directory"), ("hangs", b"exec: timeout")):
+            status, _, body = server.get(f"api/stream.mp4?src={name}&video=all")
+            assert status == 500 and text in body, (name, body)
+        wait(lambda: not family(server.process.pid), 20, "the end of the programs")
+    with Server(streams="streams:\n  s: exec:sleep 1 {output}\n", extra="plugins:\n  rtsp: off\n") as server:
+        assert b"exec: rtsp module disabled" in server.get("api/stream.mp4?src=s&video=all")[2]
+
+
+@test
 def no_program_outlives_a_killed_server():
     with Server(streams="streams:\n  s: exec:sleep 8765\n") as server:
         viewer = subprocess.Popen(["curl", "-s", "-o", os.devnull, server.url("api/stream.mp4?src=s")])

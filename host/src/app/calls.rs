@@ -91,7 +91,13 @@ impl App {
                     chain.consumed(json::<message::Credit>(payload).bytes);
                 }
             }
-            (Target::Transport(chain), event::HEAD) => chain.head(json(payload)),
+            (Target::Transport(chain), event::HEAD) => {
+                let head: message::Head = json(payload);
+                if !head.expect.is_empty() {
+                    self.expect(&head.expect, &chain);
+                }
+                chain.head(head);
+            }
             (Target::Transport(chain), event::SEEK) => chain.sought(json::<message::Seek>(payload).offset),
             (Target::Output(run), event::OUTPUT) => run.set_mime(json::<message::OutputInfo>(payload).mime),
             (Target::Consumer(id), event::CONSUMER) => {
@@ -101,6 +107,7 @@ impl App {
             (Target::Server, event::LISTENING) => {
                 let listening: message::Listening = json(payload);
                 self.log.write(Level::Info, &listening.protocol, "listen", &[("addr", &listening.addr)]);
+                self.endpoints.lock().insert(listening.protocol.clone(), listening.addr);
                 self.listening.lock().insert(listening.protocol, listening.info);
                 self.settled.fetch_add(1, Ordering::Relaxed);
             }
@@ -189,6 +196,14 @@ impl App {
         session: u64,
         publish: &message::Publish,
     ) -> Code {
+        if let Some(chain) = self.expected(&publish.stream) {
+            self.sessions.write().insert((instance.ctx, session), Target::Feed(chain.source));
+            if let Some(source) = self.source(chain.source) {
+                source.begin(session);
+            }
+            chain.published(instance, session);
+            return Code::Ok;
+        }
         let published =
             self.streams(|core, now| core.publish(now, &publish.stream, publish.connection.clone()));
         match published {
@@ -228,6 +243,7 @@ impl App {
             Target::Transport(chain) => {
                 if !chain.transport_ended(ended) {
                     self.feeds.lock().remove(&chain.source);
+                    chain.close();
                     self.source_ended(now, chain.source, ended);
                 }
             }

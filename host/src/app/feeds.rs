@@ -95,7 +95,9 @@ impl App {
             let chain = Arc::new(Chain::new(id, url, Arc::clone(&instance), session));
             self.sessions.write().insert((instance.ctx, session), Target::Transport(Arc::clone(&chain)));
             self.feeds.lock().insert(id, Feed::Chain(chain));
-            instance.open(session, role::TRANSPORT, &message::TransportOpen { url: url.to_owned() });
+            let endpoints = self.endpoints.lock().clone();
+            let open = message::TransportOpen { url: url.to_owned(), endpoints };
+            instance.open(session, role::TRANSPORT, &open);
         } else {
             let session = self.session(&instance, Target::Feed(id));
             ring.begin(session);
@@ -103,6 +105,19 @@ impl App {
             instance.open(session, role::SOURCE, &message::SourceOpen { url: url.to_owned() });
         }
         Ok(())
+    }
+
+    /// A publisher of `name` will bring the tracks of this chain, as long as that lives.
+    pub(super) fn expect(&self, name: &str, chain: &Arc<Chain>) {
+        let mut expected = self.expected.lock();
+        expected.retain(|_, chain| chain.strong_count() > 0);
+        expected.insert(name.to_owned(), Arc::downgrade(chain));
+    }
+
+    /// The chain that expects a publisher of `name`, which no other will be.
+    pub(super) fn expected(&self, name: &str) -> Option<Arc<Chain>> {
+        let chain = self.expected.lock().remove(name)?.upgrade()?;
+        chain.is_open().then_some(chain)
     }
 
     /// The body of a request publishes to `stream`.

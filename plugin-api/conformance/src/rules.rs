@@ -223,7 +223,8 @@ pub(crate) fn transport(kit: &mut Kit, material: &Material) {
         return kit.note("transport: brings bytes", Verdict::Skipped("no URL"));
     };
     let session = kit.session();
-    let opened = kit.caller.open(session, role::TRANSPORT, &TransportOpen { url });
+    let opened =
+        kit.caller.open(session, role::TRANSPORT, &TransportOpen { url, ..TransportOpen::default() });
     let bytes = |seen: &Seen| seen.outstanding;
     let (seen, _) = host::wait(session, FIRST_LIMIT, |seen| bytes(seen) > 0 || seen.has(event::ENDED));
     let outcome = opened.and(match ended(&seen) {

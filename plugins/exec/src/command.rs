@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use md5::{Digest as _, Md5};
 use patchbay_sdk::process::{Ending, KILL_AFTER, Signal};
+
+/// Stands for the URL that the program publishes to.
+const OUTPUT: &str = "{output}";
 
 /// Longest command line, in bytes.
 const MAX_COMMAND: usize = 64 << 10;
@@ -18,6 +22,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub struct Command {
     /// Program and arguments.
     pub words: Vec<String>,
+    /// The text up to the options: what `exec:` and `{output}` in it name.
+    pub source: String,
     /// `#killsignal=N` and `#killtimeout=SECONDS`.
     pub ending: Ending,
     /// `#starttimeout=SECONDS`.
@@ -34,9 +40,6 @@ pub enum CommandError {
     /// It is longer than 64 KiB.
     #[error("exec: the command is longer than 64 KiB")]
     TooLong,
-    /// The program pushes by RTSP.
-    #[error("exec: {{output}} is not possible yet: let the program write to its standard output (-)")]
-    Output,
     /// Two-way audio.
     #[error("exec: backchannel is not possible yet")]
     Backchannel,
@@ -62,10 +65,9 @@ impl Command {
         if line.len() > MAX_COMMAND {
             return Err(CommandError::TooLong);
         }
-        if line.contains("{output}") {
-            return Err(CommandError::Output);
-        }
-        let mut command = Self { words: split(line), ending: Ending::default(), start_limit: START_LIMIT };
+        let source = format!("exec:{line}");
+        let mut command =
+            Self { words: split(line), source, ending: Ending::default(), start_limit: START_LIMIT };
         if command.words.is_empty() {
             return Err(CommandError::Words);
         }
@@ -85,6 +87,23 @@ impl Command {
         }
         command.ending.kill_after = kill_after.unwrap_or(KILL_AFTER);
         Ok(command)
+    }
+
+    /// Whether the program publishes instead of writing to its standard output.
+    pub fn publishes(&self) -> bool {
+        self.source.contains(OUTPUT)
+    }
+
+    /// The name that it publishes to: the MD5 of [`Self::source`] in hex, so that it is the same at every start.
+    pub fn token(&self) -> String {
+        let digest: [u8; 16] = Md5::digest(self.source.as_bytes()).into();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// `source` and the words with `url` in the place of `{output}`.
+    pub fn publishing_to(&self, url: &str) -> (String, Vec<String>) {
+        let words = self.words.iter().map(|word| word.replace(OUTPUT, url)).collect();
+        (self.source.replace(OUTPUT, url), words)
     }
 
     /// The URL behind the first `-i`: what a program like ffmpeg reads from.
@@ -160,14 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn a_publisher_has_the_name_of_its_command() {
+        let command = Command::parse("exec:sleep 100 {output}#killsignal=15").unwrap();
+        assert!(command.publishes());
+        assert_eq!(command.token(), "ae82519f436c80a42933d05d9acbd16b");
+        let (source, words) = command.publishing_to("rtsp://127.0.0.1:8554/x");
+        assert_eq!(source, "exec:sleep 100 rtsp://127.0.0.1:8554/x");
+        assert_eq!(words, ["sleep", "100", "rtsp://127.0.0.1:8554/x"]);
+    }
+
+    #[test]
     fn what_cannot_be_run_is_told() {
         for (url, message) in [
             ("exec:", "exec: the command is empty, or its quotes are empty or do not end"),
             ("exec:a \"b", "exec: the command is empty, or its quotes are empty or do not end"),
-            (
-                "exec:ffmpeg -f rtsp {output}",
-                "exec: {output} is not possible yet: let the program write to its standard output (-)",
-            ),
             ("exec:a#backchannel=1", "exec: backchannel is not possible yet"),
             ("exec:a#killsignal=99", "exec: no signal has the number \"99\""),
             ("exec:a#killtimeout=-1", "exec: killtimeout=\"-1\" is no time in seconds"),

@@ -80,14 +80,11 @@ impl Transport for Exec {
         if !self.is_allowed(&name) {
             return Err(Error::unsupported(format!("exec: bin not in allow_paths: {name}")));
         }
-        let words: Vec<OsString> = command.words.iter().map(OsString::from).collect();
-        let mut program = self.programs()?.start(&words, command.ending).await.map_err(|error| {
-            let mut ended: Error = error.into();
-            ended.message = format!("exec: cannot run {name}: {}", ended.message);
-            ended
-        })?;
-        tracing::debug!(pid = program.id(), program = name, "started");
-        session.head(&head(&request.url, &command))?;
+        if command.publishes() {
+            return self.publish(&request, &command, &mut session).await;
+        }
+        session.head(&head(&command, &command.source, "pipe"))?;
+        let mut program = self.run(&command.words, &command).await?;
         let mut said = Said::listen(program.take_stderr())?;
         let over = carry(program.take_stdout(), &mut session, command.start_limit).await?;
         let status = finish(&mut program, over).await;
@@ -108,14 +105,76 @@ impl Transport for Exec {
     }
 }
 
-fn head(url: &str, command: &Command) -> Head {
+impl Exec {
+    async fn run(&self, words: &[String], command: &Command) -> Result<Program, Error> {
+        let name = words.first().map_or("", String::as_str);
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let program = self.programs()?.start(&words, command.ending).await.map_err(|error| {
+            let mut ended: Error = error.into();
+            ended.message = format!("exec: cannot run {name}: {}", ended.message);
+            ended
+        })?;
+        tracing::debug!(pid = program.id(), program = name, "started");
+        Ok(program)
+    }
+
+    /// Runs a program that publishes by RTSP to a name that only it is told.
+    async fn publish(
+        &self,
+        request: &Request,
+        command: &Command,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        let endpoint = request.endpoints.get("rtsp").and_then(|address| address.rsplit_once(':'));
+        let Some((_, port)) = endpoint else {
+            return Err(Error::unsupported("exec: rtsp module disabled"));
+        };
+        let (source, words) = command.publishing_to(&format!("rtsp://127.0.0.1:{port}/{}", command.token()));
+        session.head(&Head { expect: command.token(), ..head(command, &source, "") })?;
+        let mut program = self.run(&words, command).await?;
+        let mut said = Said::listen(program.take_stderr())?;
+        // What it says there is of no use, but it must not wait for a reader.
+        let _aside = Said::listen(program.take_stdout())?;
+        let over = tokio::select! {
+            published = session.published() => if published.is_ok() { None } else { Some(Over::Closed) },
+            status = program.ended() => {
+                return Err(Error::protocol(said.after(format!("exec/rtsp:{}", shown(status))).await));
+            }
+            () = sleep_until(Instant::now() + command.start_limit) => Some(Over::Late),
+        };
+        match over {
+            Some(over) => {
+                finish(&mut program, over).await;
+                if over == Over::Closed {
+                    return Ok(());
+                }
+                Err(Error::timeout(said.after("exec: timeout".to_owned()).await))
+            }
+            None => {
+                let status = tokio::select! {
+                    status = program.ended() => status,
+                    () = session.closed() => {
+                        finish(&mut program, Over::Closed).await;
+                        return Ok(());
+                    }
+                };
+                if status.is_some_and(|status| status.success()) {
+                    return Err(Error::eof("the program has ended"));
+                }
+                Err(Error::protocol(said.after(format!("exec/rtsp:{}", shown(status))).await))
+            }
+        }
+    }
+}
+
+fn head(command: &Command, source: &str, protocol: &str) -> Head {
     let input = command.input().and_then(|input| SourceUrl::parse(input).ok());
     Head {
         live: true,
         connection: Connection {
-            protocol: "pipe".to_owned(),
+            protocol: protocol.to_owned(),
             remote_addr: input.map(|input| input.authority()).unwrap_or_default(),
-            source: url.split('#').next().unwrap_or(url).to_owned(),
+            source: source.to_owned(),
             ..Connection::default()
         },
         ..Head::default()
