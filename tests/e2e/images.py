@@ -139,13 +139,15 @@ def a_still_picture_is_polled():
         print(f"  asked {rate:.0f} times a second")
         status, headers, body = server.get("api/frame.jpeg?src=still")
         assert status == 200 and body in jpegs() and headers["Content-Type"] == "image/jpeg", headers
+        [producer] = server.json("api/streams?src=still")["producers"]
+        assert producer["format_name"] == "image", producer
 
 
 @test
 def ffmpeg_at_both_ends():
     peer("ffmpeg", "ffmpeg")
     port = free_port()
-    with Server(streams=f"streams:\n  cam: http://127.0.0.1:{port}/x.mjpg\n  text: 'demo:'\n") as server:
+    with Server(streams=f"streams:\n  cam: http://127.0.0.1:{port}/x.mjpg\n  text: 'demo:'\n  again:\n") as server:
         source = subprocess.Popen(
             ["ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-c:v", "mjpeg", "-huffman", "default",
              "-q:v", "5", "-pix_fmt", "yuvj420p", "-f", "mpjpeg", "-boundary_tag", "frame", "-content_type", "multipart/x-mixed-replace;boundary=frame",
@@ -157,6 +159,9 @@ def ffmpeg_at_both_ends():
                 lines = [line.split(",") for line in done.stdout.decode().splitlines() if not line.startswith("#")]
                 assert len(lines) == 40 and len({line[5] for line in lines}) >= 39, (address, len(lines), done.stderr.decode())
                 assert not done.stderr.strip(), (address, done.stderr.decode())
+            # Through RTP and back: the same pictures with headers of their own.
+            assert server.get(f"api/streams?name=again&src=rtsp://127.0.0.1:{server.rtsp}/cam", "PUT")[0] == 200
+            assert [size(picture) for picture in parts(server.url("api/stream.mjpeg?src=again"), 5)] == [(320, 240)] * 5
         finally:
             source.kill()
             source.wait()
@@ -383,6 +388,26 @@ def pictures_behind_the_key_picture_of_a_stream_with_b_frames():
             viewer.kill()
             viewer.wait()
         assert len(seen) == 4, len(seen)
+
+
+@test
+def other_kinds_of_h264_are_given_to_ffmpeg():
+    peer("ffmpeg", "ffmpeg")
+    kinds = {"fields": ["-x264-params", "interlaced=1"], "422": ["-pix_fmt", "yuv422p"], "10-bits": ["-pix_fmt", "yuv420p10le"]}
+    folder = pathlib.Path(harness.CLIP_FOLDER.name)
+    for kind, options in kinds.items():
+        done = run("ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-t", "4", "-pix_fmt", "yuv420p", "-c:v", "libx264", *options,
+                   folder / f"{kind}.mp4")
+        assert done.returncode == 0, done.stderr.decode()
+    streams = "streams:\n" + "".join(f"  {kind}: file:{folder}/{kind}.mp4\n" for kind in kinds)
+    with Server(streams=streams) as server:
+        for kind in kinds:
+            status, _, body = server.get(f"api/frame.jpeg?src={kind}")
+            assert status == 200 and size(body) == (320, 240), (kind, status, body[:200])
+    with Server(streams=streams, extra="snapshot: {ffmpeg: /nowhere/ffmpeg}\n") as server:
+        for kind in kinds:
+            status, _, body = server.get(f"api/frame.jpeg?src={kind}")
+            assert status == 500 and body.startswith(b"snapshot: h264 pictures of this kind are decoded by ffmpeg"), (kind, status, body)
 
 
 @test

@@ -93,6 +93,7 @@ fn is_picture(response: &Response) -> bool {
 async fn poll(client: &Client, url: &SourceUrl, first: Response, mut session: Session) -> Result<(), Error> {
     session.head(&Head {
         mime: "image/jpeg".to_owned(),
+        hint: "image".to_owned(),
         live: true,
         connection: describe(url, &first),
         ..Head::default()

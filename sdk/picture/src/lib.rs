@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod jpeg;
 mod picture;
 mod raw;

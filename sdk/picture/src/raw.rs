@@ -4,7 +4,7 @@ use patchbay_media::Parameters;
 use yuv::{YuvPlanarImage, YuvRange, YuvStandardMatrix, yuv420_to_rgb, yuv422_to_rgb, yuv444_to_rgb};
 
 use crate::error::PictureError;
-use crate::picture::Picture;
+use crate::picture::{Picture, check_size};
 
 /// The picture of a frame of a `rawvideo` track: 8 bits, 4:2:0, 4:2:2, 4:4:4 or gray.
 pub fn from_raw(parameters: &Parameters, frame: &[u8]) -> Result<Picture, PictureError> {
@@ -13,7 +13,7 @@ pub fn from_raw(parameters: &Parameters, frame: &[u8]) -> Result<Picture, Pictur
     let value = |key: char| header.split_ascii_whitespace().find_map(|part| part.strip_prefix(key));
     let side = |key, known: u32| value(key).and_then(|text| text.parse::<u32>().ok()).unwrap_or(known);
     let (width, height) = (side('W', parameters.width), side('H', parameters.height));
-    let mut rgb = Picture::buffer(width, height)?;
+    check_size(width, height)?;
     let colours = value('C').unwrap_or("420");
     // `X` parameters may follow each other: the range is one of them.
     let is_full = header.split_ascii_whitespace().any(|part| part == "XCOLORRANGE=FULL");
@@ -49,6 +49,7 @@ pub fn from_raw(parameters: &Parameters, frame: &[u8]) -> Result<Picture, Pictur
         width,
         height,
     };
+    let mut rgb = Picture::buffer(width, height)?;
     let convert = match colours {
         "422" => yuv422_to_rgb,
         "444" => yuv444_to_rgb,

@@ -59,7 +59,7 @@ pub(super) fn decode(parameters: &Parameters, unit: &Unit, program: &str) -> Res
 fn run(program: &str, format: &str, input: Bytes) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
     let mut child = Command::new(program)
         .args(["-hide_banner", "-v", "error", "-f", format, "-i", "pipe:0", "-frames:v", "1"])
-        .args(["-f", "image2pipe", "-c:v", "ppm", "pipe:1"])
+        .args(["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "pipe:1"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
