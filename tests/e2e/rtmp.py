@@ -392,6 +392,38 @@ def rtmps_is_dialled():
             assert status == 500 and b"certificate" in body, (status, body)
 
 
+# ---- pushing to other servers
+
+
+@test
+def streams_are_pushed_to_nginx():
+    path = clip("h264-long.mp4")
+    whole = exact.units(path)
+    with nginx() as port, Rtmp(f"streams:\n  s: file:{path}\n  unused:\n" f"publish:\n  s: rtmp://127.0.0.1:{port}/live/x\n") as server:
+        def consumers():
+            return [c for c in server.json("api/streams")["s"]["consumers"] or [] if c["format_name"] == "flv"]
+        wait(lambda: consumers() and consumers()[0].get("bytes_send", 0) > 10_000, 20, "bytes sent")
+        return compared((f"rtmp://127.0.0.1:{port}/live/x",), whole)
+
+
+@test
+def a_push_begins_again_when_its_server_comes_back():
+    rtmp = free_port()
+    with Server(extra=f"publish:\n  demo: rtmp://127.0.0.1:{rtmp}/live/s\n"):
+        for turn in range(2):
+            with Rtmp("streams:\n  s:\n", rtmp=rtmp) as other:
+                wait(live(other, "s"), 25, f"the publisher in turn {turn}")
+                assert [s["codec_name"] for s in base.probe(other.url("api/stream.flv?src=s"))] == ["h264", "aac"]
+
+
+@test
+def streams_are_pushed_over_tls():
+    with Rtmp("streams:\n  s:\n") as other:
+        tls = Tls(other.rtmp, other.path)
+        with Server(extra=f"publish:\n  demo: rtmpx://localhost:{tls.port}/s\n"):
+            wait(live(other, "s"), 25, "the publisher")
+
+
 # ---- strangers
 
 

@@ -1,4 +1,4 @@
-//! RTMP: cameras and publishers in, players out.
+//! RTMP: cameras and publishers in, players out, streams pushed to other servers.
 #![forbid(unsafe_code)]
 
 #[doc(hidden)]
@@ -6,11 +6,12 @@ pub mod fuzz;
 pub mod plugin;
 pub mod server;
 pub mod session;
+pub mod sink;
 pub mod source;
 pub mod wire;
 
 patchbay_sdk::plugin! {
     manifest: "../manifest.json",
     plugin: plugin::Rtmp,
-    roles: [source, server],
+    roles: [source, server, sink],
 }

@@ -22,16 +22,16 @@ use crate::server::publish::deliver;
 use crate::session::client::{End, Event, Session};
 
 /// Longest wait for a connection, and for the server to take or answer a request.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the first tag: cameras on batteries take their time.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest silence of a stream.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of one read.
-const READ_BYTES: usize = 64 << 10;
+pub(crate) const READ_BYTES: usize = 64 << 10;
 
 /// Bytes of a server, plain or TLS.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Source for Rtmp {
@@ -68,7 +68,7 @@ impl Source for Rtmp {
 }
 
 /// Opens a connection.
-async fn dial(target: &Target) -> Result<(Box<dyn Stream>, String), Error> {
+pub(crate) async fn dial(target: &Target) -> Result<(Box<dyn Stream>, String), Error> {
     let limit = target.timeout.unwrap_or(ANSWER_TIMEOUT);
     let (host, port) = (target.url.host(), target.port);
     let opening = async {
@@ -140,7 +140,7 @@ impl Connection<'_> {
     fn events(&mut self) -> Result<bool, Error> {
         while let Some(event) = self.session.poll().map_err(|error| Error::protocol(error.to_string()))? {
             match event {
-                Event::Playing => {
+                Event::Started => {
                     self.deadline = Instant::now() + self.silence.unwrap_or(FIRST_TIMEOUT);
                 }
                 Event::Media { kind, timestamp, body } => {
@@ -179,7 +179,7 @@ impl Connection<'_> {
     }
 }
 
-fn of_end(end: &End) -> Error {
+pub(crate) fn of_end(end: &End) -> Error {
     let class = match end {
         End::Login(_) => Class::Auth,
         End::NotFound(_) => Class::NotFound,

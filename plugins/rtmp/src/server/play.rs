@@ -162,7 +162,7 @@ pub fn is_unknown(error: &Error) -> bool {
 }
 
 /// Filters of the query, else what the player says it understands, else what every player does.
-fn tracks_of(wish: &Wish) -> (String, Vec<Media>) {
+pub(crate) fn tracks_of(wish: &Wish) -> (String, Vec<Media>) {
     let is_filter = |pair: &&str| FILTERS.contains(&pair.split('=').next().unwrap_or_default());
     let filters: Vec<&str> = wish.query.split('&').filter(is_filter).collect();
     if !filters.is_empty() {
@@ -179,7 +179,7 @@ fn tracks_of(wish: &Wish) -> (String, Vec<Media>) {
     (String::new(), vec![media("video", video), media("audio", audio)])
 }
 
-async fn bind(context: &Context, consume: &Consume) -> Result<(Consumer, Vec<Wanted>), Error> {
+pub(crate) async fn bind(context: &Context, consume: &Consume) -> Result<(Consumer, Vec<Wanted>), Error> {
     let mut consumer = context.consume(consume)?;
     // A little later than the host, whose reason is better.
     let mut until = tokio::time::Instant::now() + START_TIMEOUT + Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The dialling side: playing a stream.
+//! The dialling side: playing a stream, or publishing one.
 
 use std::collections::VecDeque;
 
@@ -8,14 +8,12 @@ use patchbay_mux::flv::amf::{self, Value};
 use patchbay_net::Credentials;
 
 use super::link::Link;
-use super::{Error, adobe};
+use super::{Error, FOURCCS, adobe, fourccs};
 use crate::wire::handshake::Block;
 use crate::wire::message::{Command, Incoming, user};
 
 /// How long we want the server to fill our buffer, in milliseconds.
 const BUFFER_MS: u32 = 3_000;
-/// FourCCs that are understood.
-const FOURCCS: [&str; 9] = ["avc1", "hvc1", "av01", "vp09", "vp08", "mp4a", "Opus", "fLaC", ".mp3"];
 /// Connections that a login may take.
 const MAX_LOGINS: u8 = 2;
 const CONNECT: f64 = 1.0;
@@ -32,13 +30,25 @@ pub struct Config {
     pub name: String,
     /// For Adobe's login.
     pub credentials: Option<Credentials>,
+    /// What is done with it.
+    pub mode: Mode,
+}
+
+/// What a session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It gets a stream.
+    #[default]
+    Play,
+    /// It sends one.
+    Publish,
 }
 
 /// What comes of a session.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The server plays.
-    Playing,
+    /// The server plays, or takes what is published from now on.
+    Started,
     /// A tag.
     Media {
         /// Sound, pictures or a script.
@@ -72,7 +82,7 @@ pub enum End {
     Eof,
 }
 
-/// A session that plays one stream.
+/// A session with one stream.
 #[derive(Debug)]
 pub struct Session {
     config: Config,
@@ -82,8 +92,9 @@ pub struct Session {
     login: String,
     logins: u8,
     nonce: u32,
-    is_playing: bool,
+    is_started: bool,
     stream_id: u32,
+    fourccs: Vec<String>,
 }
 
 impl Session {
@@ -96,8 +107,9 @@ impl Session {
             login: String::new(),
             logins: 0,
             nonce,
-            is_playing: false,
+            is_started: false,
             stream_id: 1,
+            fourccs: Vec::new(),
         }
     }
 
@@ -105,7 +117,7 @@ impl Session {
     pub fn restart(&mut self, random: Block) {
         self.link = Link::client(random);
         self.events.clear();
-        self.is_playing = false;
+        self.is_started = false;
     }
 
     /// Bytes held.
@@ -132,7 +144,7 @@ impl Session {
                 Some(Incoming::Command(command)) => self.command(&command),
                 Some(Incoming::Media { kind, timestamp, body }) => {
                     // Some servers send before they say that they do.
-                    self.playing();
+                    self.started();
                     self.events.push_back(Event::Media { kind, timestamp, body });
                 }
                 Some(Incoming::StreamEof) => self.events.push_back(Event::Ended(End::Eof)),
@@ -146,9 +158,23 @@ impl Session {
         self.link.take()
     }
 
+    /// The message stream of the media.
+    pub fn stream_id(&self) -> u32 {
+        self.stream_id
+    }
+
+    /// Codecs that the server says it understands; `*` is all. Empty before it has answered, and of old servers.
+    pub fn fourccs(&self) -> &[String] {
+        &self.fourccs
+    }
+
     /// Says goodbye.
     pub fn stop(&mut self) {
-        if self.is_playing {
+        if self.is_started && self.config.mode == Mode::Publish {
+            let name = self.config.name.as_str().into();
+            self.link.writer.command("FCUnpublish", 0.0, &[Value::Null, name], 0);
+        }
+        if self.is_started {
             let id = f64::from(self.stream_id).into();
             self.link.writer.command("deleteStream", 0.0, &[Value::Null, id], 0);
         }
@@ -177,7 +203,11 @@ impl Session {
             // By what it brings, not by its number: some servers answer 0.
             "_result" => match command.argument(0).and_then(Value::as_f64) {
                 Some(id) if command.transaction != CONNECT => self.created(id as u32),
-                _ if command.transaction != CREATE_STREAM => self.connected(),
+                _ if command.transaction == CONNECT || command.member("code").is_some() => {
+                    self.fourccs = fourccs(command);
+                    self.connected();
+                }
+                _ if command.transaction != CREATE_STREAM => {}
                 _ => self.created(1),
             },
             "_error" => {
@@ -188,7 +218,7 @@ impl Session {
             "onStatus" => {
                 let (level, code) = (command.text("level"), command.text("code"));
                 match code {
-                    "NetStream.Play.Start" => self.playing(),
+                    "NetStream.Play.Start" | "NetStream.Publish.Start" => self.started(),
                     "NetStream.Play.Stop" | "NetStream.Play.Complete" | "NetStream.Play.UnpublishNotify" => {
                         self.events.push_back(Event::Ended(End::Eof));
                     }
@@ -207,21 +237,30 @@ impl Session {
     fn connected(&mut self) {
         self.link.introduce();
         self.link.allow_media();
+        if self.config.mode == Mode::Publish {
+            for name in ["releaseStream", "FCPublish"] {
+                let key = self.config.name.as_str().into();
+                self.link.writer.command(name, 0.0, &[Value::Null, key], 0);
+            }
+        }
         self.link.writer.command("createStream", CREATE_STREAM, &[Value::Null], 0);
     }
 
     fn created(&mut self, id: u32) {
         self.stream_id = id;
         let name = self.config.name.as_str().into();
+        if self.config.mode == Mode::Publish {
+            return self.link.writer.command("publish", 3.0, &[Value::Null, name, "live".into()], id);
+        }
         self.link.writer.user(user::SET_BUFFER_LENGTH, &[id, BUFFER_MS]);
         // Live, else recorded.
         self.link.writer.command("play", 3.0, &[Value::Null, name, (-2_000.0).into()], id);
     }
 
-    fn playing(&mut self) {
-        if !std::mem::replace(&mut self.is_playing, true) {
+    fn started(&mut self) {
+        if !std::mem::replace(&mut self.is_started, true) {
             self.link.allow_media();
-            self.events.push_back(Event::Playing);
+            self.events.push_back(Event::Started);
         }
     }
 

@@ -6,15 +6,13 @@ use bytes::Bytes;
 use patchbay_mux::flv::TagKind;
 use patchbay_mux::flv::amf::{self, Value};
 
-use super::Error;
 use super::link::{Link, WINDOW};
+use super::{Error, FOURCCS, fourccs};
 use crate::wire::handshake::Block;
 use crate::wire::message::{Command, Incoming, user};
 
 /// The message stream of all that is played or published: a connection has one.
 pub const STREAM_ID: u32 = 1;
-/// FourCCs that are understood, for publishers; players get what they say they understand.
-const FOURCCS: [&str; 9] = ["avc1", "hvc1", "av01", "vp09", "vp08", "mp4a", "Opus", "fLaC", ".mp3"];
 
 /// What a peer wants, and what it sends.
 #[derive(Debug, Clone, PartialEq)]
@@ -286,20 +284,4 @@ impl Session {
 
 fn status(level: &str, code: &str, description: &str) -> Value {
     amf::object([("level", level.into()), ("code", code.into()), ("description", description.into())])
-}
-
-/// Codecs that a peer says it understands. Enhanced RTMP v1 and v2.
-fn fourccs(command: &Command) -> Vec<String> {
-    let mut list: Vec<String> = Vec::new();
-    if let Some(Value::StrictArray(values)) = command.member("fourCcList") {
-        list.extend(values.iter().filter_map(|value| value.as_str().map(str::to_owned)));
-    }
-    for map in ["videoFourCcInfoMap", "audioFourCcInfoMap"] {
-        // Bit 0: it decodes.
-        let members = command.member(map).map(Value::members).unwrap_or_default();
-        let decodes = |value: &Value| value.as_f64().is_some_and(|bits| bits as u32 & 1 != 0);
-        list.extend(members.iter().filter(|(_, value)| decodes(value)).map(|(name, _)| name.clone()));
-    }
-    list.truncate(64);
-    list
 }

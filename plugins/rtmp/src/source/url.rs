@@ -5,7 +5,7 @@ use std::time::Duration;
 use patchbay_net::tls::Verify;
 use patchbay_net::{SourceUrl, UrlError};
 
-use crate::session::client::Config;
+use crate::session::client::{Config, Mode};
 
 /// Port of RTMP.
 const PORT: u16 = 1_935;
@@ -27,6 +27,8 @@ pub struct Target {
     pub config: Config,
     /// `#timeout=`: for answers and silence.
     pub timeout: Option<Duration>,
+    /// `#video=` and `#audio=` as a query: what is published.
+    pub filters: String,
     /// Options that are not known here.
     pub unknown: Vec<String>,
 }
@@ -69,17 +71,21 @@ impl Target {
             tc_url: format!("{scheme}://{}/{app}", url.authority()),
             name: name.to_owned(),
             credentials: url.credentials().cloned(),
+            mode: Mode::Play,
         };
-        let (mut timeout, mut unknown) = (None, Vec::new());
+        let (mut timeout, mut filters, mut unknown) = (None, Vec::new(), Vec::new());
         for (key, value) in url.options() {
             match (key, value.parse::<u64>()) {
                 ("timeout", Ok(secs @ 1..=MAX_TIMEOUT_SECS)) => timeout = Some(Duration::from_secs(secs)),
+                ("video" | "audio", _) => {
+                    filters.push(if value.is_empty() { key.to_owned() } else { format!("{key}={value}") })
+                }
                 // Options of the host
                 ("track" | "linger" | "history", _) => {}
                 _ => unknown.push(key.to_owned()),
             }
         }
-        Ok(Self { url, port, tls, config, timeout, unknown })
+        Ok(Self { url, port, tls, config, timeout, filters: filters.join("&"), unknown })
     }
 }
 
