@@ -450,10 +450,16 @@ def recordings(folder):
     done = run("ffmpeg", "-nostdin", "-v", "error", "-i", source, "-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "hls", "-hls_time", "2", "-hls_list_size", "0", *fragments,
                "-hls_fmp4_init_filename", "in_%v.mp4", "-var_stream_map", "a:0,agroup:aud,default:yes v:0,agroup:aud", "-master_pl_name", "apart.m3u8", "apart_%v.m3u8", cwd=folder)
     assert done.returncode == 0, done.stderr.decode()
+    (folder / "key").write_bytes(bytes(range(16)))
+    (folder / "key_info").write_text("key\nkey\n")
+    done = run(*common, "-hls_key_info_file", "key_info", "aes.m3u8", cwd=folder)
+    assert done.returncode == 0 and "METHOD=AES-128" in (folder / "aes.m3u8").read_text(), done.stderr.decode()
+    (folder / "wrong").write_bytes(bytes(16))
+    (folder / "wrong.m3u8").write_text((folder / "aes.m3u8").read_text().replace('URI="key"', 'URI="wrong"'))
     segments = re.findall(r"^#EXTINF.*\n.*$", (folder / "ts.m3u8").read_text(), re.M)
     # Twice the same, with a discontinuity: times begin anew.
     (folder / "twice.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n" + "\n".join(segments) + "\n#EXT-X-DISCONTINUITY\n" + "\n".join(segments) + "\n#EXT-X-ENDLIST")
-    (folder / "key.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n" + "\n".join(segments) + "\n#EXT-X-ENDLIST")
+    (folder / "key.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k\"\n" + "\n".join(segments) + "\n#EXT-X-ENDLIST")
     (folder / "void.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"dvh1.05.06\"\nts.m3u8\n")
     (folder / "lost.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n" + "\n".join(segments + [f"#EXTINF:2,\nlost{i}.ts" for i in range(9)]) + "\n#EXT-X-ENDLIST")
     (folder / "still.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n" + "\n".join(segments))
@@ -465,7 +471,7 @@ def playlists_of_others_come_out_as_they_went_in():
         folder = pathlib.Path(name)
         recordings(folder)
         with Origin(folder) as origin:
-            urls = {"ts": "ts.m3u8", "fmp4": "fmp4.m3u8", "range": "range.m3u8", "tsrange": "tsrange.m3u8", "apart": "apart.m3u8", "twice": "twice.m3u8",
+            urls = {"ts": "ts.m3u8", "fmp4": "fmp4.m3u8", "range": "range.m3u8", "tsrange": "tsrange.m3u8", "apart": "apart.m3u8", "aes": "aes.m3u8", "twice": "twice.m3u8",
                     "redirect": "odd/redirect/ts.m3u8", "cookie": "odd/cookie/ts.m3u8", "header": "odd/header/ts.m3u8#header=X-Key: a b", "norange": "odd/norange/range.m3u8"}
             streams = "streams:\n" + "".join(f"  {key}: \"{origin.url(path)}\"\n" for key, path in urls.items())
             source = units(str(clip("h264-aac.mp4")))
@@ -492,7 +498,7 @@ def broken_playlists_end_in_one_clear_error():
         folder = pathlib.Path(name)
         recordings(folder)
         with Origin(folder) as origin:
-            urls = {"key.m3u8": "segments encrypted with AES-128 cannot be played", "void.m3u8": "no variant has codecs that are known here",
+            urls = {"key.m3u8": "segments encrypted with SAMPLE-AES cannot be played", "wrong.m3u8": "a segment is neither MPEG-TS, MP4 nor AAC", "void.m3u8": "no variant has codecs that are known here",
                     "odd/garbage/ts.m3u8": "a segment is neither MPEG-TS, MP4 nor AAC", "odd/endless/x.m3u8": "the body is larger than 1048576 bytes",
                     "odd/header/ts.m3u8": "403", "nothing.m3u8": "404", "lost.m3u8": "404"}
             streams = "streams:\n" + "".join(f"  s{i}: \"{origin.url(path)}\"\n" for i, path in enumerate(urls))

@@ -111,7 +111,7 @@ pub struct Segment {
 /// `EXT-X-KEY`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encryption {
-    /// `METHOD`.
+    /// `METHOD`, with a `KEYFORMAT` that is not `identity`.
     pub method: String,
     /// `URI` of the key.
     pub uri: String,
@@ -126,6 +126,8 @@ pub struct Map {
     pub uri: String,
     /// The part of the resource that it is.
     pub range: Option<ByteRange>,
+    /// How it is encrypted.
+    pub encryption: Option<Arc<Encryption>>,
 }
 
 /// Bytes of a resource.
@@ -226,15 +228,16 @@ fn media(lines: &[&str]) -> Media {
             let range = attribute(list, "BYTERANGE").and_then(byte_range);
             let uri = attribute(list, "URI").unwrap_or_default().to_owned();
             let range = range.map(|(length, offset)| ByteRange { offset: offset.unwrap_or(0), length });
-            map = Some(Arc::new(Map { uri, range }));
+            map = Some(Arc::new(Map { uri, range, encryption: encryption.clone() }));
         } else if let Some(list) = value(line, "#EXT-X-KEY") {
             let method = attribute(list, "METHOD").unwrap_or("NONE");
+            let format = attribute(list, "KEYFORMAT").filter(|format| *format != "identity");
             let iv = attribute(list, "IV").and_then(|text| {
                 u128::from_str_radix(text.trim_start_matches("0x").trim_start_matches("0X"), 16).ok()
             });
             let uri = attribute(list, "URI").unwrap_or_default().to_owned();
-            encryption =
-                (method != "NONE").then(|| Arc::new(Encryption { method: method.to_owned(), uri, iv }));
+            let method = format.map_or_else(|| method.to_owned(), |format| format!("{method} of {format}"));
+            encryption = (method != "NONE").then(|| Arc::new(Encryption { method, uri, iv }));
         } else if line.starts_with("#EXT-X-GAP") {
             gap = true;
         } else if let Some(text) = value(line, "#EXT-X-BYTERANGE") {

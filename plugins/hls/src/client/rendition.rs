@@ -10,9 +10,10 @@ use patchbay_sdk::{Class, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
+use super::decrypt::{BLOCK, Decryptor};
 use super::fetch::{Fetcher, failed};
 use super::follow::{Follow, Step};
-use super::playlist::{self, ByteRange, MAX_PLAYLIST_BYTES, Map, Media, Playlist, Segment};
+use super::playlist::{self, ByteRange, Encryption, MAX_PLAYLIST_BYTES, Map, Media, Playlist, Segment};
 use super::segment::{Event, MAX_SEGMENT_BYTES, Segments};
 
 /// Failures in a row that are tolerated, of segments and of playlists.
@@ -108,12 +109,13 @@ impl Rendition {
             None => self.reload(&self.url.clone(), &mut base).await?,
         };
         follow.take(&media, Duration::ZERO);
-        let mut reader = Reader { rendition: &self, segments: Segments::default(), map: None, period: 0 };
+        let mut reader =
+            Reader { rendition: &self, segments: Segments::default(), map: None, key: None, period: 0 };
         let (mut loaded, mut failures, mut reloads) = (Instant::now(), 0, 0);
         loop {
             match follow.step() {
                 Step::Segment { number, segment, fresh } => {
-                    match reader.segment(&base, &segment, fresh).await {
+                    match reader.segment(&base, number, &segment, fresh).await {
                         Ok(()) => failures = 0,
                         Err(Failure::Error(error)) if error.class != Class::Unsupported => {
                             failures += 1;
@@ -185,15 +187,19 @@ struct Reader<'a> {
     segments: Segments,
     /// The init segment that the container has.
     map: Option<(Arc<Map>, Bytes)>,
+    /// The newest key and its URI.
+    key: Option<(String, [u8; BLOCK])>,
     period: u64,
 }
 
 impl Reader<'_> {
-    async fn segment(&mut self, base: &SourceUrl, segment: &Segment, fresh: bool) -> Result<(), Failure> {
-        if let Some(encryption) = &segment.encryption {
-            let text = format!("hls: segments encrypted with {} cannot be played", encryption.method);
-            return Err(Error::unsupported(text).into());
-        }
+    async fn segment(
+        &mut self,
+        base: &SourceUrl,
+        number: u64,
+        segment: &Segment,
+        fresh: bool,
+    ) -> Result<(), Failure> {
         let known = self.map.as_ref().map(|(map, _)| map);
         let other_map = segment.map.as_ref().is_some_and(|map| known != Some(map));
         if fresh || other_map {
@@ -206,7 +212,8 @@ impl Reader<'_> {
                 Some((known, data)) if known == map => data.clone(),
                 _ => {
                     let url = resolve(base, &map.uri)?;
-                    let mut body = Body::open(&self.rendition.fetcher, &url, map.range).await?;
+                    let key = self.key(base, map.encryption.as_ref(), number).await?;
+                    let mut body = Body::open(&self.rendition.fetcher, &url, map.range, key).await?;
                     let mut data = Vec::new();
                     while let Some(piece) = body.next().await? {
                         data.extend_from_slice(&piece);
@@ -218,7 +225,8 @@ impl Reader<'_> {
             self.map = Some((Arc::clone(map), data));
         }
         let url = resolve(base, &segment.uri)?;
-        let mut body = Body::open(&self.rendition.fetcher, &url, segment.range).await?;
+        let key = self.key(base, segment.encryption.as_ref(), number).await?;
+        let mut body = Body::open(&self.rendition.fetcher, &url, segment.range, key).await?;
         loop {
             match body.next().await {
                 Ok(Some(piece)) => self.segments.push(&piece).map_err(broken)?,
@@ -234,6 +242,32 @@ impl Reader<'_> {
         self.segments.segment_end().map_err(broken)?;
         self.drain().await?;
         Ok(())
+    }
+
+    /// What decrypts the segment `number`.
+    async fn key(
+        &mut self,
+        base: &SourceUrl,
+        encryption: Option<&Arc<Encryption>>,
+        number: u64,
+    ) -> Result<Option<Decryptor>, Error> {
+        let Some(encryption) = encryption else { return Ok(None) };
+        if encryption.method != "AES-128" {
+            let text = format!("hls: segments encrypted with {} cannot be played", encryption.method);
+            return Err(Error::unsupported(text));
+        }
+        let key = match &self.key {
+            Some((uri, key)) if *uri == encryption.uri => *key,
+            _ => {
+                let mut response = self.rendition.fetcher.get(&resolve(base, &encryption.uri)?, None).await?;
+                let data = response.bytes(BLOCK).await.map_err(|error| failed(&error))?;
+                let key = <[u8; BLOCK]>::try_from(data.as_ref())
+                    .map_err(|_| Error::protocol("hls: the key of a segment has not 16 bytes"))?;
+                self.key = Some((encryption.uri.clone(), key));
+                key
+            }
+        };
+        Ok(Some(Decryptor::new(key, encryption.iv.unwrap_or(u128::from(number)))))
     }
 
     /// Sends what came out.
@@ -263,10 +297,16 @@ struct Body {
     /// Bytes of the range that have not come yet.
     left: Option<u64>,
     total: usize,
+    decryptor: Option<Decryptor>,
 }
 
 impl Body {
-    async fn open(fetcher: &Fetcher, url: &SourceUrl, range: Option<ByteRange>) -> Result<Self, Error> {
+    async fn open(
+        fetcher: &Fetcher,
+        url: &SourceUrl,
+        range: Option<ByteRange>,
+        decryptor: Option<Decryptor>,
+    ) -> Result<Self, Error> {
         let response = fetcher.get(url, range).await?;
         let whole = response.head.status == 200;
         let skip = range.filter(|_| whole).map_or(0, |range| range.offset);
@@ -275,10 +315,29 @@ impl Body {
                 "hls: the server sends whole files instead of the ranges in its playlist",
             ));
         }
-        Ok(Self { response, skip, left: range.map(|range| range.length), total: 0 })
+        Ok(Self { response, skip, left: range.map(|range| range.length), total: 0, decryptor })
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let piece = self.raw().await?;
+            let Some(decryptor) = &mut self.decryptor else { return Ok(piece) };
+            let plain = match piece {
+                Some(piece) => decryptor.push(&piece),
+                None => {
+                    let end = self.decryptor.take().map(Decryptor::end).transpose();
+                    let rest = end.map_err(|error| Error::protocol(format!("hls: {error}")))?;
+                    return Ok(rest.filter(|rest| !rest.is_empty()));
+                }
+            };
+            if !plain.is_empty() {
+                return Ok(Some(plain));
+            }
+        }
+    }
+
+    /// As it comes.
+    async fn raw(&mut self) -> Result<Option<Bytes>, Error> {
         while self.left != Some(0) {
             let Some(mut piece) = self.response.chunk().await.map_err(|error| failed(&error))? else {
                 return match self.response.is_truncated() {
