@@ -391,6 +391,22 @@ def pictures_behind_the_key_picture_of_a_stream_with_b_frames():
 
 
 @test
+def other_codecs_are_given_to_ffmpeg():
+    peer("ffmpeg", "ffmpeg")
+    encoders = {"vp9": ["libvpx-vp9", "-cpu-used", "8", "-deadline", "realtime"], "av1": ["libaom-av1", "-cpu-used", "8", "-usage", "realtime"]}
+    folder, made = pathlib.Path(harness.CLIP_FOLDER.name), []
+    for codec, options in encoders.items():
+        done = run("ffmpeg", "-v", "error", "-y", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=10", "-t", "4", "-pix_fmt", "yuv420p", "-g", "10", "-c:v", *options,
+                   folder / f"{codec}.mp4", limit=120)
+        assert done.returncode == 0, done.stderr.decode()
+        made.append(codec)
+    with Server(streams="streams:\n" + "".join(f"  {codec}: file:{folder}/{codec}.mp4\n" for codec in made)) as server:
+        for codec in made:
+            status, headers, body = server.get(f"api/frame.jpeg?src={codec}")
+            assert status == 200 and body and size(body) == (320, 240), (codec, status, headers, body[:200])
+
+
+@test
 def other_kinds_of_h264_are_given_to_ffmpeg():
     peer("ffmpeg", "ffmpeg")
     kinds = {"fields": ["-x264-params", "interlaced=1"], "422": ["-pix_fmt", "yuv422p"], "10-bits": ["-pix_fmt", "yuv420p10le"]}

@@ -12,7 +12,7 @@ pub use ffmpeg::parse_ppm;
 pub use h264::Decoding;
 
 /// Codecs that a picture is made of, in the order of preference, by FFmpeg's names.
-pub const CODECS: [&str; 4] = ["mjpeg", "rawvideo", "h264", "hevc"];
+pub const CODECS: [&str; 8] = ["mjpeg", "rawvideo", "h264", "hevc", "av1", "vp9", "vp8", "mpeg4"];
 
 /// The picture of a key unit.
 pub fn decode(parameters: &Parameters, unit: &Unit, ffmpeg: &str) -> Result<Picture, SnapshotError> {
@@ -32,7 +32,6 @@ pub fn decode(parameters: &Parameters, unit: &Unit, ffmpeg: &str) -> Result<Pict
                 other => other,
             },
         },
-        Codec::Hevc => ffmpeg::decode(parameters, unit, ffmpeg),
-        other => Err(SnapshotError::Codec { codec: other.name() }),
+        _ => ffmpeg::decode(parameters, unit, ffmpeg),
     }
 }

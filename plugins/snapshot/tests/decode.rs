@@ -94,8 +94,8 @@ fn what_is_broken_is_an_error() {
         Err(SnapshotError::Picture(PictureError::Broken { .. }))
     ));
     assert!(matches!(
-        decode(&Parameters::video(Codec::Vp9, 90_000), &units[0], "ffmpeg"),
-        Err(SnapshotError::Codec { codec: "vp9" })
+        decode(&Parameters::audio(Codec::Opus, 48_000, 2), &units[0], "ffmpeg"),
+        Err(SnapshotError::Codec { codec: "opus" })
     ));
     let jpeg = Parameters::video(Codec::Mjpeg, 90_000);
     assert!(matches!(

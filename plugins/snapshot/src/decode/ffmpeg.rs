@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use parking_lot::Mutex;
 use patchbay_picture::{MAX_PIXELS, Picture, check_size};
 use patchbay_sdk::media::{Codec, Parameters, Unit, annexb, h264, h265, nal};
@@ -25,25 +25,8 @@ const MAX_SAID: u64 = 8 << 10;
 /// Decodes a key unit.
 pub(super) fn decode(parameters: &Parameters, unit: &Unit, program: &str) -> Result<Picture, SnapshotError> {
     let codec = parameters.codec.name();
-    let (format, sets): (&str, Vec<Bytes>) = match parameters.codec {
-        Codec::H264 => (
-            "h264",
-            h264::parse_avcc(&parameters.extradata)
-                .map(|sets| [sets.sps, sets.pps].concat())
-                .unwrap_or_default(),
-        ),
-        Codec::Hevc => (
-            "hevc",
-            h265::parse_hvcc(&parameters.extradata)
-                .map(|sets| [sets.vps, sets.sps, sets.pps].concat())
-                .unwrap_or_default(),
-        ),
-        _ => return Err(SnapshotError::Codec { codec }),
-    };
-    let mut stream = BytesMut::with_capacity(unit.data.len() + 1024);
-    annexb::write(sets.iter().map(AsRef::as_ref), &mut stream);
-    annexb::write(nal::units(&unit.data), &mut stream);
-    let (output, said) = run(program, format, stream.freeze()).map_err(|error| SnapshotError::NoFfmpeg {
+    let (format, stream) = stream(parameters, unit).ok_or(SnapshotError::Codec { codec })?;
+    let (output, said) = run(program, format, stream).map_err(|error| SnapshotError::NoFfmpeg {
         codec,
         program: program.to_owned(),
         reason: error.to_string(),
@@ -53,6 +36,55 @@ pub(super) fn decode(parameters: &Parameters, unit: &Unit, program: &str) -> Res
         text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing was said").to_owned()
     };
     parse_ppm(output).ok_or_else(|| SnapshotError::Ffmpeg { codec, said: said() })
+}
+
+/// What the program is fed: its name of the format, and the key unit in it.
+fn stream(parameters: &Parameters, unit: &Unit) -> Option<(&'static str, Bytes)> {
+    let mut out = BytesMut::with_capacity(unit.data.len() + 1024);
+    let extradata = &parameters.extradata;
+    let format = match parameters.codec {
+        Codec::H264 => {
+            let sets = h264::parse_avcc(extradata).map(|sets| [sets.sps, sets.pps].concat());
+            annexb::write(sets.unwrap_or_default().iter().map(AsRef::as_ref), &mut out);
+            annexb::write(nal::units(&unit.data), &mut out);
+            "h264"
+        }
+        Codec::Hevc => {
+            let sets = h265::parse_hvcc(extradata).map(|sets| [sets.vps, sets.sps, sets.pps].concat());
+            annexb::write(sets.unwrap_or_default().iter().map(AsRef::as_ref), &mut out);
+            annexb::write(nal::units(&unit.data), &mut out);
+            "hevc"
+        }
+        Codec::Mpeg4 => {
+            out.put_slice(extradata);
+            out.put_slice(&unit.data);
+            "m4v"
+        }
+        Codec::Vp8 => ivf(*b"VP80", &[&unit.data], &mut out),
+        Codec::Vp9 => ivf(*b"VP90", &[&unit.data], &mut out),
+        // A temporal delimiter, the sequence header of the record (AV1 in ISOBMFF section 2.3.3), the unit.
+        Codec::Av1 => {
+            let header = extradata.get(4..).unwrap_or_default();
+            ivf(*b"AV01", &[&[0x12, 0x00], header, &unit.data], &mut out)
+        }
+        _ => return None,
+    };
+    Some((format, out.freeze()))
+}
+
+/// An IVF file of one frame, little-endian.
+fn ivf(fourcc: [u8; 4], parts: &[&[u8]], out: &mut BytesMut) -> &'static str {
+    out.put_slice(b"DKIF");
+    out.put_u16_le(0);
+    out.put_u16_le(32);
+    out.put_slice(&fourcc);
+    // The size stands in the frame.
+    out.put_u32_le(0);
+    for value in [25, 1, 1, 0, parts.iter().map(|part| part.len() as u32).sum(), 0, 0] {
+        out.put_u32_le(value);
+    }
+    parts.iter().for_each(|part| out.put_slice(part));
+    "ivf"
 }
 
 /// Starts the program, feeds it, and gives what it wrote and said.
@@ -157,6 +189,22 @@ mod tests {
         let parameters = Parameters::video(Codec::Hevc, 90_000);
         let error = decode(&parameters, &unit, "/nowhere/ffmpeg").unwrap_err();
         assert!(error.to_string().contains("`/nowhere/ffmpeg` cannot be started"), "{error}");
+    }
+
+    /// The head that ffmpeg 5.1 writes, but for the size and the number of frames.
+    #[test]
+    fn ivf_files_have_one_frame() {
+        let (format, file) =
+            stream(&Parameters::video(Codec::Vp9, 90_000), &Unit::new(0, true, Bytes::from_static(b"abc")))
+                .unwrap();
+        assert_eq!(format, "ivf");
+        assert_eq!(file.len(), 32 + 12 + 3);
+        assert_eq!(file[..16], *b"DKIF\0\0\x20\0VP90\0\0\0\0");
+        assert_eq!(file[16..24], [25, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(file[32..], *b"\x03\0\0\0\0\0\0\0\0\0\0\0abc");
+        assert!(
+            stream(&Parameters::video(Codec::Mjpeg, 90_000), &Unit::new(0, true, Bytes::new())).is_none()
+        );
     }
 
     proptest! {
