@@ -306,6 +306,8 @@ CLIPS = {
     "h264-long.mp4": "-c:v libx264 -preset veryfast -bf 3 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
     "hevc-long.mp4": "-c:v libx265 -preset ultrafast -x265-params log-level=error:info=0:keyint=25 -pix_fmt yuv420p -an",
     "h264-aac.ts": "-c:v libx264 -preset veryfast -bf 2 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
+    "h264-aac.flv": "-c:v libx264 -preset veryfast -bf 3 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
+    "aac.m4a": "-vn -c:a aac -ac 1",
     "hevc-opus.mkv": "-c:v libx265 -preset ultrafast -x265-params log-level=error:info=0:keyint=25:bframes=2 -pix_fmt yuv420p -c:a libopus -ac 2",
 }
 CLIP_FOLDER = tempfile.TemporaryDirectory()
