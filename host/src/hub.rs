@@ -299,6 +299,9 @@ impl Viewer {
             tokio::pin!(news);
             news.as_mut().enable();
             if let Some(chunk) = self.take() {
+                if is_before(&chunk, &self.starts) {
+                    continue;
+                }
                 let piece = patched(&chunk, &self.starts, &mut self.sequence);
                 self.ready.push_back(piece);
                 continue;
@@ -363,6 +366,32 @@ fn patched(chunk: &LogChunk, starts: &[i64], sequence: &mut u32) -> Piece {
         apply(patch, start, sequence, &mut head);
     }
     Piece { head: head.freeze(), rest }
+}
+
+/// Whether everything in a chunk is older than a viewer's start: sound that waited for the pictures beside it. Its times
+/// would be below 0.
+fn is_before(chunk: &LogChunk, starts: &[i64]) -> bool {
+    if chunk.flags & (chunk_flags::INIT | chunk_flags::KEY) != 0 {
+        return false;
+    }
+    let mut times = chunk.patches.iter().flatten().filter_map(|patch| {
+        let start = starts.get(patch.track as usize).copied().unwrap_or(0);
+        let field = chunk.data.get(patch.offset as usize..)?;
+        match patch.kind {
+            PatchKind::TimeU64 => {
+                let value = u64::from_be_bytes(*field.first_chunk()?);
+                Some(value.cast_signed() < start)
+            }
+            PatchKind::FlvMs => {
+                let [a, b, c, d] = *field.first_chunk()?;
+                let moved = u32::from_be_bytes([d, a, b, c]).wrapping_sub(start as u32);
+                Some(moved > u32::MAX - FLV_BEFORE_MS)
+            }
+            PatchKind::TimeU32 | PatchKind::SequenceU32 => None,
+        }
+    });
+    let first = times.next();
+    first == Some(true) && times.all(|before| before)
 }
 
 /// Writes one patch of a viewer that began at `start` into a chunk's head.
@@ -448,6 +477,23 @@ mod tests {
         let chunk = chunk(20_000, &[]);
         let piece = patched(&chunk, &[], &mut 0);
         assert_eq!((piece.head.as_ptr(), piece.rest.len()), (chunk.data.as_ptr(), 0));
+    }
+
+    #[test]
+    fn what_is_older_than_a_viewers_start_is_not_for_it() {
+        let mut chunk = chunk(100, &[SEQUENCE, TIME]);
+        let mut data = chunk.data.to_vec();
+        data[40..48].copy_from_slice(&1000_u64.to_be_bytes());
+        data[60..64].copy_from_slice(&[0, 3, 232, 0]);
+        chunk.data = data.into();
+        assert!(is_before(&chunk, &[0, 1001]) && !is_before(&chunk, &[0, 1000]));
+        chunk.flags = chunk_flags::KEY;
+        assert!(!is_before(&chunk, &[0, 1001]));
+        let flv = Patch { offset: 60, track: 0, kind: PatchKind::FlvMs };
+        let chunk = LogChunk { flags: 0, patches: [Some(flv), None, None, None], data: chunk.data };
+        assert!(
+            is_before(&chunk, &[1001]) && !is_before(&chunk, &[1000]) && !is_before(&chunk, &[2_000_000])
+        );
     }
 
     #[test]
