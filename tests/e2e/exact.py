@@ -165,7 +165,7 @@ def rtmp_published(path):
 def from_rtmp(path):
     """Another server's RTMP."""
     with rtmp_published(path) as other:
-        with serve(f"rtmp://127.0.0.1:{other.rtmp}/s") as server:
+        with serve(f"rtmp://127.0.0.1:{other.rtmp}/s?history=0") as server:
             yield server
 
 
@@ -221,7 +221,7 @@ SOURCES = [
     ("ts file, B-frames", from_file, "h264-aac.ts"),
     ("mp4 over http", from_http, "h264-aac.mp4"),
     ("ts over http", from_http, "h264-aac.ts"),
-    ("ffmpeg announces H.264 + AAC over tcp", functools.partial(published, transport="tcp"), "h264-plain.mp4"),
+    ("ffmpeg announces H.264 + AAC over tcp", functools.partial(published, transport="tcp"), "h264-plain-long.mp4"),
     ("ffmpeg announces H.264 (B) + AAC over tcp", functools.partial(published, transport="tcp"), "h264-aac.mp4"),
     ("ffmpeg announces H.264 (B) + AAC over udp", functools.partial(published, transport="udp"), "h264-aac.mp4"),
     ("ffmpeg announces H.265 (B) + Opus over tcp", functools.partial(published, transport="tcp"), "hevc-opus.mkv"),

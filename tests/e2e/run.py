@@ -303,6 +303,7 @@ def sigterm_ends_within_a_second_with_a_viewer():
 CLIPS = {
     "h264-aac.mp4": "-c:v libx264 -preset veryfast -bf 3 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
     "h264-plain.mp4": "-c:v libx264 -preset veryfast -bf 0 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
+    "h264-plain-long.mp4": "-c:v libx264 -preset veryfast -bf 0 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
     "h264-long.mp4": "-c:v libx264 -preset veryfast -bf 3 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
     "hevc-long.mp4": "-c:v libx265 -preset ultrafast -x265-params log-level=error:info=0:keyint=25 -pix_fmt yuv420p -an",
     "h264-aac.ts": "-c:v libx264 -preset veryfast -bf 2 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1",
