@@ -28,6 +28,7 @@ const BATCH: usize = 16;
 pub trait Rewrite<M>: Send {
     /// Puts what replaces the first bytes of `buffer` into `head` (empty when called) and answers how many bytes that
     /// is. 0 sends the buffer as it is, its whole length sends only `head`. Called once per buffer, in order.
+    /// Skipping all of them with an empty head leaves the buffer out for this viewer.
     fn rewrite(&mut self, buffer: &Buffer<M>, head: &mut BytesMut) -> usize;
 }
 
@@ -370,16 +371,22 @@ impl<S: Socket, M: Clone + Send + 'static> State<S, M> {
             }
             let Some(socket) = self.socket.clone() else { return Err(io::ErrorKind::NotConnected) };
             let mut log = Vec::new();
+            let mut rewrote = false;
             if self.first.len() < BATCH
                 && let Some(feed) = &mut self.feed
             {
                 log = feed.batch(BATCH - self.first.len(), &mut self.sent);
                 if feed.rewrite.is_some() {
                     for buffer in log.drain(..) {
+                        rewrote = true;
                         self.sent.buffers += 1;
                         feed.rewrite_into(&buffer, &mut self.first, &mut self.first_len);
                     }
                 }
+            }
+            if rewrote && self.first.is_empty() {
+                // Left out for this viewer; more may come behind it.
+                continue;
             }
             if self.first.is_empty() && log.is_empty() {
                 self.idle = true;

@@ -46,7 +46,10 @@ pub struct Timed {
 impl Rewrite<Meta> for Timed {
     fn rewrite(&mut self, buffer: &Buffer<Meta>, head: &mut BytesMut) -> usize {
         let start = *self.start.get_or_insert(buffer.meta.time);
-        // Sound that is a little older than the first picture is at 0 too.
+        if buffer.meta.time < start && !buffer.meta.is_many {
+            // Sound that is a little older than the first picture has no time in this viewer's clock.
+            return buffer.bytes.len();
+        }
         let time = buffer.meta.time.saturating_sub(start).max(0) as u32;
         if buffer.meta.is_many || time >= EXTENDED {
             chunk::retime(&buffer.bytes, time, OUR_CHUNK_BYTES, head);
@@ -93,7 +96,7 @@ mod tests {
     fn times_begin_at_the_viewers_start_and_outgrow_24_bits() {
         let mut timed = Timed { start: None };
         assert_eq!(times(&mut timed, 5_000, 200_000, false), [(0, 200_000)]);
-        assert_eq!(times(&mut timed, 4_980, 10, false), [(0, 10)]);
+        assert_eq!(times(&mut timed, 4_980, 10, false), []);
         assert_eq!(times(&mut timed, 5_040, 10, true), [(40, 4), (40, 10)]);
         let hours = i64::from(EXTENDED) + 5_000;
         assert_eq!(times(&mut timed, hours - 1, 70_000, false), [(EXTENDED - 1, 70_000)]);
