@@ -38,7 +38,7 @@ fn its_examples_are_right_too() {
     let text: Vec<String> = shipped().lines().map(uncomment).collect();
     let config = load(&text.join("\n"));
     assert!(config.problems.is_empty(), "{:?}\n{}", config.problems, text.join("\n"));
-    assert_eq!(config.streams.len(), 5);
+    assert!(config.streams.len() >= 5, "{}", config.streams.len());
     assert_eq!(config.plugin("demo").enabled, Some(false));
     assert!(config.api.has_login());
 }
