@@ -202,29 +202,29 @@ impl Catalogue {
             .max_by_key(|entry| entry.manifest.rank)
     }
 
-    /// Who reads bytes with this head that start with `first`: by hint, by MIME type, by magic.
+    /// Who reads bytes with this head that start with `first`: by hint, by magic, by MIME type. A format without magic can
+    /// be told by its MIME type only, so that comes before the magic of others.
     pub fn demuxer(&self, head: &Head, first: &[u8]) -> Option<(&Entry, &Demuxes)> {
         let mut all: Vec<(&Entry, &Demuxes)> = self
             .enabled()
             .flat_map(|entry| entry.manifest.demuxes.iter().map(move |demuxes| (entry, demuxes)))
             .collect();
         all.sort_by_key(|(entry, demuxes)| (demuxes.order, -entry.manifest.rank));
-        let mime = head.mime.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        let by_hint = all.iter().find(|(_, d)| !head.hint.is_empty() && d.format == head.hint);
+        let mime = mime_of(head);
+        let by_hint = all.iter().find(|(_, d)| is_named(d, head, &mime));
         let by_mime = || all.iter().find(|(_, d)| !mime.is_empty() && d.mime.contains(&mime));
         let by_magic = || all.iter().find(|(_, d)| d.magic.iter().any(|magic| matches(magic, first)));
         by_hint.or_else(by_magic).or_else(by_mime).copied()
     }
 
-    /// Whether bytes that start with `first` need not be waited for: a hint names their format, or a whole pattern is there.
+    /// Whether bytes that start with `first` need not be waited for: their format is named, or a whole pattern is there.
     pub fn is_sure(&self, head: &Head, first: &[u8]) -> bool {
         let mut all = self.enabled().flat_map(|entry| &entry.manifest.demuxes);
+        let mime = mime_of(head);
         let whole = |magic: &Magic| {
             first.len() >= magic.offset + magic.again + magic.hex.len() / 2 && matches(magic, first)
         };
-        all.any(|demuxes| {
-            (!head.hint.is_empty() && demuxes.format == head.hint) || demuxes.magic.iter().any(whole)
-        })
+        all.any(|demuxes| is_named(demuxes, head, &mime) || demuxes.magic.iter().any(whole))
     }
 
     /// Who answers a path below the base path (or an absolute one with its leading slash).
@@ -245,6 +245,16 @@ impl Catalogue {
     pub fn routes(&self) -> impl Iterator<Item = (&Entry, &Route)> {
         self.enabled().flat_map(|entry| entry.manifest.routes.iter().map(move |route| (entry, route)))
     }
+}
+
+fn mime_of(head: &Head) -> String {
+    head.mime.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+/// Whether the head alone tells that the bytes are of this format.
+fn is_named(demuxes: &Demuxes, head: &Head, mime: &str) -> bool {
+    let by_mime = || demuxes.magic.is_empty() && demuxes.mime.iter().any(|known| known == mime);
+    (!head.hint.is_empty() && demuxes.format == head.hint) || by_mime()
 }
 
 fn open(path: &Path, folder: &Folder, rules: &Rules) -> Result<Manifest, String> {
@@ -297,6 +307,49 @@ mod tests {
         assert!(matches(&ts, &bytes));
         assert!(matches(&ts, &bytes[..10]));
         assert!(!matches(&Magic { hex: "4".into(), ..Magic::default() }, &bytes));
+    }
+
+    fn catalogue() -> Catalogue {
+        let magic = |hex: &str, again| Magic { offset: 0, hex: hex.to_owned(), again };
+        let format = |format: &str, mime: &str, magic: Vec<Magic>, order| Demuxes {
+            format: format.to_owned(),
+            mime: vec![mime.to_owned()],
+            magic,
+            order,
+        };
+        let demuxes = vec![
+            format("adts", "audio/aac", vec![magic("fff1", 0)], 30),
+            format("mpegts", "video/mp2t", vec![magic("47", 188)], 10),
+            format("pcm", "audio/basic", Vec::new(), 40),
+        ];
+        let manifest = Manifest { name: "all".to_owned(), demuxes, ..Manifest::default() };
+        let entry =
+            Entry { manifest, path: PathBuf::new(), shipped: true, enabled: true, stamp: Stamp::default() };
+        Catalogue { entries: vec![entry], ..Catalogue::default() }
+    }
+
+    #[test]
+    fn formats_are_found_by_hint_then_magic_then_type() {
+        let catalogue = catalogue();
+        let mut packets = vec![0_u8; 400];
+        (packets[0], packets[188]) = (0x47, 0x47);
+        let head =
+            |mime: &str, hint: &str| Head { mime: mime.to_owned(), hint: hint.to_owned(), ..Head::default() };
+        for (mime, hint, first, format, sure) in [
+            ("", "", &packets[..], Some("mpegts"), true),
+            ("audio/aac", "", &packets, Some("mpegts"), true),
+            ("", "adts", &packets, Some("adts"), true),
+            ("", "", &packets[..1], Some("mpegts"), false),
+            ("Audio/AAC; x=y", "", b"ID3", Some("adts"), false),
+            ("audio/basic", "", b"\xff\xf1", Some("pcm"), true),
+            ("", "", b"\xff\xf1", Some("adts"), true),
+            ("text/html", "", b"<html>", None, false),
+            ("", "", b"", None, false),
+        ] {
+            let head = head(mime, hint);
+            let found = catalogue.demuxer(&head, first).map(|(_, demuxes)| demuxes.format.as_str());
+            assert_eq!((found, catalogue.is_sure(&head, first)), (format, sure), "{head:?}");
+        }
     }
 
     #[test]

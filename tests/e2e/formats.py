@@ -97,7 +97,8 @@ def rtsp(server, name):
 
 
 def check_video(server, name, whole, tick=fractions.Fraction(1, 40_000), least=60):
-    for label, (url, *options) in (("mp4", (server.url(f"api/stream.mp4?src={name}&video=all&history=0"),)), ("rtsp", rtsp(server, name))):
+    for label, (url, *options) in (("mp4", (server.url(f"api/stream.mp4?src={name}&video=all&history=0"),)), ("rtsp", rtsp(server, name)),
+                                   ("ts", (server.url(f"api/stream.ts?src={name}&video=all&history=0"),))):
         # ffmpeg 5 makes up the times of the first pictures of RTSP without sound, from any server.
         part = units(url, *options, seconds=4)["video"][5 if label == "rtsp" else 1:-2]
         assert len(part) >= least, (label, len(part))
@@ -160,6 +161,37 @@ def wav_samples_are_all_there():
                 part = samples(url, *options, seconds=3)
                 # The clip is a tone: a piece of it may stand in several places, but only without a hole.
                 assert len(part) > 2.5 * len(whole) / 10 and whole.find(part[:-4000]) >= 0, (title, label, len(part))
+
+
+class Basic(http.server.BaseHTTPRequestHandler):
+    """Bare mu-law samples, as a camera's audio URL gives them."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "audio/basic")
+        self.end_headers()
+        data = sounds()["wav, mu-law"].read_bytes()[100:]
+        with contextlib.suppress(OSError):
+            for at in range(0, len(data), 800):
+                self.wfile.write(data[at:at + 800])
+                time.sleep(0.1)
+
+
+@test
+def bare_samples_are_known_by_their_type():
+    web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Basic)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    try:
+        with Server(streams=f"streams:\n  s: http://127.0.0.1:{web.server_address[1]}/audio.cgi\n") as server:
+            part = samples(rtsp(server, "s")[0], seconds=2)
+            assert len(part) > 16_000 and samples(sounds()["wav, mu-law"]).find(part[:-4000]) >= 0, len(part)
+            producer = server.json("api/streams")["s"]["producers"][0]
+            assert (producer["format_name"], producer["medias"]) == ("pcm", ["audio, recvonly, PCMU/8000/1"]), producer
+    finally:
+        web.shutdown()
 
 
 @test

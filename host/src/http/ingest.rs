@@ -1,4 +1,4 @@
-//! `POST /api/stream.ts?dst=NAME` and its kin: the body is a publisher of the stream.
+//! `POST /api/stream.ts?dst=NAME` and its kin, also by `PUT`: the body is a publisher of the stream.
 
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ const MAX_FILE: u64 = 1 << 40;
 /// Whether a request is one of these; a path may have other methods that a plugin answers.
 pub(super) fn matches(method: &Method, path: &str) -> bool {
     let known = |end: &str| TYPES.iter().any(|(known, _)| *known == end);
-    *method == Method::POST && (path == "api/stream" || path.strip_prefix("api/stream.").is_some_and(known))
+    (*method == Method::POST || *method == Method::PUT)
+        && (path == "api/stream" || path.strip_prefix("api/stream.").is_some_and(known))
 }
 
 /// Reads the body to its end, or until the stream has no use for it.
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn only_posts_to_known_ends() {
         for path in ["api/stream", "api/stream.ts", "api/stream.mjpeg"] {
-            assert!(matches(&Method::POST, path), "{path}");
+            assert!(matches(&Method::POST, path) && matches(&Method::PUT, path), "{path}");
             assert!(!matches(&Method::GET, path), "{path}");
         }
         for path in ["api/streams", "api/stream.m3u8", "api/stream.", "api/streamts", "stream.ts"] {

@@ -19,7 +19,8 @@ impl Plugin for Wav {
 
 impl Demuxer for Wav {
     async fn demux(self: Arc<Self>, request: Request, input: Input, session: Session) -> Result<(), Error> {
-        let reader = Reader::new(request.head.live);
+        let live = request.head.live;
+        let reader = if request.format == "pcm" { Reader::basic(live) } else { Reader::new(live) };
         run(&request, input, session, reader).await
     }
 }

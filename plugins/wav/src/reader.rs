@@ -111,6 +111,22 @@ impl Reader {
         }
     }
 
+    /// A reader of bare samples: `audio/basic`, mu-law, 8 kHz, mono (RFC 2046 4.3).
+    pub fn basic(live: bool) -> Self {
+        let mut reader = Self::new(live);
+        let format = Format { codec: Codec::PcmMulaw, channels: 1, rate: 8000, block: 1 };
+        reader.announce(format);
+        reader.format = Some(format);
+        reader.state = State::Samples(None);
+        reader
+    }
+
+    fn announce(&mut self, format: Format) {
+        let parameters = Parameters::audio(format.codec, format.rate, format.channels);
+        self.clock = SampleClock::new(format.rate, self.live);
+        self.events.push_back(Event::Tracks(vec![parameters]));
+    }
+
     /// Goes on as far as the bytes reach.
     fn work(&mut self, at: Duration, end: bool) -> Result<(), Error> {
         loop {
@@ -158,10 +174,7 @@ impl Reader {
                 let Some(format) = self.format else {
                     return Err(Error::protocol("wav: samples before their format"));
                 };
-                let mut parameters = Parameters::audio(format.codec, format.rate, format.channels);
-                parameters.clock_rate = format.rate;
-                self.clock = SampleClock::new(format.rate, self.live);
-                self.events.push_back(Event::Tracks(vec![parameters]));
+                self.announce(format);
                 State::Samples((!ENDLESS.contains(&size)).then_some(u64::from(size)))
             }
             _ => State::Skip(padded),

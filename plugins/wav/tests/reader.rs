@@ -89,6 +89,14 @@ fn what_cannot_be_read_is_told() {
     }
 }
 
+#[test]
+fn bare_samples_have_their_format_by_name() {
+    let outcome = drive(&mut Reader::basic(false), &[0xff; 1000], 7);
+    assert_eq!((outcome.tracks[0].codec, outcome.tracks[0].clock_rate), (Codec::PcmMulaw, 8000));
+    assert_eq!((outcome.error.clone(), samples(&outcome).len()), (None, 1000));
+    assert_eq!(drive(&mut Reader::basic(false), &[], 7).error, None);
+}
+
 proptest! {
     #[test]
     fn any_pieces_and_channels_give_the_same(piece in 1_usize..700, channels in 1_u16..=8, count in 0_usize..3000) {
