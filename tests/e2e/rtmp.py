@@ -322,6 +322,33 @@ def names_that_do_not_exist_are_told():
         assert done.returncode != 0 and b"stream not found" in done.stderr, done.stderr
 
 
+@test
+def a_player_stays_while_the_publisher_is_away():
+    with Rtmp("streams:\n  s:\n") as server:
+        path = server.path / "player.flv"
+        with publish(clip("h264-plain.mp4"), server.rtmp_url("s")) as publisher:
+            wait(live(server, "s"), 15, "publisher", publisher)
+            player = subprocess.Popen(["ffmpeg", "-nostdin", "-v", "error", "-i", server.rtmp_url("s"), "-c", "copy", "-flush_packets", "1", str(path)],
+                                      stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            wait(lambda: path.exists() and path.stat().st_size > 30_000, 20, "the player's first bytes")
+        try:
+            wait(lambda: not live(server, "s")(), 10, "the end of the publisher")
+            size = path.stat().st_size
+            with publish(clip("h264-plain.mp4"), server.rtmp_url("s")):
+                wait(lambda: path.stat().st_size > size + 100_000, 20, "more for the player")
+                assert player.poll() is None, player.stderr.read()
+                # Behind a silent source it would not hear this.
+                player.terminate()
+                errors = player.communicate(timeout=10)[1].decode()
+        finally:
+            player.kill()
+            player.wait()
+        assert "monoton" not in errors, errors
+        done = run("ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "packet=dts", "-of", "csv=p=0", path)
+        times = [int(line) for line in done.stdout.split()]
+        assert all(b > a for a, b in zip(times, times[1:])), "times do not grow"
+
+
 # ---- dialling
 
 

@@ -20,7 +20,7 @@ use patchbay_fanout::Limits;
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Counters, Listening};
 use patchbay_sdk::server::{Context, listen, shown};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -30,6 +30,8 @@ use play::Hub;
 pub const MAX_CONNECTIONS: usize = 4_096;
 /// A peer that acknowledges nothing for so long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Between two questions whether a silent peer is there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 
 /// Settings of the server: the `rtmp` section.
@@ -79,7 +81,10 @@ impl Server {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
         let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
+        let socket = SockRef::from(&stream);
+        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+        // A player may wait long for its camera to come back.
+        let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE));
         match connection::serve(self, stream, remote).await {
             Ok(reason @ connection::End::Stream(_)) => tracing::info!(%remote, "closed: {reason}"),
             Ok(reason) => tracing::debug!(%remote, "connection closed: {reason}"),

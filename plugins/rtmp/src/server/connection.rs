@@ -5,9 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use patchbay_fanout::Writer;
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Bound, Connection as Shown, ConsumerCounters};
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use super::Server;
-use super::play::{Claim, Meta, claim, is_unknown};
+use super::play::{Claim, Meta, Wanted, claim, is_unknown, wanted_of};
 use super::publish::Ingest;
 use crate::session::server::{Event, Phase, Session};
 use crate::wire::handshake::BLOCK_BYTES;
@@ -69,6 +70,8 @@ struct Connection {
     work: Option<Boxed<Done>>,
     playing: Option<Claim>,
     over: Option<watch::Receiver<Option<String>>>,
+    /// The player's newest time, in milliseconds.
+    newest: Arc<AtomicI64>,
     ingest: Option<Ingest>,
     buffer: BytesMut,
     deadline: Instant,
@@ -88,6 +91,7 @@ pub async fn serve(server: Arc<Server>, stream: TcpStream, remote: SocketAddr) -
         work: None,
         playing: None,
         over: None,
+        newest: Arc::default(),
         ingest: None,
         buffer: BytesMut::new(),
         deadline: Instant::now() + WISH_TIMEOUT,
@@ -147,10 +151,13 @@ impl Connection {
                     }
                 }
                 bound = next_bound(&mut self.playing) => match bound {
-                    Ok(bound) => if let Some(reason) = self.rebound(&bound) { self.over(reason) },
+                    Ok(bound) => self.rebound(&bound),
                     Err(error) => self.over(error.message),
                 },
-                reason = room_over(&mut self.over) => self.over(reason),
+                reason = room_over(&mut self.over) => {
+                    tracing::debug!(remote = %self.remote, "the source is away: {reason}");
+                    self.away();
+                }
                 error = ingest_ended(&mut self.ingest) => self.over(error.message),
                 _ = self.report.tick() => self.count(),
             }
@@ -207,11 +214,10 @@ impl Connection {
             Done::Claimed(Ok(claim)) => {
                 self.session.played(&claim.name);
                 let reply = self.session.take();
-                if let Err(error) = claim.room.join(reply, claim.history, &self.writer) {
+                self.playing = Some(claim);
+                if let Err(error) = self.join(reply) {
                     return Some(End::Stream(error.message));
                 }
-                self.over = Some(claim.room.over());
-                self.playing = Some(claim);
             }
             Done::Claimed(Err(error)) => self.refuse(&error),
             Done::Published(published) => match *published {
@@ -242,19 +248,47 @@ impl Connection {
         self.deadline = Instant::now() + REFUSED_LINGER;
     }
 
-    /// The stream is bound anew. The same tracks go on; others cannot under the headers that the player has.
-    fn rebound(&mut self, bound: &Bound) -> Option<String> {
-        let claim = self.playing.as_ref()?;
-        // Nothing bound: the source is away, and may come back.
-        let goes_on = bound.tracks.is_empty()
-            || claim.wanted.iter().all(|wanted| {
-                bound.tracks.iter().any(|track| {
-                    track.source == wanted.source
-                        && track.info.id == wanted.track
-                        && track.info.codec == wanted.parameters.codec.name()
-                })
-            });
-        (!goes_on).then(|| "the stream has other tracks now".to_owned())
+    /// The stream is bound anew: the player goes on with what there is now.
+    fn rebound(&mut self, bound: &Bound) {
+        let Some(claim) = &mut self.playing else { return };
+        let wanted = wanted_of(bound);
+        let key = |w: &Wanted| (w.source, w.track, w.parameters.codec);
+        if wanted.is_empty()
+            || wanted.iter().map(key).eq(claim.wanted.iter().map(key)) && claim.room.is_some()
+        {
+            // Away, or not known yet, or what it has.
+            return;
+        }
+        match self.server.hub.room(&wanted) {
+            Ok(room) => {
+                claim.room = Some(room);
+                claim.wanted = wanted;
+                if let Err(error) = self.join(Bytes::new()) {
+                    self.over(error.message);
+                }
+            }
+            Err(error) => self.over(error.message),
+        }
+    }
+
+    /// Follows the room of the claim.
+    fn join(&mut self, reply: Bytes) -> Result<(), Error> {
+        let Some((claim, room)) = self.playing.as_ref().and_then(|claim| Some((claim, claim.room.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        room.join(reply, claim.history, &self.writer, Arc::clone(&self.newest))?;
+        self.over = Some(room.over());
+        Ok(())
+    }
+
+    /// The source is gone; another one may come.
+    fn away(&mut self) {
+        self.writer.leave();
+        self.over = None;
+        if let Some(claim) = &mut self.playing {
+            claim.room = None;
+        }
     }
 
     /// Ends what was played or published.
@@ -263,6 +297,7 @@ impl Connection {
         self.work = None;
         self.playing = None;
         self.over = None;
+        self.newest = Arc::default();
         self.ingest = None;
     }
 

@@ -111,8 +111,8 @@ impl Hub {
 pub struct Claim {
     /// The claim.
     pub consumer: Consumer,
-    /// Where it plays.
-    pub room: Arc<Room>,
+    /// Where it plays; none while the source is away.
+    pub room: Option<Arc<Room>>,
     /// The tracks that it gets.
     pub wanted: Vec<Wanted>,
     /// The stream.
@@ -147,7 +147,7 @@ pub async fn claim(
                     Some("0" | "none") => History::None,
                     _ => History::Live,
                 };
-                return Ok(Claim { consumer, room, wanted, name: name.clone(), history });
+                return Ok(Claim { consumer, room: Some(room), wanted, name: name.clone(), history });
             }
             Err(error) if is_unknown(&error) => refused = error,
             Err(error) => return Err(error),
@@ -201,19 +201,24 @@ pub(crate) async fn bind(context: &Context, consume: &Consume) -> Result<(Consum
             Err(_) => return Err(Error::timeout("the stream has not started")),
         }
     }
+    let wanted = wanted_of(&known.unwrap_or_default());
+    if wanted.is_empty() {
+        return Err(Error::unsupported("no track of the stream can be sent over RTMP"));
+    }
+    Ok((consumer, wanted))
+}
+
+/// The tracks that go out: RTMP has one of each kind.
+pub(crate) fn wanted_of(bound: &Bound) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
-    for bound in known.unwrap_or_default().tracks.iter().filter(|bound| is_complete(bound)) {
+    for bound in bound.tracks.iter().filter(|bound| is_complete(bound)) {
         let Some(parameters) = track::parameters(&bound.info) else { continue };
-        // RTMP has one track of each kind.
         if !wanted.iter().any(|w| w.parameters.codec.kind() == parameters.codec.kind()) {
             let (source, track, epoch) = (bound.source, bound.info.id, bound.epoch);
             wanted.push(Wanted { source, track, epoch, parameters });
         }
     }
-    if wanted.is_empty() {
-        return Err(Error::unsupported("no track of the stream can be sent over RTMP"));
-    }
-    Ok((consumer, wanted))
+    wanted
 }
 
 /// The description of the track says all that a player needs.

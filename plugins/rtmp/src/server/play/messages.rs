@@ -1,5 +1,8 @@
 //! Tags as messages: written once, timed per viewer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
 use bytes::{Bytes, BytesMut};
 use patchbay_fanout::{Buffer, Rewrite};
 use patchbay_mux::flv::{Placed, TagKind};
@@ -36,11 +39,15 @@ pub(super) fn of_unit(placed: &Placed, data: &[u8], configs: &[(TagKind, Bytes)]
     (out.freeze(), Meta { time: placed.time, is_many: !configs.is_empty() })
 }
 
-/// One viewer's times: they begin at 0.
+/// One viewer's times: they begin at 0 and go on when it comes to another run.
 #[derive(Debug)]
 pub struct Timed {
-    /// The run's time that is 0; of the first message that comes when it is not known.
+    /// The run's time that is `base`; of the first message that comes when it is not known.
     pub start: Option<i64>,
+    /// The viewer's time at which it joined.
+    pub base: i64,
+    /// The viewer's newest time.
+    pub newest: Arc<AtomicI64>,
 }
 
 impl Rewrite<Meta> for Timed {
@@ -50,7 +57,10 @@ impl Rewrite<Meta> for Timed {
             // Sound that is a little older than the first picture has no time in this viewer's clock.
             return buffer.bytes.len();
         }
-        let time = buffer.meta.time.saturating_sub(start).max(0) as u32;
+        let time = buffer.meta.time.saturating_sub(start).max(0).saturating_add(self.base);
+        // Relaxed: read by the connection when it follows no run.
+        self.newest.fetch_max(time, Relaxed);
+        let time = time as u32;
         if buffer.meta.is_many || time >= EXTENDED {
             chunk::retime(&buffer.bytes, time, OUR_CHUNK_BYTES, head);
             return buffer.bytes.len();
@@ -94,10 +104,14 @@ mod tests {
 
     #[test]
     fn times_begin_at_the_viewers_start_and_outgrow_24_bits() {
-        let mut timed = Timed { start: None };
+        let mut timed = Timed { start: None, base: 0, newest: Arc::default() };
         assert_eq!(times(&mut timed, 5_000, 200_000, false), [(0, 200_000)]);
         assert_eq!(times(&mut timed, 4_980, 10, false), []);
         assert_eq!(times(&mut timed, 5_040, 10, true), [(40, 4), (40, 10)]);
+        assert_eq!(timed.newest.load(Relaxed), 40);
+        let mut again = Timed { start: Some(70), base: 80, newest: Arc::clone(&timed.newest) };
+        assert_eq!(times(&mut again, 110, 10, false), [(120, 10)]);
+        assert_eq!(timed.newest.load(Relaxed), 120);
         let hours = i64::from(EXTENDED) + 5_000;
         assert_eq!(times(&mut timed, hours - 1, 70_000, false), [(EXTENDED - 1, 70_000)]);
         assert_eq!(times(&mut timed, hours, 70_000, false), [(EXTENDED, 70_000)]);

@@ -1,7 +1,7 @@
 //! The viewers of a set of tracks.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -25,6 +25,8 @@ use super::{Counters, Wanted};
 /// The bit of pictures in the fan-out; sound has the next.
 const VIDEO: Tracks = 1;
 const AUDIO: Tracks = 2;
+/// From the last message of a run to the first of the next, in milliseconds.
+const NEXT_RUN_MS: i64 = 40;
 
 /// A muxing run and its viewers.
 pub struct Room {
@@ -44,16 +46,18 @@ struct State {
     mux: TagMuxer,
     /// Per source: sequence number of the first unit that was not muxed yet.
     positions: BTreeMap<u64, u64>,
-    /// The newest history: where it ends, how it was made, and what it is.
-    history: Option<((u64, bool), Start)>,
+    /// The newest history: where it ends, whether its times are true and where they begin, and what it is.
+    history: Option<((u64, bool, i64), Start)>,
 }
 
 /// What a viewer gets before live.
 #[derive(Debug, Clone)]
 struct Start {
     messages: Bytes,
-    /// The run's time that is the viewer's 0.
+    /// The run's time that is the viewer's at its join.
     start: i64,
+    /// The viewer's time of the last message.
+    newest: i64,
 }
 
 impl Room {
@@ -116,32 +120,41 @@ impl Room {
         self.over.borrow().is_some()
     }
 
-    /// Lets a viewer in. `reply` is the answer to its `play`, which goes out first.
+    /// Lets a viewer in. `reply` is the answer to its `play`, which goes out first. A viewer that comes from another run
+    /// goes on a little behind `newest`, its newest time so far.
     pub fn join(
         &self,
         reply: Bytes,
         history: History,
         writer: &Writer<TcpStream, Meta>,
+        newest: Arc<AtomicI64>,
     ) -> Result<(), Error> {
+        let base = match newest.load(Relaxed) {
+            0 => 0,
+            time => time.saturating_add(NEXT_RUN_MS),
+        };
         let mut head = vec![reply];
-        let (start, position) = {
+        let (made, position) = {
             let mut state = self.state.lock();
             let mut first = BytesMut::new();
-            messages::put(TagKind::Script, 0, &[&state.mux.metadata()], &mut first);
+            messages::put(TagKind::Script, base as u32, &[&state.mux.metadata()], &mut first);
             for (kind, body) in state.mux.configs() {
-                messages::put(kind, 0, &[&body], &mut first);
+                messages::put(kind, base as u32, &[&body], &mut first);
             }
             head.push(first.freeze());
             let made = match history {
                 History::None => None,
-                _ => self.history(&mut state, history == History::Raw)?,
+                _ => self.history(&mut state, history == History::Raw, base)?,
             };
             (made, self.fanout.end())
         };
         let has_video = self.video.is_some();
-        let await_key = if has_video && start.is_none() { VIDEO } else { 0 };
-        let timed = Timed { start: start.as_ref().map(|start| start.start) };
-        head.extend(start.map(|start| start.messages));
+        let await_key = if has_video && made.is_none() { VIDEO } else { 0 };
+        if let Some(made) = &made {
+            newest.fetch_max(made.newest, Relaxed);
+        }
+        let timed = Timed { start: made.as_ref().map(|made| made.start), base, newest };
+        head.extend(made.map(|made| made.messages));
         self.counters.joins.fetch_add(1, Relaxed);
         self.fanout.join(
             writer,
@@ -158,18 +171,18 @@ impl Room {
     }
 
     /// The pictures up to now; those who join between the same two units share them.
-    fn history(&self, state: &mut State, is_raw: bool) -> Result<Option<Start>, Error> {
+    fn history(&self, state: &mut State, is_raw: bool, base: i64) -> Result<Option<Start>, Error> {
         let Some((index, lead)) = self.video.and_then(|index| Some((index, self.wanted.get(index)?))) else {
             return Ok(None);
         };
         let end = state.positions.get(&lead.source).copied().unwrap_or(0);
-        if let Some((_, known)) = state.history.as_ref().filter(|(key, _)| *key == (end, is_raw)) {
+        if let Some((_, known)) = state.history.as_ref().filter(|(key, _)| *key == (end, is_raw, base)) {
             return Ok(Some(known.clone()));
         }
         let units = reader::history(self.host, lead.source, lead.track, end)?;
-        let Some(made) = make_history(&state.mux, index, &units, is_raw) else { return Ok(None) };
+        let Some(made) = make_history(&state.mux, index, &units, is_raw, base) else { return Ok(None) };
         self.counters.histories.fetch_add(1, Relaxed);
-        state.history = Some(((end, is_raw), made.clone()));
+        state.history = Some(((end, is_raw, base), made.clone()));
         Ok(Some(made))
     }
 
@@ -217,15 +230,17 @@ impl Drop for Room {
     }
 }
 
-/// The units from the newest key unit to the newest that was muxed, from time 0 on.
-fn make_history(mux: &TagMuxer, index: usize, units: &[Unit], is_raw: bool) -> Option<Start> {
+/// The units from the newest key unit to the newest that was muxed, from time `base` on.
+fn make_history(mux: &TagMuxer, index: usize, units: &[Unit], is_raw: bool, base: i64) -> Option<Start> {
     let mode = if is_raw { Mode::Raw } else { Mode::Squeezed };
     let (places, start) = mux.history(index, units, mode)?;
     let mut out = BytesMut::with_capacity(units.iter().map(|unit| unit.data.len() + 32).sum());
+    let mut newest = base;
     for (unit, placed) in units.iter().zip(places) {
-        messages::put(placed.kind, placed.time as u32, &[placed.head.as_slice(), &unit.data], &mut out);
+        newest = placed.time.saturating_add(base);
+        messages::put(placed.kind, newest as u32, &[placed.head.as_slice(), &unit.data], &mut out);
     }
-    Some(Start { messages: out.freeze(), start })
+    Some(Start { messages: out.freeze(), start, newest })
 }
 
 /// The reading task of one source. It holds the room only while it works: the last viewer ends it.
