@@ -248,6 +248,20 @@ def nginx_plays():
 
 
 @test
+def mpegts_js_plays_in_chromium():
+    peer("chromium", "chromium")
+    if not (HERE / "node_modules/mpegts.js").exists():
+        raise Skip("mpegts.js is missing: npm ci in tests/e2e")
+    with Server() as server:
+        done = run("node", HERE / "flv.mjs", server.url(""), "demo", "4", limit=60)
+        assert done.returncode == 0, done.stderr.decode()
+        seen = json.loads(done.stdout)
+        assert not seen["errors"] and seen["frames"] > 80 and seen["dropped"] < 5 and seen["audio"] > 10_000, seen
+        assert abs(seen["played"] - 4) < 0.5 and seen["behind"] < 1.5, seen
+        return f"{seen['frames']} pictures, {seen['behind']:.2f} s of buffer"
+
+
+@test
 def enhanced_players_get_what_they_understand():
     ffmpeg = enhanced()
     with published(clip("hevc-opus.mkv"), enhanced) as server:
