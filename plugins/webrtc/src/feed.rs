@@ -23,6 +23,7 @@ use crate::peer::Peer;
 mod regroup;
 
 use regroup::Regroup;
+pub(crate) use regroup::sent_as;
 
 /// Largest RTP payload, in bytes: 1200 with the header, which passes every network that WebRTC is used in.
 pub const MAX_PAYLOAD: usize = 1188;
@@ -223,9 +224,12 @@ struct Run {
 
 impl Run {
     fn new(parameters: Parameters, epoch: u32) -> Result<Self, Error> {
-        let packetizer = Packetizer::new(&parameters, 0, 0, 0, 0, MAX_PAYLOAD)
+        let (regroup, sent) = match Regroup::new(&parameters) {
+            Some((regroup, sent)) => (Some(regroup), sent),
+            None => (None, parameters.clone()),
+        };
+        let packetizer = Packetizer::new(&sent, 0, 0, 0, 0, MAX_PAYLOAD)
             .map_err(|error| Error::unsupported(error.to_string()))?;
-        let regroup = Regroup::for_codec(parameters.codec);
         Ok(Self { parameters, epoch, packetizer, regroup, packets: Packets::new(0) })
     }
 
@@ -237,12 +241,13 @@ impl Run {
     fn frames(&mut self, unit: &Unit, line: u64, wall: &mut WallClock, now_ns: i64) -> Vec<Frame> {
         let Self { parameters, packetizer, regroup, packets, .. } = self;
         let mut frames = Vec::new();
+        let clock_rate = if regroup.is_some() { 8000 } else { parameters.clock_rate };
         let mut write = |unit: &Unit| {
             let sets = Some(&*parameters).filter(|_| unit.key);
             if packetizer.packetize(unit, sets, packets) == 0 {
                 return;
             }
-            let unix_ns = wall.unix_ns(unit.pts, parameters.clock_rate, now_ns);
+            let unix_ns = wall.unix_ns(unit.pts, clock_rate, now_ns);
             let mut frame = Frame::new(packets, line, packetizer.timestamp(unit.pts), unix_ns);
             frame.is_key = unit.key;
             frames.push(frame);
@@ -391,6 +396,9 @@ impl Feed {
                     if let Some(run) = runs.get_mut(&track) {
                         if run.parameters.codec != parameters.codec {
                             let _ = self.over.set("the stream has changed its codec".to_owned());
+                        }
+                        if let Some((regroup, _)) = Regroup::new(&parameters) {
+                            run.regroup = Some(regroup);
                         }
                         run.parameters = parameters;
                     }

@@ -44,8 +44,6 @@ const MAX_CONNECTIONS: usize = 8;
 pub enum Event {
     /// ICE and DTLS are up: media may flow.
     Connected,
-    /// It is over, and why.
-    Over(&'static str),
     /// The peer wants a key unit of an outgoing track (by index).
     KeyframeWanted(usize),
     /// A received media packet.
@@ -83,6 +81,7 @@ struct Core {
     scheduled: Option<Instant>,
     is_connected: bool,
     is_over: bool,
+    why: &'static str,
     remote: Option<(SocketAddr, Transport)>,
 }
 
@@ -103,6 +102,7 @@ impl Peer {
                 scheduled: None,
                 is_connected: false,
                 is_over: false,
+                why: "closed",
                 remote: None,
             }),
             events,
@@ -126,6 +126,12 @@ impl Peer {
     /// Completes when the connection is over.
     pub fn gone(&self) -> CancellationToken {
         self.gone.clone()
+    }
+
+    /// Waits until the connection is over, and says why.
+    pub async fn ended(&self) -> &'static str {
+        self.gone.cancelled().await;
+        self.core.lock().why
     }
 
     /// The peer's address and what carries its packets, once some came.
@@ -346,11 +352,10 @@ impl Peer {
         }
     }
 
-    /// The task must hear this even when its queue is full of packets: the token tells it too.
     fn over(&self, core: &mut Core, why: &'static str) {
         if !core.is_over {
             core.is_over = true;
-            let _ = self.events.try_send(Event::Over(why));
+            core.why = why;
             self.gone.cancel();
         }
     }

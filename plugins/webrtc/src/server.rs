@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use patchbay_media::{Codec, Kind};
+use patchbay_media::Kind;
 use patchbay_sdk::api::message::{Connection, Counters, Listening};
 use patchbay_sdk::server::Context;
 use patchbay_sdk::{Class, Error};
 use rtc::crypto::RTCCryptoProvider;
 use tokio::net::TcpListener;
-use tokio::sync::OnceCell;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Listen, Transport};
@@ -21,7 +21,7 @@ use crate::feed::Feeds;
 use crate::mux::{Hub, Mux, bind_udp};
 use crate::peer::setup::{Use, random_text};
 use crate::peer::{Event, Peer, setup};
-use crate::routes::Sockets;
+use crate::routes as signalling;
 use crate::sdp::{Description, Section};
 use crate::{candidate, crypto};
 
@@ -32,6 +32,9 @@ mod view;
 /// Most sessions at a time.
 const MAX_SESSIONS: usize = 4096;
 
+/// How long sessions have to end with the server.
+const SHUT_LIMIT: Duration = Duration::from_millis(500);
+
 /// How often totals are reported.
 const METRICS_EVERY: Duration = Duration::from_secs(5);
 
@@ -39,12 +42,22 @@ const METRICS_EVERY: Duration = Duration::from_secs(5);
 pub struct Engine {
     config: Config,
     crypto: Arc<dyn RTCCryptoProvider>,
-    mux: OnceCell<Mux>,
+    /// Bound when the server starts, or the first peer comes.
+    sockets: tokio::sync::Mutex<Sockets>,
+    hub: Mutex<Option<Arc<Hub>>>,
     feeds: Feeds,
     sessions: Mutex<HashMap<String, Session>>,
+    /// A session has ended.
+    emptied: Notify,
     public: public::Addresses,
-    sockets: Sockets,
+    signalling: signalling::Sockets,
     totals: Mutex<Totals>,
+}
+
+enum Sockets {
+    Unbound,
+    Bound(Mux),
+    Closed,
 }
 
 /// A session as the routes see it.
@@ -95,11 +108,13 @@ impl Engine {
     pub fn new(config: Config) -> Arc<Self> {
         Arc::new(Self {
             crypto: crypto::Provider::shared(),
-            mux: OnceCell::new(),
+            sockets: tokio::sync::Mutex::new(Sockets::Unbound),
+            hub: Mutex::default(),
             feeds: Feeds::new(),
             sessions: Mutex::default(),
+            emptied: Notify::new(),
             public: public::Addresses::new(&config),
-            sockets: Sockets::default(),
+            signalling: signalling::Sockets::default(),
             config,
             totals: Mutex::default(),
         })
@@ -115,8 +130,37 @@ impl Engine {
         &self.crypto
     }
 
-    async fn mux(&self) -> Result<&Mux, Error> {
-        self.mux.get_or_try_init(|| async { bind(&self.config).await }).await
+    /// The sockets, bound if they were not.
+    async fn hub(&self) -> Result<Arc<Hub>, Error> {
+        let mut sockets = self.sockets.lock().await;
+        match &*sockets {
+            Sockets::Bound(mux) => Ok(Arc::clone(mux.hub())),
+            Sockets::Closed => Err(Error::eof("the server has ended")),
+            Sockets::Unbound => {
+                let mux = bind(&self.config).await?;
+                let hub = Arc::clone(mux.hub());
+                *self.hub.lock() = Some(Arc::clone(&hub));
+                *sockets = Sockets::Bound(mux);
+                Ok(hub)
+            }
+        }
+    }
+
+    /// Ends all sessions and closes the sockets: all sessions live on them, and another server may want the ports.
+    async fn shut(&self) {
+        for session in self.sessions.lock().values() {
+            session.close.cancel();
+        }
+        let gone = async {
+            while !self.sessions.lock().is_empty() {
+                self.emptied.notified().await;
+            }
+        };
+        if tokio::time::timeout(SHUT_LIMIT, gone).await.is_err() {
+            tracing::warn!("sessions did not end in time");
+        }
+        self.hub.lock().take();
+        *self.sockets.lock().await = Sockets::Closed;
     }
 
     /// Starts a session for an offer.
@@ -125,7 +169,7 @@ impl Engine {
             return Err(Error::new(Class::Busy, format!("more than {MAX_SESSIONS} sessions")));
         }
         let offer = Description::parse(&ask.offer).map_err(|error| Error::protocol(error.to_string()))?;
-        let hub = Arc::clone(self.mux().await?.hub());
+        let hub = self.hub().await?;
         // As the direction seen from here says: who may be sent video watches.
         let has = |kind: Kind, of: fn(&Section) -> bool| {
             offer.sections.iter().any(|section| section.kind == kind && of(section))
@@ -183,12 +227,13 @@ impl Engine {
     }
 
     /// What WebSocket connections said before.
-    pub fn sockets(&self) -> &Sockets {
-        &self.sockets
+    pub fn signalling(&self) -> &signalling::Sockets {
+        &self.signalling
     }
 
     fn forget(&self, id: &str) {
         self.sessions.lock().remove(id);
+        self.emptied.notify_one();
     }
 
     /// Totals for `/metrics`.
@@ -206,8 +251,8 @@ impl Engine {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
-        if let Some(mux) = self.mux.get() {
-            let counters = mux.hub().counters();
+        if let Some(hub) = &*self.hub.lock() {
+            let counters = hub.counters();
             for (name, counter) in [
                 ("webrtc_datagrams_received", &counters.received),
                 ("webrtc_datagrams_of_strangers", &counters.strangers),
@@ -251,11 +296,6 @@ impl Drop for Open {
         self.peer.close();
         self.engine.forget(&self.id);
     }
-}
-
-/// Codecs that this side sends and receives, by FFmpeg's names, in the peer's order.
-fn codec_names(section: &Section) -> Vec<String> {
-    section.codecs().into_iter().map(|codec: Codec| codec.name().to_owned()).collect()
 }
 
 /// Candidates of the machine's own addresses: all for the connection, and those that the peer is told.
@@ -330,7 +370,7 @@ async fn listen_tcp(host: &str, port: u16) -> Option<TcpListener> {
 
 /// Runs the server role until the host closes it.
 pub async fn serve(engine: &Arc<Engine>, context: Context) -> Result<(), Error> {
-    let hub = Arc::clone(engine.mux().await?.hub());
+    let hub = engine.hub().await?;
     let configured = &engine.config.listen;
     let host = configured.split('/').next().and_then(|a| a.rsplit_once(':')).map_or("", |(host, _)| host);
     let mut info = serde_json::Map::new();
@@ -346,10 +386,12 @@ pub async fn serve(engine: &Arc<Engine>, context: Context) -> Result<(), Error> 
         tokio::select! {
             _ = every.tick() => drop(context.metrics(&Counters { counters: engine.metrics() })),
             () = context.closed() => break,
+            () = context.draining() => break,
         }
     }
-    for session in engine.sessions.lock().values() {
-        session.close.cancel();
-    }
+    drop(hub);
+    engine.shut().await;
+    // Nobody listens when the host closes it, who wants to know when it drains.
+    let _ = context.drained();
     Ok(())
 }

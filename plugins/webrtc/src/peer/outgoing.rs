@@ -27,8 +27,11 @@ const PACE_WAITING: usize = 256 << 10;
 /// Frames that may wait behind a history; past that the track starts at the next key unit.
 const MAX_QUEUED: usize = 1024;
 
-/// A peer that asks for key units again and again gets a history so often.
+/// A peer that asks for key units again and again gets a history so often: one of so many bytes, a larger one less often.
 const RESTART_EVERY: Duration = Duration::from_secs(1);
+
+/// See [`RESTART_EVERY`].
+const RESTART_BYTES: usize = 512 << 10;
 
 /// How often the wall time of a track is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -84,7 +87,8 @@ pub(super) struct Outgoing {
     state: State,
     /// What is added to the timestamps of the history that goes out.
     history_shift: u32,
-    last_start: Option<Instant>,
+    /// When it was started last, and how long that forbids another one.
+    last_start: Option<(Instant, Duration)>,
     last_report: Option<Instant>,
     counts: Counts,
 }
@@ -173,13 +177,14 @@ impl Outgoing {
         }
         let rate = PACE_RATE.max(len * 1000 / (PACE_WITHIN.as_millis() as usize).max(1));
         let now = Instant::now();
-        self.last_start = Some(now);
+        let times = u32::try_from(len.div_ceil(RESTART_BYTES)).unwrap_or(1).max(1);
+        self.last_start = Some((now, RESTART_EVERY * times));
         self.state = State::Pacing { queue, next: 0, rate, since: now, sent: 0 };
     }
 
     pub(super) fn may_restart(&self, now: Instant) -> bool {
         matches!(self.state, State::Live | State::AwaitKey)
-            && self.last_start.is_none_or(|last| now.saturating_duration_since(last) >= RESTART_EVERY)
+            && self.last_start.is_none_or(|(last, rest)| now.saturating_duration_since(last) >= rest)
     }
 
     /// Sends of a paced history what may go now; says when to come again.

@@ -85,7 +85,7 @@ pub(super) async fn message(
         let line = candidate::normalised(line);
         // An empty one means that no more come.
         if candidate::is_usable(&line)
-            && let Some(id) = engine.sockets().candidate(request.socket, &line, Instant::now())
+            && let Some(id) = engine.signalling().candidate(request.socket, &line, Instant::now())
         {
             let _ = engine.candidates(&id, None, &[line]);
         }
@@ -107,7 +107,7 @@ pub(super) async fn message(
         connection: connection(request, "webrtc", "ws"),
     };
     let answer = engine.open(body.context(), ask).await?;
-    let waited = engine.sockets().opened(request.socket, &answer.id, Instant::now());
+    let waited = engine.signalling().opened(request.socket, &answer.id, Instant::now());
     let _ = engine.candidates(&answer.id, None, &waited);
     let first = if is_object {
         text("webrtc", json!({"type": "answer", "sdp": answer.bare}))

@@ -64,10 +64,11 @@ pub(super) async fn open(
     patchbay_sdk::spawn(async move {
         let open = open;
         let publishing = run(&engine, &peer, publisher, ingest, connection, events, close);
-        tokio::select! {
-            () = peer.drive() => {}
-            reason = publishing => tracing::debug!("publisher is gone: {reason}"),
-        }
+        tokio::join!(peer.drive(), async {
+            let reason = publishing.await;
+            tracing::debug!("publisher is gone: {reason}");
+            peer.close();
+        });
         drop(open);
     });
     Ok(answer)
@@ -86,12 +87,12 @@ async fn run(
     let start = Instant::now();
     tokio::select! {
         error = publisher.run() => error.message,
-        () = close.cancelled() => "closed by its publisher".to_owned(),
+        () = close.cancelled() => "closed by request".to_owned(),
+        why = peer.ended() => why.to_owned(),
         reason = async {
             loop {
                 match events.recv().await {
                     Some(Event::Connected) => break,
-                    Some(Event::Over(why)) => return why.to_owned(),
                     Some(_) => {}
                     None => return "closed".to_owned(),
                 }
@@ -127,7 +128,6 @@ pub(super) async fn receive(
             event = events.recv() => match event {
                 Some(Event::Packet(packet)) => ingest.packet(session, packet, start.elapsed())?,
                 Some(Event::SenderReport { ssrc, ntp, rtp_time }) => ingest.sender_report(ssrc, ntp, rtp_time),
-                Some(Event::Over(why)) => return Ok(why),
                 Some(Event::Connected | Event::KeyframeWanted(_)) => {}
                 None => return Ok("closed"),
             },

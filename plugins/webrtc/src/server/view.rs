@@ -11,12 +11,12 @@ use patchbay_sdk::track;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Ask, Connected, Engine, Open, codec_names};
-use crate::feed::Feed;
+use super::{Answer, Ask, Connected, Engine, Open};
+use crate::feed::{Feed, sent_as};
 use crate::mux::Hub;
 use crate::peer::setup::Use;
 use crate::peer::{Event, Peer};
-use crate::sdp::Description;
+use crate::sdp::{Description, Section};
 
 /// How long a stream has to say what it is.
 const BOUND_LIMIT_MS: u64 = 10_000;
@@ -64,10 +64,9 @@ pub(super) async fn open(
     for kind in [Kind::Video, Kind::Audio] {
         let of_kind = wanted.iter().filter_map(|index| offer.sections.get(*index));
         medias.extend(
-            of_kind.filter(|section| section.kind == kind).map(|section| Media {
-                kind: track::kind_name(kind).to_owned(),
-                codecs: codec_names(section),
-            }),
+            of_kind
+                .filter(|section| section.kind == kind)
+                .map(|section| Media { kind: track::kind_name(kind).to_owned(), codecs: takes(section) }),
         );
     }
     medias.retain(|media| !media.codecs.is_empty());
@@ -101,13 +100,25 @@ pub(super) async fn open(
     };
     patchbay_sdk::spawn(async move {
         let open = open;
-        tokio::select! {
-            () = peer.drive() => {}
-            () = view.run(events, close) => {}
-        }
+        tokio::join!(peer.drive(), async {
+            view.run(events, close).await;
+            peer.close();
+        });
         drop(open);
     });
     Ok(answer)
+}
+
+/// FFmpeg's names of the codecs that can be sent to a section, in the peer's order; samples after the A-law that they become.
+fn takes(section: &Section) -> Vec<String> {
+    let mut names = Vec::new();
+    for codec in section.codecs() {
+        names.push(codec.name().to_owned());
+        if codec == Codec::PcmAlaw {
+            names.extend([Codec::PcmS16be, Codec::PcmS16le].map(|codec| codec.name().to_owned()));
+        }
+    }
+    names
 }
 
 /// Which section gets which of the bound tracks: each the next one of its kind that it has a format for.
@@ -119,7 +130,7 @@ fn plan(offer: &Description, bound: &Bound) -> (Vec<Use>, Vec<Track>) {
             return Use::Nothing;
         }
         let format_of = |bound: &&BoundTrack| {
-            let codec = Codec::from_name(&bound.info.codec)?;
+            let codec = sent_as(Codec::from_name(&bound.info.codec)?);
             if codec.kind() == section.kind { section.format(codec) } else { None }
         };
         let Some(at) = rest.iter().position(|bound| format_of(bound).is_some()) else { return Use::Nothing };
@@ -138,6 +149,7 @@ fn plan(offer: &Description, bound: &Bound) -> (Vec<Use>, Vec<Track>) {
 impl View {
     async fn run(mut self, mut events: mpsc::Receiver<Event>, close: CancellationToken) {
         let mut counters = tokio::time::interval(COUNTERS_EVERY);
+        let peer = Arc::clone(&self.peer);
         let reason = loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -152,9 +164,9 @@ impl View {
                     }
                     Some(Event::KeyframeWanted(index)) => self.restart(index),
                     Some(Event::Packet(_) | Event::SenderReport { .. }) => {}
-                    Some(Event::Over(why)) => break why.to_owned(),
                     None => break "closed".to_owned(),
                 },
+                why = peer.ended() => break why.to_owned(),
                 bound = self.consumer.next() => match bound {
                     Ok(bound) => {
                         self.bound = bound;
@@ -165,7 +177,7 @@ impl View {
                     Err(error) => break error.message,
                 },
                 _ = counters.tick() => self.report(),
-                () = close.cancelled() => break "closed by its player".to_owned(),
+                () = close.cancelled() => break "closed by request".to_owned(),
             }
         };
         self.report();

@@ -1,0 +1,294 @@
+//! A connection of the server and one of `rtc` as the player, over loopback.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use patchbay_media::{Codec, Parameters, Unit};
+use patchbay_plugin_webrtc::candidate;
+use patchbay_plugin_webrtc::config::Transport;
+use patchbay_plugin_webrtc::crypto::Provider;
+use patchbay_plugin_webrtc::feed::{Frame, MAX_PAYLOAD};
+use patchbay_plugin_webrtc::mux::Mux;
+use patchbay_plugin_webrtc::peer::setup::{self, Use};
+use patchbay_plugin_webrtc::peer::{Event, Peer};
+use patchbay_plugin_webrtc::sdp::Description;
+use patchbay_rtp::packetize::{Packetizer, Packets};
+use rtc::interceptor::Registry;
+use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
+use rtc::peer_connection::configuration::media_engine::MediaEngine;
+use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
+use rtc::peer_connection::sdp::RTCSessionDescription;
+use rtc::peer_connection::transport::RTCIceCandidateInit;
+use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
+use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
+use rtc::sansio::Protocol as _;
+use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
+use tokio::sync::mpsc;
+
+/// The player's side.
+struct Player {
+    connection: RTCPeerConnection,
+    socket: tokio::net::UdpSocket,
+    /// Sequence numbers that came, with RTP time, marker and payload length.
+    got: BTreeMap<u16, (u32, bool, usize)>,
+    ssrc: u32,
+    /// RTP packets to lose: every so many of those that come for the first time.
+    lose: Option<u16>,
+    lost: HashSet<u16>,
+}
+
+impl Player {
+    async fn new() -> (Self, String) {
+        let mut engine = MediaEngine::default();
+        let rtp_codec = RTCRtpCodec {
+            mime_type: "video/H264".to_owned(),
+            clock_rate: 90_000,
+            channels: 0,
+            sdp_fmtp_line: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"
+                .to_owned(),
+            rtcp_feedback: vec![
+                RTCPFeedback { typ: "nack".to_owned(), parameter: String::new() },
+                RTCPFeedback { typ: "nack".to_owned(), parameter: "pli".to_owned() },
+            ],
+        };
+        engine
+            .register_codec(RTCRtpCodecParameters { rtp_codec, payload_type: 102 }, RtpCodecKind::Video)
+            .unwrap();
+        let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
+        let mut connection = RTCPeerConnectionBuilder::new()
+            .with_media_engine(engine)
+            .with_interceptor_registry(registry)
+            .build(Instant::now())
+            .unwrap();
+        let init = RTCRtpTransceiverInit {
+            direction: RTCRtpTransceiverDirection::Recvonly,
+            streams: Vec::new(),
+            send_encodings: Vec::new(),
+        };
+        connection.add_transceiver_from_kind(RtpCodecKind::Video, Some(init)).unwrap();
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let candidate = candidate::own(socket.local_addr().unwrap(), Transport::Udp, 0);
+        connection
+            .add_local_candidate(RTCIceCandidateInit { candidate, ..RTCIceCandidateInit::default() })
+            .unwrap();
+        let offer = connection.create_offer(None).unwrap();
+        connection.set_local_description(Instant::now(), offer.clone()).unwrap();
+        let player =
+            Self { connection, socket, got: BTreeMap::new(), ssrc: 0, lose: None, lost: HashSet::new() };
+        (player, offer.sdp)
+    }
+
+    fn accept(&mut self, answer: &str) {
+        let answer = RTCSessionDescription::answer(answer.to_owned()).unwrap();
+        self.connection.set_remote_description(Instant::now(), answer).unwrap();
+    }
+
+    fn want_key(&mut self) {
+        let packet = PictureLossIndication { sender_ssrc: 1, media_ssrc: self.ssrc };
+        let message = RTCMessage::RtcpPacket(String::new(), vec![Box::new(packet)]);
+        self.connection.handle_write(TaggedRTCMessage { now: Instant::now(), message }).unwrap();
+    }
+
+    /// Runs until `done`, or fails after 20 s.
+    async fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        let mut buffer = vec![0; 2048];
+        let local_addr = self.socket.local_addr().unwrap();
+        loop {
+            while let Some(message) = self.connection.poll_write() {
+                self.socket.send_to(&message.message, message.transport.peer_addr).await.unwrap();
+            }
+            while self.connection.poll_event().is_some() {}
+            while let Some(message) = self.connection.poll_read() {
+                if let RTCMessage::RtpPacket(_, packet) = message.message {
+                    let header = &packet.header;
+                    self.ssrc = header.ssrc;
+                    let seen = (header.timestamp, header.marker, packet.payload.len());
+                    self.got.insert(header.sequence_number, seen);
+                }
+            }
+            if done(self) {
+                return;
+            }
+            assert!(Instant::now() < end, "no {what}: {} packets, {} lost", self.got.len(), self.lost.len());
+            let now = Instant::now();
+            let due = self.connection.poll_timeout().unwrap_or(now).min(now + Duration::from_millis(20));
+            if due <= now {
+                self.connection.handle_timeout(now).unwrap();
+            }
+            let due = due.max(now + Duration::from_millis(1));
+            let Ok(Ok((len, peer_addr))) =
+                tokio::time::timeout_at(due.into(), self.socket.recv_from(&mut buffer)).await
+            else {
+                continue;
+            };
+            let is_rtp = buffer[0] & 0xc0 == 0x80 && !(200..=207).contains(&buffer[1]);
+            let sequence = u16::from_be_bytes([buffer[2], buffer[3]]);
+            if is_rtp
+                && self.lose.is_some_and(|every| sequence.is_multiple_of(every))
+                && self.lost.insert(sequence)
+            {
+                continue;
+            }
+            let transport = TransportContext {
+                local_addr,
+                peer_addr,
+                transport_protocol: TransportProtocol::UDP,
+                ecn: None,
+            };
+            let message = BytesMut::from(&buffer[..len]);
+            let _ = self.connection.handle_read(TaggedBytesMut { now: Instant::now(), transport, message });
+        }
+    }
+}
+
+struct Rig {
+    mux: Mux,
+    peer: Arc<Peer>,
+    events: mpsc::Receiver<Event>,
+    player: Player,
+    packetizer: Packetizer,
+    packets: Packets,
+    number: u64,
+}
+
+impl Rig {
+    /// A connected pair whose track was started without a history.
+    async fn new() -> Self {
+        let mux = Mux::new(vec![UdpSocket::bind("127.0.0.1:0").unwrap()], None).unwrap();
+        let own = vec![candidate::own(mux.hub().udp_addresses().next().unwrap(), Transport::Udp, 0)];
+        let (mut player, offer) = Player::new().await;
+        let offer = Description::parse(&offer).unwrap();
+        let uses = [Use::Send(offer.sections[0].formats[0].clone())];
+        let (parts, answer) = setup::answer(&offer, &uses, &own, &own, &Provider::shared()).unwrap();
+        let (peer, mut events) = Peer::new(mux.hub(), parts);
+        let driven = Arc::clone(&peer);
+        tokio::spawn(async move { driven.drive().await });
+        player.accept(&answer);
+        let mut is_connected = false;
+        player
+            .until("connection", |_| {
+                is_connected |= matches!(events.try_recv(), Ok(Event::Connected));
+                is_connected
+            })
+            .await;
+        let parameters = Parameters::video(Codec::H264, 90_000);
+        let packetizer = Packetizer::new(&parameters, 0, 0, 0, 0, MAX_PAYLOAD).unwrap();
+        Self { mux, peer, events, player, packetizer, packets: Packets::new(0), number: 0 }
+    }
+
+    /// The next frame of the stream, of about so many bytes.
+    fn frame(&mut self, key: bool, len: usize) -> Frame {
+        let mut data = (len as u32).to_be_bytes().to_vec();
+        data.push(if key { 0x65 } else { 0x41 });
+        data.resize(len + 4, 0x55);
+        let unit = Unit::new(self.number as i64 * 3600, key, Bytes::from(data));
+        self.packetizer.packetize(&unit, None, &mut self.packets);
+        let mut frame = Frame::new(&mut self.packets, 0, self.packetizer.timestamp(unit.pts), 0);
+        (frame.is_key, frame.sequence) = (key, self.number);
+        self.number += 1;
+        frame
+    }
+
+    fn send(&mut self, key: bool, len: usize) {
+        let frame = Arc::new(self.frame(key, len));
+        self.peer.send(0, &frame, Instant::now());
+    }
+}
+
+/// Whether the numbers have no gap.
+fn is_whole(got: &BTreeMap<u16, (u32, bool, usize)>) -> bool {
+    let numbers: Vec<u16> = got.keys().copied().collect();
+    numbers.windows(2).all(|pair| pair[1] == pair[0] + 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_track_starts_at_a_key_unit() {
+    let mut rig = Rig::new().await;
+    rig.peer.start(0, None);
+    rig.send(false, 500);
+    rig.send(true, 5000);
+    rig.send(false, 500);
+    // 5 packets of 5000 bytes and one of 500: what came before the key unit was left out.
+    rig.player.until("packets", |player| player.got.len() >= 6).await;
+    let times: Vec<u32> = rig.player.got.values().map(|(time, ..)| *time).collect();
+    assert!(is_whole(&rig.player.got));
+    assert_eq!(times[..5], [times[0]; 5]);
+    assert_eq!(times[5].wrapping_sub(times[0]), 3600);
+    let marks: Vec<bool> = rig.player.got.values().map(|(_, mark, _)| *mark).collect();
+    assert_eq!(marks, [false, false, false, false, true, true]);
+    assert_eq!(rig.peer.counts().drops, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_packets_come_again() {
+    let mut rig = Rig::new().await;
+    rig.peer.start(0, None);
+    rig.player.lose = Some(7);
+    for number in 0..40 {
+        rig.send(number == 0, 6000);
+        // As in a network with some delay: a retransmission further back than the player's replay window would be refused.
+        rig.player.until("packets", |player| player.got.len() + 3 >= (number + 1) * 6).await;
+    }
+    // The last ones may be lost without anything behind them that shows it.
+    rig.player
+        .until("repairs", |player| player.lost.len() > 20 && player.got.len() >= 238 && is_whole(&player.got))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_key_unit_gets_what_lies_before_now() {
+    let mut rig = Rig::new().await;
+    rig.peer.start(0, None);
+    rig.send(true, 5000);
+    rig.player.until("packets", |player| player.got.len() >= 5).await;
+    rig.player.want_key();
+    let events = &mut rig.events;
+    let mut asked = None;
+    rig.player
+        .until("request", |_| {
+            if let Ok(Event::KeyframeWanted(track)) = events.try_recv() {
+                asked = Some(track);
+            }
+            asked.is_some()
+        })
+        .await;
+    assert_eq!(asked, Some(0));
+    let before = *rig.player.got.last_key_value().unwrap().1;
+    rig.peer.hold(0);
+    // What comes while the history is made waits, and a part of it is in the history already.
+    let mut history = rig.frame(true, 5000);
+    (history.is_history, history.sequence) = (true, rig.number + 1);
+    rig.send(false, 400);
+    rig.send(false, 500);
+    rig.peer.start(0, Some(Arc::new(history)));
+    rig.player.until("history", |player| player.got.len() >= 11).await;
+    assert!(is_whole(&rig.player.got));
+    let lens: Vec<usize> = rig.player.got.values().skip(5).map(|(_, _, len)| *len).collect();
+    assert_eq!(lens.last(), Some(&500), "the unit of 400 bytes was in the history");
+    let times: Vec<u32> = rig.player.got.values().skip(5).map(|(time, ..)| *time).collect();
+    assert!(times.iter().all(|time| time.wrapping_sub(before.0) as i32 > 0), "{before:?} {times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_a_closed_connection() {
+    let rig = Rig::new().await;
+    assert_eq!(rig.mux.hub().entries(), (1, 1));
+    rig.peer.close();
+    assert!(rig.peer.gone().is_cancelled());
+    assert_eq!(rig.mux.hub().entries(), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_vanishes_is_noticed() {
+    let rig = Rig::new().await;
+    drop(rig.player);
+    let why = tokio::time::timeout(Duration::from_secs(20), rig.peer.ended()).await.unwrap();
+    assert_eq!(why, "disconnected");
+}
