@@ -122,6 +122,23 @@ def gstreamers_cameras_behind_tls_and_in_an_http_tunnel():
 
 
 @test
+def a_cameras_backchannel_is_shown_and_one_that_has_none_plays():
+    camera, plain = Camera("--backchannel"), Camera()
+    try:
+        streams = f"streams:\n  talks: rtsp://127.0.0.1:{camera.port}/cam#backchannel=1\n  plain: rtsp://127.0.0.1:{plain.port}/cam#backchannel=1\n"
+        with Server(streams=streams) as server:
+            for name, has_one in (("talks", True), ("plain", False)):
+                is_live(server, name)
+                medias = shown(server, name)["medias"]
+                assert any("sendonly" in media for media in medias) == has_one, (name, medias)
+    finally:
+        camera.stop()
+        plain.stop()
+    with Server() as server:
+        gst(f"rtspt://127.0.0.1:{server.rtsp}/demo", "backchannel=onvif")
+
+
+@test
 def gstreamers_players_share_a_group():
     with Server(extra=f"  multicast: {GROUPS}.128/28\n") as server:
         url = f"rtsp://127.0.0.1:{server.rtsp}/demo"

@@ -61,6 +61,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// `User-Agent`, not empty: some cameras answer 400 or 401 without (C5).
     pub user_agent: String,
+    /// Ask for the media that takes sound to the camera (C21).
+    pub backchannel: bool,
     /// Fresh randomness, for client nonces.
     pub seed: u64,
 }
@@ -234,6 +236,8 @@ pub enum Reconnect {
     UdpFails,
     /// Some medias came, others did not (C105).
     MediaMissing,
+    /// The camera does not bear being asked for its backchannel (C21).
+    BackchannelRefused,
     /// Medias are wanted that are not set up, or some are wanted again.
     Wanted,
 }

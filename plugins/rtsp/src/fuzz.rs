@@ -51,6 +51,7 @@ pub fn client_session(data: &[u8]) {
     let mut session = Session::new(Config {
         url,
         lower,
+        backchannel: choice & 16 != 0,
         timeouts: Timeouts::default(),
         user_agent: "fuzz".to_owned(),
         seed: 1,

@@ -1,5 +1,6 @@
 //! Cameras dialled by URL: sockets and timers around [`client::Session`] and [`client::Receiver`].
 
+mod backchannel;
 mod sockets;
 
 use std::future::Future;
@@ -15,8 +16,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+pub use self::backchannel::Refusals;
 use self::sockets::{Dialled, Udp, dial};
-use crate::client::{self, Delivery, Described, Input, Output, Receiver};
+use crate::client::{self, Delivery, Described, Input, Output, Receiver, Reconnect};
 use crate::config::{SourceConfig, Via};
 use crate::plugin::Rtsp;
 use crate::wire::Lower;
@@ -46,7 +48,7 @@ pub trait Host: Send + Sync {
 
 impl patchbay_sdk::Source for Rtsp {
     async fn run(self: Arc<Self>, request: Request, session: HostSession) -> Result<(), Error> {
-        run(&request.url, &session).await
+        run(&request.url, &session, &self.refusals).await
     }
 }
 
@@ -76,8 +78,8 @@ impl Host for HostSession {
     }
 }
 
-/// Plays `url` until the camera or the host ends it.
-pub async fn run<H: Host>(url: &str, host: &H) -> Result<(), Error> {
+/// Plays `url` until the camera or the host ends it. `refusals` is shared by all sources.
+pub async fn run<H: Host>(url: &str, host: &H, refusals: &Refusals) -> Result<(), Error> {
     let config = SourceConfig::parse(url).map_err(|error| Error::unsupported(error.to_string()))?;
     if !config.unknown.is_empty() {
         warn!(url = %config.url, options = ?config.unknown, "unknown options");
@@ -85,12 +87,15 @@ pub async fn run<H: Host>(url: &str, host: &H) -> Result<(), Error> {
     let session = client::Session::new(client::Config {
         url: config.url.clone(),
         lower: config.lower,
+        backchannel: config.backchannel == Some(true)
+            && refusals.may_ask(config.url.expose(), std::time::Instant::now()),
         timeouts: config.timeouts,
         user_agent: USER_AGENT.to_owned(),
         seed: rand::random(),
     });
     let driver = Driver {
         host,
+        refusals,
         config,
         session,
         receiver: None,
@@ -104,6 +109,7 @@ pub async fn run<H: Host>(url: &str, host: &H) -> Result<(), Error> {
 
 struct Driver<'a, H> {
     host: &'a H,
+    refusals: &'a Refusals,
     config: SourceConfig,
     session: client::Session,
     receiver: Option<Receiver>,
@@ -216,6 +222,9 @@ impl<H: Host> Driver<'_, H> {
                 }
                 Output::Send(bytes) => self.send(&bytes).await,
                 Output::Connect { target, timeout, why } => {
+                    if why == Some(Reconnect::BackchannelRefused) {
+                        self.refusals.note(self.config.url.expose(), std::time::Instant::now());
+                    }
                     if let Some(why) = why {
                         info!(host = %target.host, ?why, "new connection to the camera");
                     }
@@ -338,7 +347,9 @@ impl<H: Host> Driver<'_, H> {
             user_agent: described.server.clone(),
             ..Info::default()
         };
-        self.host.tracks(&Tracks { receive, connection, ..Tracks::default() })
+        // Told, and set up; the ABI has no way yet for the sound of players.
+        let send = backchannel::send_tracks(&described.session);
+        self.host.tracks(&Tracks { receive, send, connection, ..Tracks::default() })
     }
 
     fn apply_demand(&mut self, demand: &Demand) {

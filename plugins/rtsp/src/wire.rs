@@ -19,6 +19,9 @@ pub use parser::{
 };
 pub use transport::{DEFAULT_SESSION_TIMEOUT, Lower, SessionHeader, Transport};
 
+/// `Require` of a client that would speak: ONVIF Streaming Specification section 5.3.
+pub const BACKCHANNEL: &str = "www.onvif.org/ver20/backchannel";
+
 /// A request, from either side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

@@ -330,3 +330,78 @@ fn c104_busy_cameras_are_left_alone_for_a_while() {
         }
     }
 }
+
+#[test]
+fn c21_a_camera_that_fails_when_asked_for_its_backchannel_is_asked_without() {
+    type Case = (&'static str, fn(&Seen) -> Option<Vec<Act>>);
+    let cases: [Case; 6] = [
+        ("551", |s| s.status("551 Option not supported")),
+        ("400", |s| s.status("400 Bad Request")),
+        ("404", |s| s.status("404 Not Found")),
+        ("500", |s| s.status("500 Internal Server Error")),
+        ("close", |_| Some(vec![Act::Close])),
+        ("hang", |_| silence()),
+    ];
+    for (name, answer) in cases {
+        let mut rig = Rig::new("rtsp://10.0.0.2/cam#backchannel=1", move |seen| {
+            if seen.header("Require").is_some() { answer(seen) } else { None }
+        });
+        rig.run(8.0);
+        assert_eq!(rig.playing, 1, "{name}: {:?}", rig.closed);
+        assert_eq!(rig.connects.len(), 2, "{name}");
+        assert_eq!(rig.connects[1].2, Some(Reconnect::BackchannelRefused), "{name}");
+        let asked: Vec<Option<&str>> = rig.of("DESCRIBE").iter().map(|s| s.header("Require")).collect();
+        assert_eq!(asked, [Some("www.onvif.org/ver20/backchannel"), None], "{name}");
+        assert!(!rig.session.asks_backchannel());
+    }
+}
+
+#[test]
+fn c21_c22_a_login_is_no_refusal_and_nobody_is_asked_by_default() {
+    const SDP: &str = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:trackID=0\r\n\
+        m=audio 0 RTP/AVP 8\r\na=control:trackID=1\r\nm=audio 0 RTP/AVP 0\r\na=control:trackID=2\r\na=sendonly\r\n";
+    let mut rig = Rig::new("rtsp://admin:12345@10.0.0.2/cam#backchannel=1", |seen| {
+        match (seen.method.as_str(), seen.header("Authorization")) {
+            ("DESCRIBE", None) => seen.answer("401 No", &["WWW-Authenticate: Basic realm=\"r\""], ""),
+            ("DESCRIBE", _) => seen.answer("200 OK", &[], SDP),
+            _ => None,
+        }
+    });
+    rig.run(2.0);
+    assert_eq!((rig.connects.len(), rig.playing), (1, 1));
+    assert!(rig.of("DESCRIBE").iter().all(|seen| seen.header("Require").is_some()));
+    let setups: Vec<(bool, Option<&str>)> =
+        rig.of("SETUP").iter().map(|s| (s.header("Require").is_some(), s.header("Transport"))).collect();
+    let tcp = |channel: u8| {
+        Some(
+            [
+                "RTP/AVP/TCP;unicast;interleaved=0-1",
+                "RTP/AVP/TCP;unicast;interleaved=2-3",
+                "RTP/AVP/TCP;unicast;interleaved=4-5",
+            ][usize::from(channel)],
+        )
+    };
+    assert_eq!(setups, [(false, tcp(0)), (false, tcp(1)), (true, tcp(2))], "C110: behind the others");
+    for options in ["", "#backchannel=0"] {
+        let mut rig = Rig::new(&format!("rtsp://10.0.0.2/cam{options}"), |_| None);
+        rig.run(2.0);
+        assert!(rig.seen.iter().all(|seen| seen.header("Require").is_none()));
+    }
+}
+
+#[test]
+fn c22_a_backchannel_that_is_taken_is_done_without() {
+    const SDP: &str = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:trackID=0\r\n\
+        m=audio 0 RTP/AVP 0\r\na=control:trackID=1\r\na=sendonly\r\n";
+    let mut rig = Rig::new("rtsp://10.0.0.2/cam#backchannel=1", |seen| match seen.method.as_str() {
+        "DESCRIBE" => seen.answer("200 OK", &[], SDP),
+        "SETUP" if seen.header("Require").is_some() => seen.status("453 Not Enough Bandwidth"),
+        _ => None,
+    });
+    rig.want = vec![0];
+    rig.streams = vec![0];
+    rig.run(20.0);
+    assert_eq!((rig.connects.len(), rig.playing), (2, 1), "{:?}", rig.methods());
+    assert_eq!(rig.connects[1].2, Some(Reconnect::BackchannelRefused));
+    assert!(rig.closed.is_none());
+}

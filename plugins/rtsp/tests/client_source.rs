@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use patchbay_media::{Codec, Parameters, Unit};
-use patchbay_plugin_rtsp::source::{Host, run};
+use patchbay_plugin_rtsp::source::{Host, Refusals, run};
 use patchbay_sdk::api::message::{Clock, Demand};
 use patchbay_sdk::source::Tracks;
 use patchbay_sdk::{Class, Error};
@@ -79,7 +79,7 @@ impl Bench {
         let (demand, demand_rx) = watch::channel(want(tracks));
         let (closed, closed_rx) = watch::channel(false);
         let host = TestHost { events: events_tx, demand: demand_rx, closed: closed_rx };
-        let source = tokio::spawn(async move { run(&url, &host).await });
+        let source = tokio::spawn(async move { run(&url, &host, &Refusals::default()).await });
         Self { listener, events, demand, closed, source }
     }
 
@@ -324,7 +324,7 @@ async fn ends_have_their_class_and_no_secrets() {
         "rtsp://admin:secret@127.0.0.1/x#transport=quic".to_owned(),
         "rtsp://admin:secret@/x".to_owned(),
     ] {
-        let error = limit(run(&url, &host)).await.unwrap_err();
+        let error = limit(run(&url, &host, &Refusals::default())).await.unwrap_err();
         assert!(!error.message.contains("secret"), "{error}");
         assert!(matches!(error.class, Class::NotFound | Class::Unsupported), "{error:?}");
     }

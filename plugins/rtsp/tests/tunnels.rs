@@ -17,7 +17,7 @@ use memory::{picture, sound};
 use patchbay_media::{Codec, Parameters, Unit};
 use patchbay_net::tls::{Verify, connect};
 use patchbay_plugin_rtsp::server::Config;
-use patchbay_plugin_rtsp::source::{Host as SourceHost, run};
+use patchbay_plugin_rtsp::source::{Host as SourceHost, Refusals, run};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Clock, Demand};
 use patchbay_sdk::source::Tracks;
@@ -249,7 +249,7 @@ fn dial(url: String) -> Dialling {
     let (protocol, told) = watch::channel(String::new());
     let (_demand, demand) = watch::channel(Demand { tracks: vec![0, 1], class: "live".to_owned() });
     let host = Taker { units: sender, protocol, demand };
-    let task = tokio::spawn(async move { run(&url, &host).await });
+    let task = tokio::spawn(async move { run(&url, &host, &Refusals::default()).await });
     Dialling { units, protocol: told, task, _demand }
 }
 
@@ -349,7 +349,7 @@ async fn c69_a_camera_that_does_not_tunnel_is_named() {
         let (protocol, _) = watch::channel(String::new());
         let (_, demand) = watch::channel(Demand::default());
         let host = Taker { units, protocol, demand };
-        async move { run(&url, &host).await.unwrap_err() }
+        async move { run(&url, &host, &Refusals::default()).await.unwrap_err() }
     };
     let asking = tokio::spawn(host_of(format!("rtsp://a:secret@{at}/cam#transport=http")));
     let (mut get, _) = limit(camera.accept()).await.unwrap();

@@ -5,7 +5,7 @@ use patchbay_rtp::sdp;
 use super::exchange::Exchange;
 use super::session::{After, DEFAULT_PORT, Session};
 use super::{Described, Error, Output, Reconnect, Target, Verify, control};
-use crate::wire::Response;
+use crate::wire::{BACKCHANNEL, Response};
 
 /// Most redirects in a row (C9).
 const MAX_REDIRECTS: u32 = 5;
@@ -28,10 +28,17 @@ impl Session {
             self.public = methods.map(|m| m.trim().to_ascii_uppercase()).collect();
         }
         let url = self.request_url.clone();
-        self.ask("DESCRIBE", &url, vec![("Accept", "application/sdp".to_owned())]);
+        let mut headers = vec![("Accept", "application/sdp".to_owned())];
+        if self.asks_backchannel {
+            headers.push(("Require", BACKCHANNEL.to_owned()));
+        }
+        self.ask("DESCRIBE", &url, headers);
     }
 
     pub(super) fn describe_answered(&mut self, response: &Response) {
+        if response.status != 200 && self.asks_backchannel {
+            return self.without_backchannel();
+        }
         if response.status != 200 {
             return self.leave(After::Close(Err(status_error("DESCRIBE", response))));
         }

@@ -45,6 +45,8 @@ pub struct Session {
     /// The session was begun anew because medias were missing (C105).
     pub(super) redone: bool,
     pub(super) last_received: Duration,
+    /// DESCRIBE asks for the backchannel.
+    pub(super) asks_backchannel: bool,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl Session {
         let mut session = Self {
             exchange: Exchange::new(config.credentials(), config.user_agent.clone(), config.seed),
             lower: config.lower,
+            asks_backchannel: config.backchannel,
             config,
             target,
             request_url,
@@ -122,6 +125,11 @@ impl Session {
     /// Whom the session talks to now.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// Whether the camera was asked for its backchannel and bore it so far (C21).
+    pub fn asks_backchannel(&self) -> bool {
+        self.asks_backchannel
     }
 
     /// How media comes now.
@@ -225,6 +233,7 @@ impl Session {
                 }
                 match &self.step {
                     Step::Idle { .. } => self.finish(After::Park),
+                    Step::Handshake if self.is_asking_backchannel() => self.without_backchannel(),
                     Step::Handshake => self.finish(After::Close(Err(Error::Eof))),
                     Step::Leaving { .. } => self.left(),
                     _ => {}
@@ -293,7 +302,9 @@ impl Session {
                     self.connect(Some(Reconnect::Wanted));
                 }
             }
-            After::Reconnect(why @ (Reconnect::UdpFails | Reconnect::MediaMissing)) => {
+            After::Reconnect(
+                why @ (Reconnect::UdpFails | Reconnect::MediaMissing | Reconnect::BackchannelRefused),
+            ) => {
                 self.exchange.reset();
                 self.out.push_back(Output::Disconnect);
                 self.step = Step::Pausing { until: self.now + RECONNECT_PAUSE, why };
@@ -399,6 +410,18 @@ impl Session {
         }
     }
 
+    /// DESCRIBE with the wish for the backchannel waits for its answer.
+    fn is_asking_backchannel(&self) -> bool {
+        self.asks_backchannel && self.exchange.awaited().is_some_and(|sent| sent.method == "DESCRIBE")
+    }
+
+    /// The camera fails when it is asked for its backchannel: once more, without (C21). Always on a new connection: some close
+    /// this one or never answer on it again.
+    pub(super) fn without_backchannel(&mut self) {
+        self.asks_backchannel = false;
+        self.leave(After::Reconnect(Reconnect::BackchannelRefused));
+    }
+
     /// TEARDOWN is answered.
     pub(super) fn left(&mut self) {
         if let Step::Leaving { then, .. } = std::mem::replace(&mut self.step, Step::Parked) {
@@ -409,7 +432,11 @@ impl Session {
     /// The awaited answer did not come.
     pub(super) fn reply_overdue(&mut self, sent: &Sent) {
         let method = sent.method;
+        let is_backchannel = self.is_asking_backchannel();
         self.exchange.forget();
+        if is_backchannel {
+            return self.without_backchannel();
+        }
         self.leave(After::Close(Err(Error::Timeout(Wait::Reply(method)))));
     }
 }

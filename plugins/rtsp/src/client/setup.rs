@@ -11,7 +11,7 @@ use super::handshake::status_error;
 use super::session::{After, Session, Step};
 use super::timers::Playing;
 use super::{Error, Output, Reconnect, control};
-use crate::wire::{Lower, Response, Transport};
+use crate::wire::{BACKCHANNEL, Lower, Response, Transport};
 
 /// RTP datagram that opens a NAT's port (C65).
 const PUNCH_RTP: [u8; 12] = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -124,6 +124,9 @@ impl Session {
         let done = |ways: &Ways, i: usize| ways.by_media.contains_key(&i) || ways.refused.contains_key(&i);
         self.wanted.retain(|index| *index < medias);
         let next = self.wanted.iter().copied().find(|i| !done(&self.ways, *i));
+        // Behind the others, and only beside one of them (C110).
+        let talks = || self.backchannel().filter(|i| !done(&self.ways, *i) && !self.ways.by_media.is_empty());
+        let next = next.or_else(talks);
         match next {
             Some(index) => {
                 let number = (self.ways.by_media.len() + self.ways.refused.len()) as u8;
@@ -152,7 +155,17 @@ impl Session {
         let Some(described) = &self.described else { return };
         let media = described.session.medias.get(index);
         let url = control::join(&described.base, media.and_then(|m| m.control.as_deref()));
-        self.ask("SETUP", &url, vec![("Transport", transport.to_string())]);
+        let mut headers = vec![("Transport", transport.to_string())];
+        if self.backchannel() == Some(index) {
+            headers.push(("Require", BACKCHANNEL.to_owned()));
+        }
+        self.ask("SETUP", &url, headers);
+    }
+
+    /// The media that takes sound to the camera, when it is asked for.
+    fn backchannel(&self) -> Option<usize> {
+        let medias = &self.described.as_ref().filter(|_| self.asks_backchannel)?.session.medias;
+        medias.iter().position(|media| media.is_backchannel)
     }
 
     pub(super) fn setup_answered(&mut self, sent: &Sent, response: &Response) {
@@ -160,6 +173,10 @@ impl Session {
         if response.status != 200 {
             if response.status == 461 && self.lower != Lower::Tcp {
                 return self.fall_back_to_tcp();
+            }
+            if self.backchannel() == Some(index) {
+                // Somebody else may have it; some cameras then refuse all (C22).
+                return self.without_backchannel();
             }
             self.ways.refused.insert(index, status_error(sent.method, response));
             return self.set_up_next();
@@ -214,7 +231,12 @@ impl Session {
     fn play(&mut self) {
         self.punch();
         let url = self.described.as_ref().map_or(&self.request_url, |d| &d.control).clone();
-        self.ask("PLAY", &url, vec![("Range", "npt=0.000-".to_owned())]);
+        let mut headers = vec![("Range", "npt=0.000-".to_owned())];
+        if self.asks_backchannel {
+            // GStreamer's ONVIF server takes a range for a wish to seek, and answers 503 from then on
+            headers.clear();
+        }
+        self.ask("PLAY", &url, headers);
     }
 
     /// Opens the ports of a NAT before PLAY and while playing (C65).
@@ -237,7 +259,9 @@ impl Session {
             200 => {
                 self.step = Step::Playing;
                 let interval = keepalive_interval(self.exchange.session_timeout);
-                self.playing = Some(Playing::new(self.now, interval, self.lower, self.ways.medias()));
+                let talks = self.backchannel();
+                let medias = self.ways.medias().filter(|index| Some(*index) != talks);
+                self.playing = Some(Playing::new(self.now, interval, self.lower, medias));
                 self.out.push_back(Output::Playing);
                 let is_new =
                     |i: &usize| !self.ways.by_media.contains_key(i) && !self.ways.refused.contains_key(i);

@@ -22,7 +22,7 @@ pub use event::{Event, Offer, Output, Path, Place, Reason, RtpInfo};
 
 use crate::server::login::{Login, Verdict};
 use crate::server::url::{self, Target};
-use crate::wire::{Request, Response, SessionHeader};
+use crate::wire::{BACKCHANNEL, Request, Response, SessionHeader};
 
 /// Session timeout that is told to clients: 5 s less than what is enforced (S7).
 pub const TOLD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -43,8 +43,6 @@ const QUEUE_MAX: usize = 32;
 
 const PUBLIC: &str =
     "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, PAUSE, RECORD, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
-/// ONVIF Streaming Specification section 5.3.
-const BACKCHANNEL: &str = "www.onvif.org/ver20/backchannel";
 
 /// What a connection starts with.
 #[derive(Debug)]

@@ -114,7 +114,9 @@ pub fn config(url: &str) -> Config {
         Some("multicast") => Lower::Multicast,
         _ => Lower::Tcp,
     };
-    Config { url, lower, timeouts: Timeouts::default(), user_agent: "Emulated/1".to_owned(), seed: 7 }
+    let backchannel = url.option("backchannel") == Some("1");
+    let timeouts = Timeouts::default();
+    Config { url, lower, backchannel, timeouts, user_agent: "Emulated/1".to_owned(), seed: 7 }
 }
 
 impl Rig {

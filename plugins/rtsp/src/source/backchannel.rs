@@ -1,0 +1,94 @@
+//! Talk-back tracks of cameras, and the cameras that must not be asked for them (C21, C22).
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use patchbay_media::Codec;
+use patchbay_rtp::sdp;
+use patchbay_sdk::api::message::SendTrack;
+
+/// How long a camera is not asked again.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Cameras that are remembered; more push out the oldest.
+const MAX_REMEMBERED: usize = 1024;
+/// Length of the packets that all cameras take, in ms (C111).
+const PACKET_MS: u32 = 20;
+
+/// Cameras that failed when they were asked for their backchannel, by URL.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    since: Mutex<HashMap<String, Instant>>,
+}
+
+impl Refusals {
+    /// Notes that a camera failed at `now`.
+    pub(super) fn note(&self, url: &str, now: Instant) {
+        let mut since = self.since.lock();
+        if since.len() >= MAX_REMEMBERED
+            && let Some(oldest) = since.iter().min_by_key(|(_, at)| **at).map(|(url, _)| url.clone())
+        {
+            since.remove(&oldest);
+        }
+        since.insert(url.to_owned(), now);
+    }
+
+    /// Whether a camera may be asked at `now`.
+    pub(super) fn may_ask(&self, url: &str, now: Instant) -> bool {
+        let mut since = self.since.lock();
+        since.retain(|_, at| now.saturating_duration_since(*at) < REMEMBERED);
+        !since.contains_key(url)
+    }
+}
+
+/// What the camera takes: each codec of each backchannel media that has a name, in their order (C113).
+pub(super) fn send_tracks(session: &sdp::Session) -> Vec<SendTrack> {
+    let tracks = session.medias.iter().filter(|media| media.is_backchannel).flat_map(|media| {
+        media.payload_types.iter().filter_map(|payload_type| {
+            let (codec, sample_rate, channels) = match payload_type {
+                chosen if *chosen == media.payload_type => {
+                    let parameters = media.parameters()?;
+                    (parameters.codec, media.clock_rate, u32::from(media.channels.max(1)))
+                }
+                0 => (Codec::PcmMulaw, 8000, 1),
+                8 => (Codec::PcmAlaw, 8000, 1),
+                _ => return None,
+            };
+            let codec = codec.name().to_owned();
+            Some(SendTrack { codec, sample_rate, channels, packet_ms: PACKET_MS })
+        })
+    });
+    tracks.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c113_codecs_in_their_order() {
+        let sdp = "v=0\r\nm=video 0 RTP/AVP 26\r\nm=audio 0 RTP/AVP 0 8 97\r\na=sendonly\r\n\
+            a=rtpmap:97 MPEG4-GENERIC/16000\r\n";
+        let names: Vec<String> =
+            send_tracks(&sdp::parse(sdp.as_bytes())).into_iter().map(|track| track.codec).collect();
+        assert_eq!(names, ["pcm_mulaw", "pcm_alaw"]);
+        let onvif =
+            "v=0\r\nm=video 0 RTP/AVP 26\r\nm=audio 0 RTP/AVP 97\r\na=sendonly\r\na=rtpmap:97 PCMU/16000\r\n";
+        let track = send_tracks(&sdp::parse(onvif.as_bytes())).remove(0);
+        assert_eq!((track.codec.as_str(), track.sample_rate, track.channels), ("pcm_mulaw", 16_000, 1));
+    }
+
+    #[test]
+    fn c21_a_camera_is_left_alone_for_ten_minutes() {
+        let refusals = Refusals::default();
+        let start = Instant::now();
+        refusals.note("rtsp://a/", start);
+        assert!(!refusals.may_ask("rtsp://a/", start + Duration::from_secs(599)));
+        assert!(refusals.may_ask("rtsp://b/", start));
+        assert!(refusals.may_ask("rtsp://a/", start + REMEMBERED));
+        for number in 0..=MAX_REMEMBERED {
+            refusals.note(&format!("rtsp://{number}/"), start + Duration::from_millis(number as u64));
+        }
+        assert!(refusals.may_ask("rtsp://0/", start + Duration::from_secs(2)), "the oldest is forgotten");
+    }
+}
