@@ -307,6 +307,10 @@ def bodies_of_posts_are_publishers():
                 error = same(part["video"][1:-2], whole["video"], fractions.Fraction(1, 500 if form == "flv" else 80_000))
                 assert error is None and len(part["video"]) > 50 and len(part["audio"]) > 50, (form, error)
             wait(lambda: not producers(server, "s"), 10, "the end of the publisher")
+        with posting(server, "api/stream.mjpeg?dst=s", clip("h264-plain.mp4"), "mpjpeg", "-an", "-vf", "scale=160:120", "-c:v", "mjpeg"):
+            wait(lambda: [p.get("format_name") for p in producers(server, "s")] == ["mpjpeg"], 15, "a publisher of pictures")
+            assert len(frames(server.url("api/stream.mjpeg?src=s"), seconds=1, kind="v")) > 15
+        wait(lambda: not producers(server, "s"), 10, "the end of the publisher")
         # Untyped bytes of which the first few are few: a camera that has just been switched on.
         with posting(server, "api/stream?dst=s", byte_streams()["h264, B-frames"][0], "h264"):
             wait(lambda: [p.get("format_name") for p in producers(server, "s")] == ["h264"], 15, "a publisher of h264")
