@@ -32,9 +32,9 @@ def resident(pid):
     return int(status["VmRSS"].split()[0]) / 1000
 
 
-def rtsp(server):
+def rtsp(server, name="clip"):
     connection = socket.create_connection(("127.0.0.1", server), timeout=20)
-    stream, url = connection.makefile("rb"), f"rtsp://127.0.0.1:{server}/clip"
+    stream, url = connection.makefile("rb"), f"rtsp://127.0.0.1:{server}/{name}"
 
     def ask(method, target, number, extra=""):
         connection.sendall(f"{method} {target} RTSP/1.0\r\nCSeq: {number}\r\n{extra}\r\n".encode())

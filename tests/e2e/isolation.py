@@ -19,7 +19,7 @@ import time
 from faults import FIXTURES, library, prefix
 from run import Server, clip, metrics, wait
 
-VICTIM = "  isolation: process\n  restart: {backoff: 100ms..1s, breaker: off}\n  limits: {memory: 256M}\n"
+VICTIM = "  isolation: process\n  restart: {backoff: 100ms..300ms, breaker: off}\n  limits: {memory: 256M}\n"
 FAULTS = ["segv", "abort", "loop", "overflow", "exit", "allocate", "flood-units", "flood-events", "garbage", "close", "stop"]
 BACK = 3.0
 

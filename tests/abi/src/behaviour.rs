@@ -30,6 +30,8 @@ pub enum Behaviour {
     Garbage,
     /// Ends after a short while, as a file does.
     Eof,
+    /// A source of H.264 whose pictures say when they were pushed: [`crate::stamps`].
+    Stamps,
 }
 
 impl Behaviour {
@@ -47,6 +49,7 @@ impl Behaviour {
             "silent" => Self::Silent,
             "garbage" => Self::Garbage,
             "eof" => Self::Eof,
+            "stamps" => Self::Stamps,
             _ => Self::Ok,
         }
     }

@@ -8,6 +8,7 @@ pub mod faults;
 pub mod output;
 pub mod server;
 pub mod source;
+pub mod stamps;
 
 pub use behaviour::Behaviour;
 

@@ -42,6 +42,9 @@ pub async fn play(behaviour: Behaviour, session: Session) -> Result<(), Error> {
     if behaviour == Behaviour::Garbage {
         garbage(&session);
     }
+    if behaviour == Behaviour::Stamps {
+        return crate::stamps::play(&session).await;
+    }
     session.tracks(&Tracks { receive: vec![parameters().into()], ..Tracks::default() })?;
     session.wanted().await?;
     for turn in 0.. {
