@@ -21,6 +21,9 @@ pub enum Capability {
     /// UDP. No kernel restricts it by Landlock yet.
     #[serde(rename = "net.udp")]
     NetUdp,
+    /// Multicast groups, beside UDP.
+    #[serde(rename = "net.multicast")]
+    NetMulticast,
     /// Bind a TCP port. A manifest with `listen` asks for it without the word.
     #[serde(rename = "listen")]
     Listen,
@@ -40,17 +43,26 @@ pub enum Capability {
 
 impl Capability {
     /// Every one.
-    pub const ALL: [Self; 7] =
-        [Self::NetTcp, Self::NetUdp, Self::Listen, Self::Files, Self::FilesWrite, Self::Devices, Self::Exec];
+    pub const ALL: [Self; 8] = [
+        Self::NetTcp,
+        Self::NetUdp,
+        Self::NetMulticast,
+        Self::Listen,
+        Self::Files,
+        Self::FilesWrite,
+        Self::Devices,
+        Self::Exec,
+    ];
 
     /// What a plugin from elsewhere gets without being allowed it.
-    const USUAL: [Self; 3] = [Self::NetTcp, Self::NetUdp, Self::Listen];
+    const USUAL: [Self; 4] = [Self::NetTcp, Self::NetUdp, Self::NetMulticast, Self::Listen];
 
     /// Its word in a manifest.
     pub fn word(self) -> &'static str {
         match self {
             Self::NetTcp => "net.tcp",
             Self::NetUdp => "net.udp",
+            Self::NetMulticast => "net.multicast",
             Self::Listen => "listen",
             Self::Files => "files",
             Self::FilesWrite => "files.write",
@@ -185,7 +197,7 @@ impl InForce {
             (lacks(Capability::Exec, 1), "programs"),
             (lacks(Capability::NetTcp, 4), "tcp"),
             (lacks(Capability::Listen, 4), "listen"),
-            (!grants.has(Capability::NetUdp), "udp"),
+            (!grants.has(Capability::NetUdp) && !grants.has(Capability::NetMulticast), "udp"),
             (abi < 6, "signals"),
             (abi < 9, "unix sockets"),
             (true, "system calls"),

@@ -51,8 +51,8 @@ pub struct Manifest {
     pub rank: i32,
     /// Worker threads of its runtime; 0: one.
     pub threads: u32,
-    /// What it needs in a process of its own: `net.tcp`, `net.udp`, `listen` (said by [`Self::listen`] too), `files`,
-    /// `files.write`, `devices`, `exec`.
+    /// What it needs in a process of its own: `net.tcp`, `net.udp`, `net.multicast`, `listen` (said by
+    /// [`Self::listen`] too), `files`, `files.write`, `devices`, `exec`.
     pub capabilities: Vec<String>,
     /// JSON Schema of its settings and URL options.
     pub options: serde_json::Value,
