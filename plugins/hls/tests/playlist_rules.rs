@@ -69,10 +69,11 @@ struct Read {
     part_target: f64,
     sequence: u64,
     discontinuity_sequence: u64,
-    /// Per segment: URI, duration, sum of its parts (when listed), preceded by a discontinuity, map.
+    /// Per segment: URI, duration, sum of its parts (when listed), preceded by a discontinuity, map. Not those without media.
     segments: Vec<(String, f64, Option<f64>, bool, String)>,
     /// Parts: URI, duration, independent, last of its segment.
     parts: Vec<(String, f64, bool, bool)>,
+    gaps: usize,
     hint: String,
 }
 
@@ -86,6 +87,7 @@ fn attribute(line: &str, name: &str) -> Option<String> {
 fn read(text: &str) -> Read {
     let mut read = Read::default();
     let (mut open, mut extinf, mut discontinuity, mut map) = (Vec::new(), None, false, String::new());
+    let mut gap = false;
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("#EXTM3U"));
     for line in lines {
@@ -110,10 +112,17 @@ fn read(text: &str) -> Read {
             open.push((attribute(line, "URI").unwrap(), duration, line.contains("INDEPENDENT=YES")));
         } else if let Some(value) = line.strip_prefix("#EXTINF:") {
             extinf = Some(value.strip_suffix(',').unwrap().parse::<f64>().unwrap());
+        } else if line == "#EXT-X-GAP" {
+            gap = true;
         } else if line.starts_with("#EXT-X-PRELOAD-HINT:") {
             read.hint = attribute(line, "URI").unwrap();
         } else if !line.starts_with('#') {
             let duration = extinf.take().expect("a segment without EXTINF");
+            if std::mem::take(&mut gap) {
+                assert!(read.segments.is_empty() && open.is_empty(), "a gap in the middle: {text}");
+                read.gaps += 1;
+                continue;
+            }
             assert!(duration.round() as i64 <= read.target, "{duration} of {}: {text}", read.target);
             let sum = (!open.is_empty()).then(|| open.iter().map(|(_, duration, _)| duration).sum::<f64>());
             if let Some(sum) = sum {
@@ -147,6 +156,8 @@ fn follows(old: &Read, new: &Read) {
     assert_eq!((old.target, old.part_target), (new.target, new.part_target), "the targets changed");
     assert!(new.sequence >= old.sequence && new.discontinuity_sequence >= old.discontinuity_sequence);
     let gone = usize::try_from(new.sequence - old.sequence).unwrap();
+    assert_eq!(new.gaps, old.gaps.saturating_sub(gone));
+    let gone = gone.saturating_sub(old.gaps);
     let tags = old.segments.iter().take(gone + 1).skip(1).filter(|segment| segment.3).count();
     assert_eq!(new.discontinuity_sequence - old.discontinuity_sequence, tags as u64, "{old:?}\n{new:?}");
     for (before, after) in old.segments.iter().skip(gone).zip(&new.segments) {
@@ -162,7 +173,7 @@ fn follows(old: &Read, new: &Read) {
 fn plan(frame_ms: i64, group: i64) -> Plan {
     let units: Vec<(i64, bool)> =
         (0..3 * group).map(|i| (i * frame_ms * 1_000_000, i % group == 0)).collect();
-    Plan::of(&units, true)
+    Plan::of(&units, true, 0)
 }
 
 #[test]
@@ -231,18 +242,43 @@ fn waiting_reloads_are_the_drafts() {
     for i in 0..=25 * 10_i64 + 7 {
         run.push(0, &unit(i * 3_600, i % 25 == 0, 1_000), i * 40);
     }
-    // Segments 0 to 9 are complete, 10 has one part.
+    // 7 without media, 7 to 16 are complete, 17 has one part.
     let has = |msn, part| run.window.has(Position { msn, part });
     assert_eq!(has(3, None), Found::Here(()));
-    assert_eq!(has(9, None), Found::Here(()));
-    assert_eq!(has(10, None), Found::Soon);
-    assert_eq!(has(10, Some(0)), Found::Here(()));
-    assert_eq!(has(10, Some(1)), Found::Soon);
-    assert_eq!(has(11, Some(0)), Found::Soon);
-    assert_eq!(has(12, Some(0)), Found::Never, "two segments ahead");
+    assert_eq!(has(16, None), Found::Here(()));
+    assert_eq!(has(17, None), Found::Soon);
+    assert_eq!(has(17, Some(0)), Found::Here(()));
+    assert_eq!(has(17, Some(1)), Found::Soon);
+    assert_eq!(has(18, Some(0)), Found::Soon);
+    assert_eq!(has(19, Some(0)), Found::Never, "two segments ahead");
     // Behind the last part of a segment is the first of the next.
-    assert_eq!(has(9, Some(5)), Found::Here(()));
-    assert_eq!(has(9, Some(4)), Found::Here(()));
+    assert_eq!(has(16, Some(5)), Found::Here(()));
+    assert_eq!(has(16, Some(4)), Found::Here(()));
+}
+
+#[test]
+fn the_first_playlist_comes_with_the_first_part() {
+    let mut run = Run::new(Container::Fmp4, &[video()], plan(40, 25));
+    for i in 0..5_i64 {
+        run.push(0, &unit(i * 3_600, i % 25 == 0, 1_000), i * 40);
+    }
+    assert!(run.window.is_ready());
+    let read = read(&run.window.text());
+    assert_eq!((read.gaps, read.segments.len(), read.parts.len()), (7, 0, 1));
+    assert_eq!(run.window.segment(6), Found::Here(Vec::new()));
+    assert_eq!(run.window.segment(7), Found::Soon);
+}
+
+#[test]
+fn lengths_are_planned_for_the_camera() {
+    let target = |frame, group| plan(frame, group).target_duration;
+    assert_eq!((target(40, 25), target(40, 50), target(40, 100), target(33, 300)), (2, 3, 5, 13));
+    let one_key: Vec<(i64, bool)> = (0..50).map(|i| (i * SECOND / 25, i == 0)).collect();
+    assert_eq!(Plan::of(&one_key, true, 0).target_duration, 4);
+    // 7 s before the only key, none.
+    assert_eq!(Plan::of(&one_key, true, 7 * SECOND).target_duration, 14);
+    let slow: Vec<(i64, bool)> = (0..5).map(|i| (i * SECOND, i == 0)).collect();
+    assert_eq!(Plan::of(&slow, true, 0).part_target, SECOND * 100 / 93 / 1_000_000 * 1_000_000 + 1_000_000);
 }
 
 #[test]
@@ -287,7 +323,7 @@ fn groups_of_ten_seconds_stay_whole_and_longer_ones_are_cut() {
 #[test]
 fn sound_alone_has_segments_of_two_seconds() {
     let units: Vec<(i64, bool)> = (0..10).map(|i| (i * 1_024 * SECOND / 48_000, true)).collect();
-    let plan = Plan::of(&units, false);
+    let plan = Plan::of(&units, false, 0);
     let mut run = Run::new(Container::Fmp4, &[audio()], plan);
     for i in 0..1_000 {
         run.push(0, &unit(i * 1_024, true, 100), i * 21);

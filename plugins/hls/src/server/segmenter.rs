@@ -33,8 +33,6 @@ const MAX_FRAME: i64 = 2 * SECOND;
 const TARGET_DURATIONS: (i64, i64) = (2, 20);
 /// Target duration when no distance of key pictures is known, in seconds.
 const UNKNOWN_TARGET: i64 = 4;
-/// The first segment ends after so much, key picture or not, so that players can begin.
-pub const FIRST_SEGMENT: i64 = SECOND;
 /// Most bytes of one part; a longer one is cut.
 const MAX_PART_BYTES: usize = 16 << 20;
 
@@ -59,8 +57,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// From the decoding times (ns) of the first units of the leading track, and which are keys.
-    pub fn of(units: &[(i64, bool)], has_video: bool) -> Self {
+    /// From the decoding times (ns) of the first units of the leading track, and which are keys. `before`: for so long before the
+    /// first of them, a key, there was no other one (ns).
+    pub fn of(units: &[(i64, bool)], has_video: bool, before: i64) -> Self {
         let pairs = units.iter().zip(units.iter().skip(1));
         let mut steps: Vec<i64> =
             pairs.map(|(a, b)| b.0 - a.0).filter(|s| (1..=MAX_FRAME).contains(s)).collect();
@@ -85,7 +84,8 @@ impl Plan {
             Some(group) => seconds(group + group / 4),
             None if has_video => {
                 let since = units.last().zip(keys.last()).map_or(0, |(last, key)| last.0 - key);
-                seconds(since + since / 2).max(UNKNOWN_TARGET)
+                // A ring holds a quarter more than the longest group: twice the longer side of a key is enough.
+                seconds(2 * since.max(before)).max(UNKNOWN_TARGET)
             }
             None => seconds(MIN_AUDIO_SEGMENT),
         };
@@ -189,7 +189,8 @@ pub struct Segmenter {
     /// The open part has units of the leading track, not only sound between two pictures.
     has_lead: bool,
     segment_is_empty: bool,
-    first_segment: bool,
+    /// A segment had to end without a key picture.
+    cut: bool,
     started: bool,
 }
 
@@ -221,7 +222,7 @@ impl Segmenter {
             independent: false,
             has_lead: false,
             segment_is_empty: true,
-            first_segment: true,
+            cut: false,
             started: false,
         };
         segmenter.take_tracks(tracks);
@@ -360,10 +361,8 @@ impl Segmenter {
                 self.break_off(out);
                 self.part_start = time;
                 self.segment_start = time;
-            } else if (unit.key && length >= least)
-                || length + frame > target
-                || (self.first_segment && length >= FIRST_SEGMENT)
-            {
+            } else if (unit.key && length >= least) || length + frame > target {
+                self.cut |= !unit.key;
                 self.close_part(time, out);
                 self.close_segment(out);
             } else if time + frame - self.part_start > self.plan.part_target {
@@ -383,12 +382,9 @@ impl Segmenter {
         }
     }
 
-    /// All history is pushed: a segment is completed when there is none yet, so that players can begin at once.
-    pub fn caught_up(&mut self, out: &mut Vec<Out>) {
-        if let Some(end) = self.end.filter(|_| self.first_segment) {
-            self.close_part(end, out);
-            self.close_segment(out);
-        }
+    /// Whether a segment had to end without a key picture: the plan does not fit this camera.
+    pub fn is_unfit(&self) -> bool {
+        self.cut
     }
 
     fn append(&mut self, data: &[u8]) {
@@ -427,7 +423,6 @@ impl Segmenter {
         }
         out.push(Out::SegmentEnd);
         self.segment_is_empty = true;
-        self.first_segment = false;
         self.segment_start = self.part_start;
     }
 }

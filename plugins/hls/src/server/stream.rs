@@ -3,7 +3,6 @@
 //! A run reads the rings, cuts parts, hands each to the host once, and keeps the window that playlists are written from. It ends
 //! when nobody has asked for anything for a while.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval};
 
 use super::master;
-use super::segmenter::{Container, FIRST_SEGMENT, Out, Plan, SECOND, Segmenter};
+use super::segmenter::{Container, Out, Plan, SECOND, Segmenter};
 use super::window::Window;
 
 /// Runs that there may be at once.
@@ -34,6 +33,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const HISTORY: i64 = 12 * SECOND;
 /// Units of the leading track from which lengths are planned.
 const PLAN_UNITS: usize = 5;
+/// With one key picture alone, so much media is waited for.
+const PLAN_TIME: i64 = SECOND;
 /// Most units that wait for the plan.
 const MAX_EARLY: usize = 4096;
 
@@ -51,24 +52,25 @@ pub struct Key {
 /// All runs of the plugin.
 #[derive(Default)]
 pub struct Streams {
-    map: Mutex<HashMap<Key, Arc<Stream>>>,
+    /// The newest run of each key last.
+    list: Mutex<Vec<(Key, Arc<Stream>)>>,
     waiting: Arc<AtomicUsize>,
 }
 
 impl Streams {
     /// The run for `key`; started with `consume` when there is none.
     pub fn get(self: &Streams, host: Host, key: Key, consume: Consume) -> Result<Arc<Stream>, Error> {
-        let mut map = self.map.lock();
-        map.retain(|_, stream| !stream.is_over());
-        if let Some(stream) = map.get(&key) {
+        let mut list = self.list.lock();
+        list.retain(|(_, stream)| !stream.is_over());
+        if let Some((_, stream)) = list.iter().rev().find(|(k, stream)| *k == key && !stream.is_unfit()) {
             stream.touch();
             return Ok(Arc::clone(stream));
         }
-        if map.len() >= MAX_STREAMS {
+        if list.len() >= MAX_STREAMS {
             return Err(Error::new(Class::Busy, "too many streams are watched by HLS"));
         }
         let stream = Arc::new(Stream::new(key.container, Arc::clone(&self.waiting))?);
-        map.insert(key, Arc::clone(&stream));
+        list.push((key, Arc::clone(&stream)));
         let run = Arc::clone(&stream);
         patchbay_sdk::spawn(async move {
             let error = match Run::new(host, Arc::clone(&run)).run(&consume).await {
@@ -83,8 +85,8 @@ impl Streams {
 
     /// The run with this name.
     pub fn find(&self, id: &str, container: Option<Container>) -> Option<Arc<Stream>> {
-        let map = self.map.lock();
-        let found = map.values().find(|stream| stream.id == id && !stream.is_over())?;
+        let list = self.list.lock();
+        let (_, found) = list.iter().find(|(_, stream)| stream.id == id && !stream.is_over())?;
         container.is_none_or(|wanted| wanted == found.container).then(|| Arc::clone(found))
     }
 }
@@ -104,6 +106,8 @@ struct State {
     window: Option<Window<Arc<Blob>>>,
     tracks: Vec<Parameters>,
     over: Option<Error>,
+    /// New viewers are better off with a new run.
+    unfit: bool,
     touched: Instant,
     waiting: usize,
 }
@@ -119,8 +123,14 @@ pub enum NoAnswer {
 
 impl Stream {
     fn new(container: Container, waiting: Arc<AtomicUsize>) -> Result<Self, Error> {
-        let state =
-            State { window: None, tracks: Vec::new(), over: None, touched: Instant::now(), waiting: 0 };
+        let state = State {
+            window: None,
+            tracks: Vec::new(),
+            over: None,
+            unfit: false,
+            touched: Instant::now(),
+            waiting: 0,
+        };
         Ok(Self {
             id: random_id()?,
             container,
@@ -137,6 +147,10 @@ impl Stream {
 
     fn is_over(&self) -> bool {
         self.state.lock().over.is_some()
+    }
+
+    fn is_unfit(&self) -> bool {
+        self.state.lock().unfit
     }
 
     fn end(&self, error: Error) {
@@ -241,6 +255,8 @@ struct Run {
     /// Track that decides where segments begin.
     lead: usize,
     segmenter: Option<Segmenter>,
+    /// Media in the ring before the key picture that it begins with, without another one, ns.
+    before: i64,
     /// Units before there is a plan: index, unit, wall time.
     early: Vec<(usize, Unit, i64)>,
     wall: WallClock,
@@ -264,6 +280,7 @@ impl Run {
             tracks: Vec::new(),
             lead: 0,
             segmenter: None,
+            before: 0,
             early: Vec::new(),
             wall: WallClock::now(),
             out: Vec::new(),
@@ -323,7 +340,11 @@ impl Run {
             let key = here().find(|(_, track)| kind(track, Kind::Video)).map(|(_, track)| track);
             let lead = here().find(|(index, _)| *index == self.lead).map(|(_, track)| track);
             let cursor = match lead {
-                Some(track) if self.segmenter.is_none() => begin(self.host, track)?,
+                Some(track) if self.segmenter.is_none() => {
+                    let (cursor, before) = begin(self.host, track)?;
+                    self.before = before;
+                    cursor
+                }
                 _ => self.host.locate_head(source)?,
             };
             let reader = Reader::at(self.host, source, &list, key.map(|track| track.info.id), cursor);
@@ -334,7 +355,7 @@ impl Run {
             Some(segmenter) => segmenter.replace(&tracks, &mut self.out).map_err(unsupported)?,
             // Says at once what cannot be carried.
             None => {
-                let plan = Plan::of(&[], true);
+                let plan = Plan::of(&[], true, 0);
                 Segmenter::new(self.stream.container, &tracks, plan, &mut Vec::new()).map_err(unsupported)?;
                 self.early.clear();
             }
@@ -352,9 +373,6 @@ impl Run {
             }
         }
         self.plan()?;
-        if let Some(segmenter) = &mut self.segmenter {
-            segmenter.caught_up(&mut self.out);
-        }
         self.publish()
     }
 
@@ -407,14 +425,14 @@ impl Run {
             .skip_while(|(_, unit, _)| !unit.key)
             .map(|(_, unit, _)| (rescale(unit.dts, rate, 1_000_000_000), unit.key))
             .collect();
-        // A second key picture says how far apart they are. Playlists need a complete segment anyway.
+        // A second key picture says how far apart they are.
         let span = units.first().zip(units.last()).map_or(0, |(first, last)| last.0 - first.0);
         let keys = units.iter().filter(|(_, key)| *key).count();
-        if units.len() < PLAN_UNITS || (keys < 2 && span < FIRST_SEGMENT) {
+        if units.len() < PLAN_UNITS || (keys < 2 && span < PLAN_TIME) {
             return Ok(());
         }
         let has_video = self.tracks.iter().any(|track| track.codec.kind() == Kind::Video);
-        let plan = Plan::of(&units, has_video);
+        let plan = Plan::of(&units, has_video, self.before);
         let container = self.stream.container;
         let mut segmenter =
             Segmenter::new(container, &self.tracks, plan, &mut self.out).map_err(unsupported)?;
@@ -446,6 +464,7 @@ impl Run {
             made.push((out, blob.map(Arc::new)));
         }
         let mut state = self.stream.state.lock();
+        state.unfit |= self.segmenter.as_ref().is_some_and(Segmenter::is_unfit);
         let Some(window) = &mut state.window else { return Ok(()) };
         for (out, blob) in made {
             match (out, blob) {
@@ -466,31 +485,41 @@ fn unsupported(error: super::segmenter::Error) -> Error {
     Error::unsupported(format!("hls: {error}"))
 }
 
-/// Where a new run begins to read: at the oldest key unit of the newest epoch that is not too old, or at the newest one.
-fn begin(host: Host, track: &BoundTrack) -> Result<u64, Error> {
+/// Where a new run begins to read: at the oldest key unit of the newest epoch that is not too old, or at the newest one. And
+/// how much media (ns) there is before it without another key.
+fn begin(host: Host, track: &BoundTrack) -> Result<(u64, i64), Error> {
     let (source, id) = (track.source, track.info.id);
-    let Ok(newest) = host.locate_newest_key(source, id) else { return Ok(host.locate_head(source)?) };
+    let Ok(newest) = host.locate_newest_key(source, id) else { return Ok((host.locate_head(source)?, 0)) };
     let rate = track.info.clock_rate.max(1);
     let mut reader = Reader::at(host, source, &[(id, track.epoch)], None, host.locate_oldest(source)?);
-    let mut keys: Vec<(u64, i64)> = Vec::new();
-    let mut last = 0;
+    // Sequence number, time, and time of the key or first unit before.
+    let mut keys: Vec<(u64, i64, i64)> = Vec::new();
+    let (mut last, mut previous) = (0, None);
     while let Some(item) = reader.try_next()? {
         match item {
             Item::Unit { sequence, unit, .. } => {
                 last = unit.dts;
                 if unit.discontinuity {
                     keys.clear();
+                    previous = None;
                 }
+                let since = *previous.get_or_insert(unit.dts);
                 if unit.key {
-                    keys.push((sequence, unit.dts));
+                    keys.push((sequence, unit.dts, since));
+                    previous = Some(unit.dts);
                 }
             }
-            Item::Parameters { .. } | Item::Gap { .. } => keys.clear(),
+            Item::Parameters { .. } | Item::Gap { .. } => {
+                keys.clear();
+                previous = None;
+            }
         }
     }
     let oldest = last.saturating_sub(rescale(HISTORY, 1_000_000_000, rate));
-    let found = keys.iter().find(|(_, dts)| *dts >= oldest).map(|(sequence, _)| *sequence);
-    Ok(found.unwrap_or(newest).min(newest))
+    let found = keys.iter().find(|(_, dts, _)| *dts >= oldest).or(keys.last());
+    Ok(found.map_or((newest, 0), |(sequence, dts, since)| {
+        (*sequence, rescale(dts.saturating_sub(*since), rate, 1_000_000_000))
+    }))
 }
 
 /// The next item of any source.

@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 
 use super::segmenter::{Container, Part, Plan, SECOND};
 
+/// Segments without media that a playlist begins with: it can be shown as soon as there is a part, and Apple's players are said
+/// to want so many.
+const GAPS: u64 = 7;
 /// Segments that are listed when they are short.
 const LISTED: usize = 7;
 /// Segments that are listed at least.
@@ -33,6 +36,8 @@ struct Segment<B> {
     first_part: u64,
     parts: Vec<Stored<B>>,
     complete: bool,
+    /// Nothing is there: a run begins with such segments.
+    gap: bool,
     discontinuity: bool,
     /// Number of the init segment.
     map: u32,
@@ -40,7 +45,10 @@ struct Segment<B> {
 }
 
 impl<B> Segment<B> {
-    fn duration(&self) -> i64 {
+    fn duration(&self, plan: Plan) -> i64 {
+        if self.gap {
+            return plan.target_duration * SECOND;
+        }
         self.parts.iter().map(|part| part.duration).sum()
     }
 
@@ -93,7 +101,7 @@ impl<B: Clone> Window<B> {
             id: id.to_owned(),
             container,
             plan,
-            segments: VecDeque::new(),
+            segments: (0..GAPS).map(gap).collect(),
             maps: VecDeque::new(),
             next_map: 0,
             unlisted: 0,
@@ -129,6 +137,7 @@ impl<B: Clone> Window<B> {
                 first_part: self.next_part,
                 parts: Vec::new(),
                 complete: false,
+                gap: false,
                 discontinuity: std::mem::take(&mut self.discontinuity),
                 map: self.next_map.saturating_sub(1),
                 wall_ms: part.wall_ms,
@@ -158,8 +167,14 @@ impl<B: Clone> Window<B> {
     /// Moves the playlist on, and forgets what players can hardly ask for: RFC 8216 6.2.2 wants removed segments kept for as
     /// long as the playlist was.
     fn trim(&mut self) {
-        let listed: Vec<i64> =
-            self.segments.iter().skip(self.unlisted).filter(|s| s.complete).map(Segment::duration).collect();
+        let plan = self.plan;
+        let listed: Vec<i64> = self
+            .segments
+            .iter()
+            .skip(self.unlisted)
+            .filter(|s| s.complete)
+            .map(|segment| segment.duration(plan))
+            .collect();
         let (mut total, mut count) = (listed.iter().sum::<i64>(), listed.len());
         for duration in &listed {
             let least = self.plan.target_duration * 3 * SECOND;
@@ -177,7 +192,7 @@ impl<B: Clone> Window<B> {
         let mut kept = 0;
         let mut bytes: usize = self.segments.iter().map(Segment::bytes).sum();
         for segment in self.segments.iter().take(self.unlisted).rev() {
-            kept += segment.duration();
+            kept += segment.duration(plan);
             if kept > total {
                 break;
             }
@@ -186,7 +201,7 @@ impl<B: Clone> Window<B> {
             let Some(old) = self.segments.pop_front() else { break };
             bytes -= old.bytes();
             self.unlisted -= 1;
-            kept = self.segments.iter().take(self.unlisted).map(Segment::duration).sum();
+            kept = self.segments.iter().take(self.unlisted).map(|segment| segment.duration(plan)).sum();
         }
         // A window of few and huge segments.
         while bytes > MAX_BYTES && self.segments.len() > 2 {
@@ -202,9 +217,9 @@ impl<B: Clone> Window<B> {
         }
     }
 
-    /// Whether a playlist can be shown: players want one segment at least.
+    /// Whether a playlist can be shown.
     pub fn is_ready(&self) -> bool {
-        self.segments.iter().any(|segment| segment.complete)
+        self.next_part > 0
     }
 
     /// Whether the playlist has, or had, what a client waits for; draft-pantos-hls-rfc8216bis 6.2.5.2. `Never`: it is more than
@@ -268,15 +283,16 @@ impl<B: Clone> Window<B> {
 
     /// Bits per second of media: the most of any listed segment, and all together. `None` before there is media.
     pub fn bandwidth(&self) -> Option<(u64, u64)> {
+        let plan = self.plan;
         let rate = |bytes: usize, duration: i64| {
             let bits = i128::try_from(bytes).unwrap_or(0) * 8 * i128::from(SECOND);
             u64::try_from(bits / i128::from(duration.max(1))).unwrap_or(u64::MAX)
         };
         let listed = || self.segments.iter().skip(self.unlisted).filter(|segment| !segment.parts.is_empty());
-        let long = || listed().filter(|segment| segment.duration() >= SECOND / 2);
-        let peak = long().map(|segment| rate(segment.bytes(), segment.duration())).max();
+        let long = || listed().filter(|segment| segment.duration(plan) >= SECOND / 2);
+        let peak = long().map(|segment| rate(segment.bytes(), segment.duration(plan))).max();
         let total: (usize, i64) =
-            listed().fold((0, 0), |(bytes, time), s| (bytes + s.bytes(), time + s.duration()));
+            listed().fold((0, 0), |(bytes, time), s| (bytes + s.bytes(), time + s.duration(plan)));
         let average = (total.1 > 0).then(|| rate(total.0, total.1))?;
         Some((peak.unwrap_or(average).max(average), average))
     }
@@ -290,6 +306,7 @@ impl<B: Clone> Window<B> {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
+        let plan = self.plan;
         let (id, suffix) = (
             &self.id,
             match self.container {
@@ -319,7 +336,11 @@ impl<B: Clone> Window<B> {
                 map = Some(segment.map);
                 writeln!(out, "#EXT-X-MAP:URI=\"init.mp4?id={id}&n={}\"", segment.map)?;
             }
-            writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date_time(segment.wall_ms))?;
+            if segment.gap {
+                writeln!(out, "#EXT-X-GAP")?;
+            } else {
+                writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date_time(segment.wall_ms))?;
+            }
             if index + WITH_PARTS >= complete {
                 for (part, number) in segment.parts.iter().zip(segment.first_part..) {
                     let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
@@ -331,7 +352,7 @@ impl<B: Clone> Window<B> {
                 }
             }
             if segment.complete {
-                let duration = seconds(segment.duration(), 5);
+                let duration = seconds(segment.duration(plan), 5);
                 writeln!(out, "#EXTINF:{duration},\nsegment.{suffix}?id={id}&n={}", segment.number)?;
             }
         }
@@ -340,6 +361,19 @@ impl<B: Clone> Window<B> {
         }
         let number = self.next_part;
         writeln!(out, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part.{suffix}?id={id}&n={number}\"")
+    }
+}
+
+fn gap<B>(number: u64) -> Segment<B> {
+    Segment {
+        number,
+        first_part: 0,
+        parts: Vec::new(),
+        complete: true,
+        gap: true,
+        discontinuity: false,
+        map: 0,
+        wall_ms: 0,
     }
 }
 
