@@ -111,8 +111,8 @@ async fn ask(app: &Arc<App>, plugin: &str, open: &RouteOpen, body: Bytes) -> Ask
 fn whole(answer: &Answer, parts: &Parts) -> Response {
     let length: usize = answer.content.iter().map(Bytes::len).sum();
     let range = parts.headers.get(RANGE).and_then(|value| value.to_str().ok());
-    let range =
-        range.filter(|_| answer.ranges && answer.status == 200).and_then(|text| range_of(text, length));
+    let partly = answer.ranges && answer.status == 200 && length > 0;
+    let range = range.filter(|_| partly).and_then(|text| range_of(text, length));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     set_headers(&mut response, &answer.headers);
