@@ -60,7 +60,7 @@ extern "C" {
 
 #define PATCHBAY_ROLE_SOURCE 1    /* {"url"}: answer with TRACKS; push units while there is DEMAND */
 #define PATCHBAY_ROLE_DEMUXER 2   /* {"format","url","head"}: the same from bytes (DATA, DATA_END) */
-#define PATCHBAY_ROLE_TRANSPORT 3 /* {"url"}: answer with HEAD, then write bytes */
+#define PATCHBAY_ROLE_TRANSPORT 3 /* {"url","endpoints"}: answer with HEAD, then write bytes */
 #define PATCHBAY_ROLE_OUTPUT 4    /* {"format","tracks","options"}: read tracks, write chunks */
 #define PATCHBAY_ROLE_SERVER 5    /* {}: listen; CONSUME and PUBLISH */
 #define PATCHBAY_ROLE_ROUTES 6    /* {"route","method","path","query","headers","remote","value"}: RESPONSE or SERVE */
@@ -91,7 +91,7 @@ extern "C" {
 #define PATCHBAY_EVENT_TRACK 2      /* {"epoch","track"}: a new configuration, before the first unit that names it */
 #define PATCHBAY_EVENT_CLOCK 3      /* {"track","pts","unix_ns"}: wall time of a track */
 #define PATCHBAY_EVENT_ENDED 4      /* {"class","message","retry_after_ms"}: the session is over */
-#define PATCHBAY_EVENT_HEAD 6       /* {"mime","hint","size","seekable","live"}: before a transport's first bytes */
+#define PATCHBAY_EVENT_HEAD 6       /* {"mime","hint","size","seekable","live","expect"}: before a transport's first bytes */
 #define PATCHBAY_EVENT_SEEK 7       /* {"offset"}: a demuxer wants its bytes from there; a transport goes on from there */
 #define PATCHBAY_EVENT_CONSUMED 8   /* {"bytes"}: so many bytes of DATA or BODY were taken */
 #define PATCHBAY_EVENT_OUTPUT 9     /* {"mime"}: of an output, before its init chunk */
