@@ -30,7 +30,13 @@ const MAX_DISAGREEMENT_NS: i128 = 2 * NS;
 const SEEN_NS: i128 = 30 * MS;
 /// Reports jitter by this much.
 const DEADBAND_NS: i128 = 15 * MS;
-/// Consecutive reports with one and the same error, to within [`DEADBAND_NS`], before a track is moved at once again.
+/// The same for the lead, which moves against other sources only.
+const LEAD_DEADBAND_NS: i128 = 50 * MS;
+/// Reports have placed a track once: only an error that is larger than this moves it at once again. Some senders' reports
+/// are off by a frame, never the same.
+const FAR_NS: i128 = 200 * MS;
+/// Reports that must agree in a row: in an error's sign before it is closed, in its size, to within [`DEADBAND_NS`], before a
+/// track is moved at once again.
 const AGREEING: usize = 3;
 /// A report further from the one before is of a clock that was set, or of a new count.
 const SET_NS: i128 = NS / 2;
@@ -210,7 +216,7 @@ impl Placement {
         let Some(track) = self.tracks.get_mut(index) else { return };
         let (Some(offset_ns), Some(report_ns)) = (track.offset_ns(), track.report_ns) else { return };
         let baseline = *self.baseline_ns.get_or_insert(offset_ns - report_ns);
-        track.note_error(report_ns + baseline - offset_ns);
+        track.note_error(report_ns + baseline - offset_ns, LEAD_DEADBAND_NS);
     }
 
     /// Moves a track to where the reports put it beside the lead.
@@ -225,12 +231,11 @@ impl Placement {
         if apart.is_none_or(|apart| apart > MAX_DISAGREEMENT_NS) {
             return;
         }
-        let is_seen = error.abs() > SEEN_NS;
         let is_first = !std::mem::replace(&mut track.is_settled, true);
-        track.note_error(error);
+        track.note_error(error, DEADBAND_NS);
         let agrees = |e: &i128| (e - error).abs() <= DEADBAND_NS;
         let is_sure = track.errors_ns.len() == AGREEING && track.errors_ns.iter().all(agrees);
-        if is_seen && (is_first || is_sure) {
+        if (is_first && error.abs() > SEEN_NS) || (is_sure && error.abs() > FAR_NS) {
             track.jump(error);
         }
     }
@@ -294,17 +299,16 @@ impl Track {
         Some(ns(self.offset?, self.rate))
     }
 
-    /// Two errors in a row that point the same way are closed, as far as the smaller one.
-    fn note_error(&mut self, error: i128) {
-        let before = self.errors_ns.back().copied();
+    /// Errors in a row that point the same way are closed, as far as the smallest one, unless that is within `deadband`.
+    fn note_error(&mut self, error: i128, deadband: i128) {
         if self.errors_ns.len() == AGREEING {
             self.errors_ns.pop_front();
         }
         self.errors_ns.push_back(error);
-        let smaller = before
-            .filter(|before| before.signum() == error.signum())
-            .map(|before| if before.abs() < error.abs() { before } else { error });
-        self.move_ns = smaller.filter(|error| error.abs() > DEADBAND_NS).unwrap_or(0);
+        let is_sure = self.errors_ns.len() == AGREEING
+            && self.errors_ns.iter().all(|other| other.signum() == error.signum());
+        let smallest = self.errors_ns.iter().copied().min_by_key(|error| error.abs()).filter(|_| is_sure);
+        self.move_ns = smallest.filter(|error| error.abs() > deadband).unwrap_or(0);
     }
 
     fn jump(&mut self, error: i128) {
