@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::plugin::Rtmp;
-use crate::server::play::{Wanted, bind, tracks_of};
+use crate::server::play::{Wanted, bind, tracks_of, wanted_of};
 use crate::session::client::{Event, Mode, Session};
 use crate::session::server::Wish;
 use crate::source::{ANSWER_TIMEOUT, READ_BYTES, Stream, Target, dial, of_end};
@@ -194,13 +194,10 @@ impl Push {
 
     /// Other tracks need another session.
     fn rebound(&self, bound: &Bound) -> Result<(), Error> {
-        let goes_on = bound.tracks.is_empty()
-            || self.wanted.iter().all(|wanted| {
-                bound
-                    .tracks
-                    .iter()
-                    .any(|track| (track.source, track.info.id) == (wanted.source, wanted.track))
-            });
+        let key = |w: &Wanted| (w.source, w.track, w.parameters.codec);
+        let now = wanted_of(bound);
+        // Nothing: the source is away, or not known yet.
+        let goes_on = now.is_empty() || now.iter().map(key).eq(self.wanted.iter().map(key));
         if goes_on { Ok(()) } else { Err(Error::eof("the stream has other tracks now")) }
     }
 

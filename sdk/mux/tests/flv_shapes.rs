@@ -217,7 +217,14 @@ fn pairs() -> Vec<Vec<Parameters>> {
     vec![
         vec![video(), aac()],
         vec![hevc, opus],
-        vec![with(Parameters::video(Codec::Av1, 90_000), b"\x81\0\x0c\0"), flac],
+        vec![
+            Parameters {
+                width: 320,
+                height: 180,
+                ..with(Parameters::video(Codec::Av1, 90_000), b"\x81\0\x0c\0")
+            },
+            flac,
+        ],
         vec![Parameters::video(Codec::Vp9, 1_000), Parameters::audio(Codec::PcmAlaw, 8_000, 1)],
         vec![Parameters::video(Codec::Vp8, 1_000), Parameters::audio(Codec::PcmMulaw, 8_000, 1)],
         vec![Parameters::audio(Codec::PcmS16le, 22_050, 2)],
@@ -251,6 +258,7 @@ fn every_codec_there_and_back() {
         assert_eq!(list(&demuxed.tracks), list(&tracks));
         for (found, told) in demuxed.tracks.iter().zip(&tracks) {
             assert_eq!(found.extradata, told.extradata, "{:?}", told.codec);
+            assert!(told.width == 0 || (found.width, found.height) == (told.width, told.height));
         }
         for (track, told) in tracks.iter().enumerate() {
             let units = demuxed.units.iter().filter(|(t, _)| *t == track);

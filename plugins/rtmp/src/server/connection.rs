@@ -31,8 +31,10 @@ const REFUSED_LINGER: Duration = Duration::from_secs(1);
 /// Longest wait for the rest of a reply when a connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// Bytes of one read.
+/// Bytes of one read from a publisher.
 const READ_BYTES: usize = 64 << 10;
+/// Bytes of one read from anybody else: there may be many, and they say little.
+const READ_FEW_BYTES: usize = 4 << 10;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -126,7 +128,8 @@ impl Connection {
             tokio::select! {
                 ready = socket.readable(), if reads => {
                     ready?;
-                    self.buffer.reserve(READ_BYTES);
+                    let publishes = self.session.phase() == Phase::Publishing;
+                    self.buffer.reserve(if publishes { READ_BYTES } else { READ_FEW_BYTES });
                     match socket.try_read_buf(&mut self.buffer) {
                         Ok(0) => return Ok(End::Eof),
                         Ok(_) => {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchbay_media::{Kind, Parameters};
+use patchbay_media::{Codec, Kind, Parameters};
 
 use super::amf::{self, Value};
 use super::body::{self, Part, Stated};
@@ -23,6 +23,8 @@ const PROBE_HINTED_MS: i64 = 500;
 const PROBE_TIME: Duration = Duration::from_secs(5);
 /// Bytes of units that wait for the tracks to be announced.
 const PROBE_BYTES: usize = 2 * MAX_TAG_BYTES;
+/// Largest width or height that is believed, in pixels.
+const MAX_PIXELS: f64 = 16_384.0;
 /// A step of about 2^24 ms is the wrap of a sender that has no upper byte, in milliseconds.
 const WRAP_24: i64 = 1 << 24;
 /// How far from it, in milliseconds.
@@ -69,6 +71,8 @@ pub struct TagDemuxer {
     held_since: Option<(i64, Duration)>,
     /// `onMetaData` named sound or picture alone.
     hinted: bool,
+    /// Width and height that it states, for codecs whose configuration is not read here.
+    size: (u32, u32),
     items: VecDeque<Item>,
 }
 
@@ -93,6 +97,7 @@ impl Default for TagDemuxer {
             held_bytes: 0,
             held_since: None,
             hinted: false,
+            size: (0, 0),
             items: VecDeque::new(),
         }
     }
@@ -155,6 +160,11 @@ impl TagDemuxer {
         let video = says(&["videocodecid", "hasVideo", "width", "videodatarate"]);
         let audio = says(&["audiocodecid", "hasAudio", "audiosamplerate", "stereo", "audiodatarate"]);
         self.hinted = video != audio;
+        let pixels = |name| {
+            let value = metadata.get(name).and_then(Value::as_f64).filter(|v| (1.0..=MAX_PIXELS).contains(v));
+            value.map_or(0, |value| value as u32)
+        };
+        self.size = (pixels("width"), pixels("height"));
     }
 
     /// Milliseconds without wraps.
@@ -194,9 +204,12 @@ impl TagDemuxer {
 
     fn take(&mut self, index: usize, out: &mut Vec<Output>, at: Duration) {
         let mut newest = None;
-        for output in out.drain(..) {
-            match &output {
-                Output::Parameters(_) => {
+        for mut output in out.drain(..) {
+            match &mut output {
+                Output::Parameters(parameters) => {
+                    if matches!(parameters.codec, Codec::Av1 | Codec::Vp8 | Codec::Vp9) {
+                        (parameters.width, parameters.height) = self.size;
+                    }
                     if let Some(slot) = self.slots.get_mut(index) {
                         slot.ready = true;
                     }
