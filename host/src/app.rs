@@ -194,7 +194,8 @@ impl App {
             listening: Mutex::default(),
             endpoints: Mutex::default(),
             expected: Mutex::default(),
-            blobs: Blobs::default(),
+            // An eighth of the memory.
+            blobs: Blobs::new(usize::try_from(memory_limit() / 8).unwrap_or(usize::MAX)),
             answers: Answers::default(),
             budget: Budget::new(memory_limit() / 4),
             exit: watch::channel(None).0,

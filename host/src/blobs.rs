@@ -6,16 +6,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use patchbay_plugin_api::Code;
 
-/// Bytes that one plugin's blobs may have together.
-const MAX_BYTES: usize = 256 << 20;
-
 /// Blobs that one plugin may have.
 const MAX_BLOBS: usize = 64 << 10;
 
 /// All blobs, by plugin and the id it chose.
-#[derive(Default)]
 pub struct Blobs {
     plugins: Mutex<HashMap<u64, Kept>>,
+    /// Bytes that one plugin's blobs may have together.
+    limit: usize,
 }
 
 #[derive(Default)]
@@ -25,6 +23,11 @@ struct Kept {
 }
 
 impl Blobs {
+    /// No blobs. One plugin may have `limit` bytes of them.
+    pub fn new(limit: usize) -> Self {
+        Self { plugins: Mutex::default(), limit }
+    }
+
     /// Keeps a copy of `data`.
     pub fn put(&self, ctx: u64, id: u64, data: &[u8]) -> Code {
         if data.len() > crate::hub::MAX_CHUNK {
@@ -33,7 +36,7 @@ impl Blobs {
         let data = Bytes::copy_from_slice(data);
         let mut plugins = self.plugins.lock();
         let kept = plugins.entry(ctx).or_default();
-        if kept.bytes + data.len() > MAX_BYTES || kept.blobs.len() >= MAX_BLOBS {
+        if kept.bytes + data.len() > self.limit || kept.blobs.len() >= MAX_BLOBS {
             return Code::OverLimit;
         }
         kept.bytes += data.len();
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn blobs_are_bounded_and_of_one_plugin() {
-        let blobs = Blobs::default();
+        let blobs = Blobs::new(256 << 20);
         assert_eq!(blobs.put(1, 7, b"part"), Code::Ok);
         assert_eq!(blobs.put(1, 8, b"next"), Code::Ok);
         assert_eq!(blobs.get(1, &[7, 8]).unwrap().concat(), b"partnext");

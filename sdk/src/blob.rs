@@ -19,7 +19,7 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// Hands `data` (at most 64 MiB) over. The host refuses when a plugin's blobs are more than 256 MiB together.
+    /// Hands `data` (at most 64 MiB) over. The host refuses when a plugin's blobs are more than an eighth of the memory.
     pub fn new(host: Host, data: Bytes) -> Result<Self, Error> {
         let (id, len) = (NEXT.fetch_add(1, Ordering::Relaxed), data.len());
         host.write(0, &Chunk { data, flags: chunk_flags::BLOB, join: id, ..Chunk::default() })?;

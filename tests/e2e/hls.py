@@ -36,9 +36,9 @@ def test(function):
 class Camera:
     """Announces a picture with the wall clock in it, and a tone; a key frame every `group` pictures."""
 
-    def __init__(self, url, group=25, rate="1M"):
+    def __init__(self, url, group=25, rate="1M", size="640x360"):
         peer("ffmpeg", "ffmpeg")
-        generator = subprocess.Popen([sys.executable, HERE.parent / "peers/clockgen.py", "ms", "640x360", "25"], stdout=subprocess.PIPE)
+        generator = subprocess.Popen([sys.executable, HERE.parent / "peers/clockgen.py", "ms", size, "25"], stdout=subprocess.PIPE)
         self.processes = [generator, subprocess.Popen(
             ["ffmpeg", "-nostdin", "-v", "error", "-f", "yuv4mpegpipe", "-i", "-", "-f", "lavfi", "-i", "sine=440:r=48000", "-c:v", "libx264", "-preset", "ultrafast",
              "-tune", "zerolatency", "-threads", "1", "-g", str(group), "-b:v", rate, "-maxrate", rate, "-bufsize", rate, "-pix_fmt", "yuv420p", "-c:a", "aac",
@@ -247,6 +247,27 @@ def hls_js_plays_fragmented_mp4_with_low_latency():
 @test
 def hls_js_plays_transport_streams_with_low_latency():
     chromium("src=cam")
+
+
+@test
+def a_publisher_that_comes_back_larger_is_shown():
+    peer("chromium", "chromium")
+    with Server(streams="streams:\n  cam:\n") as server:
+        url, playlist = f"rtsp://127.0.0.1:{server.rtsp}/cam", "api/stream.m3u8?src=cam&mp4"
+        with Camera(url):
+            wait(lambda: (server.json("api/streams")["cam"]["producers"] or [{}])[0].get("state") == "live", 20, "the camera")
+            player = subprocess.Popen(["node", HERE / "hls.mjs", server.url(playlist), "25"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            wait(lambda: server.json("api/streams")["cam"]["consumers"], 20, "the player")
+            before = server.get(playlist)[2]
+            wait(lambda: (server.json("api/streams")["cam"]["consumers"] or [{}])[0].get("bytes_send", 0) > 300_000, 20, "some seconds of media")
+        with Camera(url, size="1280x720"):
+            seen = json.loads(player.communicate(timeout=60)[0].decode().splitlines()[-1])
+            assert seen["width"] == 1280 and not any("fatal" in error for error in seen["errors"]), seen
+            assert seen["age_ms"] <= OLDEST_MS, seen
+            # The same run, with another init segment behind a discontinuity.
+            now = server.get(playlist)[2]
+            assert before.splitlines()[-1] == now.splitlines()[-1] and b"RESOLUTION=1280x720" in now, (before, now)
+            assert b"&n=1\"" in server.get("api/" + now.splitlines()[-1].decode())[2]
 
 
 @test

@@ -24,7 +24,7 @@ use super::segmenter::{Container, Out, Plan, SECOND, Segmenter};
 use super::window::Window;
 
 /// Runs that there may be at once.
-const MAX_STREAMS: usize = 64;
+const MAX_STREAMS: usize = 512;
 /// Requests that may wait at once, of all runs.
 const MAX_WAITING: usize = 1024;
 /// A run ends so long after the last request, or three target durations if that is more. go2rtc's time of a session.
