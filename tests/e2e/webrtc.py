@@ -341,6 +341,65 @@ def other_servers_are_sources():
         idle(far, "cam")
 
 
+@test
+def services_with_ways_of_their_own_are_sources():
+    port = free_port()
+    http, socket = f"webrtc:http://127.0.0.1:{port}", f"webrtc:ws://127.0.0.1:{port}"
+    streams = {
+        "creality": f"{http}/creality#format=creality",
+        "milestone": f"{http}/api#format=milestone#username=us er#password=p&s#cameraId=C",
+        "wyze": f"{http}/wyze#format=wyze",
+        "kinesis": f"{socket}/kinesis#format=kinesis#client_id=viewer#ice_servers=[]",
+        "switchbot": f"{socket}/switchbot#format=switchbot#client_id=viewer#resolution=sd#play_type=3",
+        "openipc": f"{socket}/openipc#format=openipc",
+    }
+    services = subprocess.Popen([python(), PEERS / "rtcvendors.py", str(port)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    try:
+        assert services.stdout.readline() == "READY\n"
+        with served("streams:\n" + "".join(f"  {name}: {json.dumps(url)}\n" for name, url in streams.items())) as server:
+            for name in streams:
+                done = run("ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-count_frames", "-read_intervals", "%+3", "-show_entries", "stream=codec_name,nb_read_frames",
+                           "-of", "json", f"rtsp://127.0.0.1:{server.rtsp}/{name}", limit=40)
+                found = {stream["codec_name"]: int(stream["nb_read_frames"]) for stream in json.loads(done.stdout).get("streams", [])}
+                assert found.get("h264", 0) > 20, (name, found, done.stderr.decode())
+                assert ("opus" in found) == (name in ("wyze", "kinesis", "openipc")), (name, found)
+                print(f"  {name}: {found} in 3 s")
+    finally:
+        services.kill()
+        said = services.stdout.read()
+    assert "WRONG" not in said, said
+    assert said.count("CLOSED") == 4, said
+
+
+@test
+def hevc_goes_through_two_servers():
+    with served("streams:\n  cam:\n") as far:
+        camera = subprocess.Popen(["ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=s=640x360:r=25", "-c:v", "libx265", "-preset", "ultrafast",
+                                   "-x265-params", "log-level=error:bframes=0:keyint=50", "-f", "rtsp", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{far.rtsp}/cam"],
+                                  stdin=subprocess.DEVNULL)
+        try:
+            wait(lambda: far.json("api/streams?src=cam")["producers"], 15, "publisher")
+            with served(f"streams:\n  cam: webrtc:{far.url('api/webrtc?src=cam')}\n") as near:
+                done = run("ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-count_frames", "-read_intervals", "%+3", "-show_entries", "stream=codec_name,nb_read_frames",
+                           "-of", "json", f"rtsp://127.0.0.1:{near.rtsp}/cam", limit=40)
+                stream = json.loads(done.stdout)["streams"][0]
+                assert stream["codec_name"] == "hevc" and int(stream["nb_read_frames"]) > 40 and not done.stderr, (stream, done.stderr)
+                print(f"  {stream['nb_read_frames']} pictures in 3 s")
+        finally:
+            camera.kill()
+            camera.wait()
+
+
+@test
+def a_process_of_its_own_does_as_well():
+    with Server(streams="streams:\n  cam:\n", extra=f"webrtc:\n  listen: \":{free_port()}\"\n  ice_servers: []\nplugins:\n  webrtc: {{isolation: process}}\n") as server:
+        with Camera(server, "cam"):
+            for net in ("all", "tcp"):
+                seen = chromium(server, what="play", name="cam", form="ws1", net=net, seconds=4)
+                assert seen["video"]["frames"] > 60 and abs(seen["tone_hz"] - 440) < 12, seen
+                print(f"  {seen['pair']}: first picture after {seen['first_ms']} ms, {seen['video']['frames']} pictures in 4 s")
+
+
 def figures(server):
     """Descriptors, threads and memory (KiB) of a server."""
     root = pathlib.Path(f"/proc/{server.process.pid}")

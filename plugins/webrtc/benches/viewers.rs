@@ -46,7 +46,8 @@ fn main() {
             println!(
                 "viewers  floor: encrypt + GSO  floor: encrypt + sendto  Patchbay   beside GSO  beside sendto   (ms of CPU per second and viewer)"
             );
-            for count in [1, 10, 100] {
+            let counts: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
+            for count in if counts.is_empty() { vec![1, 10, 100] } else { counts } {
                 let gso = floor(count, true);
                 let each = floor(count, false);
                 let (ours, seen) = runtime.block_on(patchbay(count));
