@@ -7,7 +7,7 @@
 //! | [`Reorder`] | UDP |
 //! | [`Depacketizer`] | packets of one media to units |
 //! | [`Packetizer`] | units of one track to packets, once for all viewers |
-//! | [`clock`] | sender reports to wall clock |
+//! | [`clock`] | sender reports as times of units |
 //!
 //! Rows such as "R13" or "C47" in the sources name the behaviours of real cameras listed in `README.md` of this crate.
 #![forbid(unsafe_code)]

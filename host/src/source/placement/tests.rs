@@ -215,7 +215,8 @@ fn lies_move_nothing() {
 
 #[test]
 fn a_jump_moves_sound_and_picture_together() {
-    for jump in [-3_600_i64, 40_000, -2] {
+    // The last three: times of 24 and 32 bits of milliseconds and of 33 bits of 90 kHz that begin again at 0.
+    for jump in [-3_600_i64, 40_000, -2, -16_777, -4_294_967, -95_443] {
         let mut placement = Placement::default();
         placement.set_track(VIDEO, 90_000, true);
         placement.set_track(AUDIO, 48_000, false);
