@@ -44,8 +44,18 @@ const MAX_FAULTS: u32 = 20;
 static ANSWER: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Environment variables that a child gets; others may hold secrets.
-const ENVIRONMENT: [&str; 9] =
-    ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "RUST_BACKTRACE", "SSL_CERT_FILE"];
+const ENVIRONMENT: [&str; 10] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "RUST_BACKTRACE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
 
 /// A running process.
 pub struct Child {
@@ -79,9 +89,8 @@ impl Child {
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg("runner").env_clear();
-        let kept = std::env::vars_os().filter(|(name, _)| {
-            name.to_str().is_some_and(|name| ENVIRONMENT.contains(&name) || name.starts_with("PATCHBAY_"))
-        });
+        let kept = std::env::vars_os()
+            .filter(|(name, _)| name.to_str().is_some_and(|name| ENVIRONMENT.contains(&name)));
         command.envs(kept);
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().map_err(failed)?;

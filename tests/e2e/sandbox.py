@@ -62,7 +62,7 @@ def outcomes(server, address, folder):
         "connect": f"connect:{address}", "listen": "listen:127.0.0.1:0", "signal": f"signal:{server.process.pid}",
         "server's file": f"read:{server.path / 'plugins.yaml'}", "server's environment": f"read:/proc/{server.process.pid}/environ",
         "name": "name:localhost", "null": "write:/dev/null", "zone": "read:/usr/share/zoneinfo/UTC", "udp": "udp:127.0.0.1:9",
-        "device": "list:/dev",
+        "device": "list:/dev", "secret": "variable:PATCHBAY_PASSWORD", "path": "variable:PATH",
     }
     found = {}
     for name, what in attempts.items():
@@ -74,7 +74,7 @@ def outcomes(server, address, folder):
     return {name for name, done in found.items() if done}
 
 
-ALWAYS = {"name", "null", "udp"} | ({"zone"} if os.path.exists("/usr/share/zoneinfo/UTC") else set())
+ALWAYS = {"name", "null", "udp", "path"} | ({"zone"} if os.path.exists("/usr/share/zoneinfo/UTC") else set())
 SETTINGS = [
     # (allow, what it gets of what it asks for, what then succeeds)
     ("", ["net.tcp", "listen"], {"connect", "listen"}),
@@ -112,6 +112,7 @@ def main():
     with tempfile.TemporaryDirectory() as plugins, tempfile.TemporaryDirectory() as folder, web() as address, prefix() as binary:
         shutil.copy(library(FIXTURES, "fixture"), plugins)
         os.environ["PATCHBAY_PLUGINS"] = plugins
+        os.environ["PATCHBAY_PASSWORD"] = "secret"
         if ctypes.CDLL(None).syscall(LANDLOCK, None, 0, 1) > 0:
             for setting, got, succeeds in SETTINGS:
                 check(binary, setting, True, got, succeeds, None, address, folder)

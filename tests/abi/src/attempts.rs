@@ -10,7 +10,7 @@ use std::time::Duration;
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Tries `read:PATH`, `list:PATH`, `write:PATH`, `remove:PATH`, `run:PATH`, `connect:ADDRESS`, `listen:ADDRESS`,
-/// `udp:ADDRESS`, `name:HOST`, `signal:PID`.
+/// `udp:ADDRESS`, `variable:NAME`, `name:HOST`, `signal:PID`.
 pub fn outcome(attempt: &str) -> String {
     let (word, argument) = attempt.split_once(':').unwrap_or((attempt, ""));
     match tried(word, argument) {
@@ -31,6 +31,7 @@ fn tried(word: &str, argument: &str) -> io::Result<()> {
         "connect" => TcpStream::connect_timeout(&address()?, WAIT).map(drop),
         "listen" => TcpListener::bind(address()?).map(drop),
         "udp" => UdpSocket::bind("127.0.0.1:0")?.send_to(b"fixture", address()?).map(drop),
+        "variable" => std::env::var(argument).map(drop).map_err(|_| io::ErrorKind::PermissionDenied.into()),
         "name" => std::net::ToSocketAddrs::to_socket_addrs(&(argument, 80)).map(drop),
         "signal" => {
             let process = argument.parse().ok().and_then(rustix::process::Pid::from_raw);
