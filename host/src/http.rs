@@ -294,6 +294,11 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
         if !listed(&full) {
             return not_found();
         }
+        // Publishing: a page of another site must not, whatever the plugin would say.
+        let publishes = parts.method != Method::GET && query.get("dst").is_some();
+        if publishes && config.api.origin != "*" && is_foreign(&parts.headers) {
+            return text(StatusCode::FORBIDDEN, "publishing by a page of another site is refused");
+        }
         let (name, shared) = (&route.path, route.shared);
         return plugin_route::serve(&app, &plugin, name, shared, &path, &peer, &parts, &raw_query, body)
             .await;
@@ -355,10 +360,7 @@ fn may_change(call: &Call) -> Result<(), Response> {
         );
         return Err(text(StatusCode::FORBIDDEN, &message));
     }
-    if call.app.config().api.origin != "*"
-        && let Some(origin) = header(ORIGIN)
-        && origin.split_once("://").map_or(origin, |(_, rest)| rest) != host
-    {
+    if call.app.config().api.origin != "*" && is_foreign(&call.headers) {
         return Err(text(StatusCode::FORBIDDEN, "changes by a page of another site are refused"));
     }
     if !call.peer.is_local() && !call.logged_in && !call.app.config().api.has_login() {
@@ -366,6 +368,13 @@ fn may_change(call: &Call) -> Result<(), Response> {
         return Err(text(StatusCode::FORBIDDEN, message));
     }
     Ok(())
+}
+
+/// Whether a request comes from a page of another site.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let host = header(HOST).unwrap_or("");
+    header(ORIGIN).is_some_and(|origin| origin.split_once("://").map_or(origin, |(_, rest)| rest) != host)
 }
 
 fn host_name(host: &str) -> &str {

@@ -227,6 +227,8 @@ def foreign_pages_change_nothing():
         assert server.get("api/streams?name=x&src=demo:", "PUT", headers=evil)[0] == 403
         assert server.get("api/streams?name=x&src=demo:", "PUT", headers={"Host": "evil.example"})[0] == 403
         assert "x" not in server.json("api/streams")
+        for path in ("api/stream.ts?dst=demo", "api/webrtc?dst=demo"):
+            assert server.get(path, "POST", b"x", evil)[0] == 403, path
 
 
 @test
