@@ -315,9 +315,20 @@ fn groups_of_ten_seconds_stay_whole_and_longer_ones_are_cut() {
             run.push(0, &unit(i * 3_600, i % group == 0, 200), i * 40);
         }
         let read = read(&run.window.text());
+        assert!(!run.segmenter.is_unfit(), "no other plan would do better");
         let most = read.segments.iter().map(|segment| segment.1).fold(0.0, f64::max);
         assert!((most - longest).abs() < 1.0, "{most}");
     }
+}
+
+#[test]
+fn a_plan_that_did_not_fit_is_seen() {
+    let mut run = Run::new(Container::Fmp4, &[video()], plan(40, 25));
+    for i in 0..100_i64 {
+        assert!(!run.segmenter.is_unfit() || i > 25, "{i}");
+        run.push(0, &unit(i * 3_600, i == 0, 200), i * 40);
+    }
+    assert!(run.segmenter.is_unfit());
 }
 
 #[test]

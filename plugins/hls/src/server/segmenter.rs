@@ -382,9 +382,9 @@ impl Segmenter {
         }
     }
 
-    /// Whether a segment had to end without a key picture: the plan does not fit this camera.
+    /// Whether a segment had to end without a key picture, and another plan would do better.
     pub fn is_unfit(&self) -> bool {
-        self.cut
+        self.cut && self.plan.target_duration < TARGET_DURATIONS.1
     }
 
     fn append(&mut self, data: &[u8]) {

@@ -71,14 +71,11 @@ impl Streams {
         }
         let stream = Arc::new(Stream::new(key.container, Arc::clone(&self.waiting))?);
         list.push((key, Arc::clone(&stream)));
-        let run = Arc::clone(&stream);
+        let mut end = End { stream: Arc::clone(&stream), error: Error::protocol("hls: the run broke off") };
         patchbay_sdk::spawn(async move {
-            let error = match Run::new(host, Arc::clone(&run)).run(&consume).await {
-                Ok(()) => Error::not_found("404 page not found"),
-                Err(error) => error,
-            };
-            tracing::debug!(id = run.id, "ended: {error}");
-            run.end(error);
+            let result = Run::new(host, Arc::clone(&end.stream)).run(&consume).await;
+            end.error = result.err().unwrap_or_else(|| Error::not_found("404 page not found"));
+            drop(end);
         });
         Ok(stream)
     }
@@ -88,6 +85,19 @@ impl Streams {
         let list = self.list.lock();
         let (_, found) = list.iter().find(|(_, stream)| stream.id == id && !stream.is_over())?;
         container.is_none_or(|wanted| wanted == found.container).then(|| Arc::clone(found))
+    }
+}
+
+/// Tells requests when a run is over, also when it panicked.
+struct End {
+    stream: Arc<Stream>,
+    error: Error,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        tracing::debug!(id = self.stream.id, "ended: {}", self.error);
+        self.stream.end(self.error.clone());
     }
 }
 
