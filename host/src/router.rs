@@ -325,6 +325,24 @@ impl Core {
         }
     }
 
+    /// More is known of a consumer's connection.
+    pub fn connected(&mut self, id: u64, told: Connection) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let known = &mut consumer.connection;
+        for (known, told) in [
+            (&mut known.format_name, told.format_name),
+            (&mut known.protocol, told.protocol),
+            (&mut known.remote_addr, told.remote_addr),
+            (&mut known.source, told.source),
+            (&mut known.sdp, told.sdp),
+            (&mut known.user_agent, told.user_agent),
+        ] {
+            if !told.is_empty() {
+                *known = told;
+            }
+        }
+    }
+
     /// What a consumer has sent: bytes, units, drops.
     pub fn count(&mut self, consumer: u64, bytes: u64, units: u64, drops: u64) {
         if let Some(consumer) = self.consumers.get_mut(&consumer) {

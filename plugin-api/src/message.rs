@@ -119,6 +119,8 @@ pub mod event {
     pub const DRAINING: u32 = 21;
     /// [`super::SocketMessage`] of a route to its client on `/api/ws`; as many as it likes, then `ENDED`.
     pub const MESSAGE: u32 = 22;
+    /// [`super::Connection`] of a consumer, when more is known of it than before; empty fields change nothing.
+    pub const CONNECTION: u32 = 23;
 }
 
 /// Class of an error: decides what the host does next.

@@ -134,6 +134,11 @@ impl Consumer {
         Err(Error::eof("closed"))
     }
 
+    /// Tells what is known of the connection by now, for `/api/streams`; empty fields change nothing.
+    pub fn connection(&self, connection: &message::Connection) {
+        let _ = self.link.emit(event::CONNECTION, connection);
+    }
+
     /// Reports what was sent, every few seconds and at the end.
     pub fn counters(&self, counters: &ConsumerCounters) {
         let _ = self.link.emit(event::CONSUMER, counters);

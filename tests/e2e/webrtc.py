@@ -147,6 +147,8 @@ def chromium_plays_every_form_of_signalling():
             assert seen["width"] == 640 and seen["video"]["lost"] == 0, seen
             assert abs(seen["tone_hz"] - 440) < 12 and seen["pair"] == "udp", seen
             assert seen["reports_video"] > 0 and seen["reports_audio"] > 0, seen
+            protocols = re.findall(r"DBG \[webrtc\] connected .*protocol=(\S+)", server.text())
+            assert protocols[-1] == ("ws+udp" if form.startswith("ws") else "http+udp"), protocols
             print(f"  {form}: first picture {seen['first_ms']} ms after the page began, {seen['video']['frames']} pictures in 4 s, {seen['tone_hz']} Hz")
         idle(server, "cam")
 
@@ -416,6 +418,8 @@ def visit(server):
         page = subprocess.Popen(["node", HERE / "webrtc.mjs", json.dumps(ask)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
                                 env={**os.environ, "TMPDIR": folder})
         assert json.loads(page.stdout.readline())["connected"] == 10
+        protocols = {consumer["protocol"] for consumer in server.json("api/streams?src=demo")["consumers"]}
+        assert protocols == {"ws+udp"}, protocols
         os.killpg(page.pid, signal.SIGKILL)
         page.wait()
         for process in run("pgrep", "-f", folder).stdout.split():

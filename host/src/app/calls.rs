@@ -104,6 +104,7 @@ impl App {
                 let c: message::ConsumerCounters = json(payload);
                 self.core.lock().count(id, c.bytes, c.packets, c.drops);
             }
+            (Target::Consumer(id), event::CONNECTION) => self.core.lock().connected(id, json(payload)),
             (Target::Server, event::LISTENING) => {
                 let listening: message::Listening = json(payload);
                 self.log.write(Level::Info, &listening.protocol, "listen", &[("addr", &listening.addr)]);

@@ -284,6 +284,16 @@ struct Connected {
     close: CancellationToken,
 }
 
+/// What `/api/streams` says of a connection once packets flow: the way of the signalling and that of the packets.
+fn connected(signalling: &str, peer: &Peer) -> Connection {
+    let Some((address, transport)) = peer.remote() else { return Connection::default() };
+    Connection {
+        protocol: format!("{signalling}+{}", transport.name()),
+        remote_addr: address.to_string(),
+        ..Connection::default()
+    }
+}
+
 /// Ends a session's connection when its task ends, however that happens.
 struct Open {
     engine: Arc<Engine>,

@@ -12,7 +12,7 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Ask, Connected, Engine, Open};
+use super::{Answer, Ask, Connected, Engine, Open, connected};
 use crate::ingest::Ingest;
 use crate::mux::Hub;
 use crate::peer::setup::Use;
@@ -98,7 +98,10 @@ async fn run(
                 }
             }
             engine.totals.lock().connected += 1;
-            tracing::debug!(remote = ?peer.remote(), "publisher connected");
+            let now = connected(&connection.protocol, peer);
+            tracing::debug!(remote = now.remote_addr, protocol = now.protocol, "publisher connected");
+            let connection =
+                Connection { protocol: now.protocol, remote_addr: now.remote_addr, ..connection };
             if let Err(error) = ingest.announce(&session, &connection) {
                 return error.message;
             }

@@ -11,7 +11,7 @@ use patchbay_sdk::track;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Ask, Connected, Engine, Open};
+use super::{Answer, Ask, Connected, Engine, Open, connected};
 use crate::feed::{Feed, sent_as};
 use crate::mux::Hub;
 use crate::peer::setup::Use;
@@ -44,6 +44,8 @@ struct View {
     tracks: Vec<Track>,
     bound: Bound,
     is_connected: bool,
+    /// `http` or `ws`.
+    signalling: String,
 }
 
 /// Starts a session that watches.
@@ -97,6 +99,7 @@ pub(super) async fn open(
         tracks,
         bound,
         is_connected: false,
+        signalling: ask.connection.protocol.clone(),
     };
     patchbay_sdk::spawn(async move {
         let open = open;
@@ -156,8 +159,9 @@ impl View {
                     Some(Event::Connected) => {
                         self.is_connected = true;
                         self.engine.totals.lock().connected += 1;
-                        let remote = self.peer.remote();
-                        tracing::debug!(?remote, "connected");
+                        let connection = connected(&self.signalling, &self.peer);
+                        tracing::debug!(remote = connection.remote_addr, protocol = connection.protocol, "connected");
+                        self.consumer.connection(&connection);
                         if let Err(error) = self.join() {
                             break error.message;
                         }
