@@ -11,13 +11,14 @@ import pathlib
 import resource
 import select
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
-from run import BINARY, Server, metrics, wait  # noqa: E402
+from run import BINARY, Server, free_port, metrics, wait  # noqa: E402
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -73,10 +74,31 @@ def websocket(port):
     return connection
 
 
+def flv(port):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(b"GET /api/stream.flv?src=clip HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return connection
+
+
+def rtmp(port):
+    """Handshake, connect, createStream, play: all asked at once, each command in one chunk."""
+    text = lambda value: b"\x02" + struct.pack(">H", len(value)) + value
+    number = lambda value: b"\0" + struct.pack(">d", value)
+    command = lambda body, stream: b"\x03\0\0\0" + struct.pack(">I", len(body))[1:] + b"\x14" + struct.pack("<I", stream) + body
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(b"\x03" + bytes(1536))
+    left = 3073
+    while left:
+        left -= len(connection.recv(left))
+    connection.sendall(bytes(1536) + command(text(b"connect") + number(1) + b"\x03\0\x03app" + text(b"clip") + b"\0\0\x09", 0)
+                       + command(text(b"createStream") + number(2) + b"\x05", 0) + command(text(b"play") + number(3) + b"\x05" + text(b""), 1))
+    return connection
+
+
 def viewers():
     """The viewers' own process: `--client KIND PORT COUNT`; prints READY, then on each line of input the bytes so far."""
     kind, port, count = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    connect = {"rtsp": rtsp, "mp4": http, "ws": websocket, "floor": lambda port: socket.create_connection(("127.0.0.1", port))}[kind]
+    connect = {"rtsp": rtsp, "mp4": http, "ws": websocket, "flv": flv, "rtmp": rtmp, "floor": lambda port: socket.create_connection(("127.0.0.1", port))}[kind]
     connections = {}
     poll = select.epoll()
     for _ in range(count):
@@ -135,8 +157,9 @@ def floor(count, rate, size, seconds):
 
 def served(kind, clip, count, seconds):
     """CPU us per viewer and second, per 20 kB, and resident MB of the server."""
-    with Server(streams=f"streams:\n  clip: file:{clip}\n") as server:
-        client = Client(kind, server.rtsp if kind == "rtsp" else server.http, count)
+    port = free_port()
+    with Server(streams=f"streams:\n  clip: file:{clip}\n", extra=f"rtmp:\n  listen: 127.0.0.1:{port}\n") as server:
+        client = Client(kind, {"rtsp": server.rtsp, "rtmp": port}.get(kind, server.http), count)
         client.ready()
         wait(lambda: metrics(server)["patchbay_consumers"] == count, 30, "all viewers")
         time.sleep(2)
@@ -156,7 +179,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--rate-kbit", type=int, default=4000)
     parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=("rtsp", "mp4", "ws"), default=("rtsp", "mp4", "ws"))
+    parser.add_argument("--only", nargs="+", choices=("rtsp", "mp4", "ws", "flv", "rtmp"), default=("rtsp", "mp4", "ws", "flv", "rtmp"))
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
