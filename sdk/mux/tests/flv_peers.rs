@@ -159,8 +159,22 @@ fn a_viewer_that_joins_late_decodes_everything() {
         let expected = pictures.len() - key + live.iter().filter(|(t, _)| *t == 0).count();
         assert_eq!(of(&again, 0).len(), expected, "{mode:?}");
         assert_eq!(decode(&file, "0:v"), expected, "{mode:?}");
-        let first = of(&again, 0)[0];
-        assert_eq!(first.dts, 0, "{mode:?}");
+        // Sound is a little behind the picture: the clock begins with it, and nothing is squeezed into one instant.
+        let first = |track| of(&again, track)[0].dts;
+        assert!(
+            first(0) < 100 && (first(1) < 100 || mode == Mode::Raw),
+            "{mode:?}: {} {}",
+            first(0),
+            first(1)
+        );
+        let (sound, theirs) = (of(&again, 1), of(&demuxed, 1));
+        let skipped = theirs.len() - sound.len();
+        assert!(
+            sound
+                .windows(2)
+                .zip(theirs[skipped..].windows(2))
+                .all(|(a, b)| a[1].dts - a[0].dts == b[1].dts - b[0].dts)
+        );
         // Live goes on with its own distances: each picture is where it was in the clip.
         let (source, got) = (of(&demuxed, 0), of(&again, 0));
         let (s, g) = (source.len() - 20, got.len() - 20);

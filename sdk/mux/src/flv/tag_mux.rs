@@ -9,6 +9,9 @@ use super::tag::TagKind;
 use crate::history::{Mode, squeeze};
 use crate::timeline::{Timeline, rescale};
 
+/// Sound further behind than this has stopped, in milliseconds.
+const MAX_LEAD_IN_MS: i64 = 1_000;
+
 /// A track that FLV has no place for, or whose parameters are not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("flv: unsupported codec: {} ({sample_rate} Hz)", codec.name())]
@@ -234,7 +237,9 @@ impl TagMuxer {
     }
 
     /// The places of `units` of track `index`, from the newest key unit to the newest unit that was placed, with times that
-    /// begin at 0 and end where live goes on; and the time that live messages then call 0. `None` without units.
+    /// begin near 0 and end where live goes on; and the time that live messages then call 0. `None` without units.
+    ///
+    /// 0 is for the sound that is still to come and older than the first picture, as it usually is a little.
     pub fn history(&self, index: usize, units: &[Unit], mode: Mode) -> Option<(Vec<Placed>, i64)> {
         let track = self.tracks.get(index).filter(|track| !track.unused)?;
         let (kind, form) = (kind_of(&track.parameters), track.form);
@@ -253,19 +258,29 @@ impl TagMuxer {
                 (placed, newest.saturating_add(1).saturating_sub(total))
             }
         };
+        let lead_in = self.lead_in(index, start);
         let places = units.iter().zip(placed).map(|(unit, (pts, dts))| Placed {
             kind,
-            time: dts,
+            time: dts.saturating_add(lead_in),
             head: head(form, unit.key, pts.saturating_sub(dts)),
             key: unit.key,
         });
-        Some((places.collect(), start))
+        Some((places.collect(), start.saturating_sub(lead_in)))
     }
 
     /// The head of a key unit of track `index` that is shown when it is decoded.
     pub(super) fn still(&self, index: usize) -> Option<(TagKind, Head)> {
         let track = self.tracks.get(index).filter(|track| !track.unused)?;
         Some((kind_of(&track.parameters), head(track.form, true, 0)))
+    }
+
+    /// How far what comes next of other tracks than `index` may be older than `start`, in milliseconds.
+    fn lead_in(&self, index: usize, start: i64) -> i64 {
+        let others = (0..self.tracks.len()).filter(|other| *other != index);
+        let next = others.filter_map(|other| self.newest(other)).map(|newest| newest.saturating_add(1)).min();
+        let behind = next.map_or(0, |next| start.saturating_sub(next));
+        // One that is further behind has stopped.
+        if (0..=MAX_LEAD_IN_MS).contains(&behind) { behind } else { 0 }
     }
 
     /// Presentation and decoding time of a unit that was placed, in milliseconds.
@@ -282,10 +297,13 @@ impl TagMuxer {
     }
 
     /// What a viewer that starts with the next unit calls 0, in milliseconds: the time of that unit, `next` if it is
-    /// known (track and unit), else the newest time of all.
+    /// known (track and unit), or that of the sound before it; else the newest time of all.
     pub fn start(&self, next: Option<(usize, &Unit)>) -> i64 {
         match next {
-            Some((index, unit)) => self.clone().place(index, unit).map_or(0, |placed| placed.time),
+            Some((index, unit)) => {
+                let time = self.clone().place(index, unit).map_or(0, |placed| placed.time);
+                time.saturating_sub(self.lead_in(index, time))
+            }
             None => (0..self.tracks.len()).filter_map(|index| self.newest(index)).max().unwrap_or(0),
         }
     }
