@@ -143,7 +143,7 @@ def libraries_that_are_none_are_refused_with_one_line_each():
         library(folder, "nothing").write_bytes(pathlib.Path(BINARY).read_bytes())
         library(folder, "folder").mkdir()
         reasons = {"raw": "ABI 2.0.0-draft.", "cut": "ELF", "head": "ELF", "empty": "ELF", "random": "ELF",
-                   "renamed": "its manifest says", "nothing": "no Patchbay plugin", "folder": "cannot read it"}
+                   "renamed": "its manifest says", "nothing": "no Patchbay plugin", "folder": "not a regular file"}
         with playing(binary) as (server, _):
             for name, reason in reasons.items():
                 line = one_line(server, f"libpatchbay_plugin_{name}.so")
