@@ -1,10 +1,11 @@
-// Plays a playlist in Chromium with hls.js in low-latency mode: node hls.mjs URL SECONDS
+// Plays a playlist in Chromium with hls.js in low-latency mode: node hls.mjs URL SECONDS [RATE]
+// RATE: how fast it may play to come back to the distance that the playlist asks for (1: never, as hls.js does by itself).
 // Prints one JSON line: what was shown, how old it was by the clock burned into the picture, and every stall and error.
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 
-const [url, seconds] = process.argv.slice(2);
+const [url, seconds, rate] = process.argv.slice(2);
 const page_html = '<!doctype html><meta charset=utf-8><title>hls</title><video muted autoplay playsinline width=640 height=360></video><script src=hls.js></script>';
 const server = createServer((request, response) => {
   const script = request.url === '/hls.js';
@@ -21,7 +22,7 @@ const browser = await chromium.launch({
 try {
   const page = await browser.newPage();
   await page.goto(`http://127.0.0.1:${server.address().port}/`);
-  await page.evaluate((source) => {
+  await page.evaluate(([source, rate]) => {
     const video = document.querySelector('video');
     const seen = window.seen = { errors: [], stalls: 0, ages: [], began: performance.now(), first_ms: null };
     const canvas = document.createElement('canvas');
@@ -43,7 +44,7 @@ try {
       }
       return (bits[1] & 0xffff) === 0xa53c && Math.floor(bits[1] / 65536) === crc ? bits[0] : null;
     };
-    const player = window.player = new Hls({ lowLatencyMode: true });
+    const player = window.player = new Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: rate });
     player.on(Hls.Events.ERROR, (_, error) => seen.errors.push(error.details + (error.fatal ? ' (fatal)' : '')));
     video.addEventListener('waiting', () => { if (seen.first_ms !== null) seen.stalls += 1; });
     player.loadSource(source);
@@ -58,7 +59,7 @@ try {
       video.requestVideoFrameCallback(frame);
     };
     video.requestVideoFrameCallback(frame);
-  }, url);
+  }, [url, Number(rate ?? 1)]);
   await page.waitForTimeout(Number(seconds) * 1000);
   const result = await page.evaluate(() => {
     const video = document.querySelector('video');

@@ -38,9 +38,10 @@ class Camera:
 
     def __init__(self, url, group=25, rate="1M", size="640x360"):
         peer("ffmpeg", "ffmpeg")
+        noise = [] if rate == "1M" else ["-vf", "noise=alls=40:allf=t"]
         generator = subprocess.Popen([sys.executable, HERE.parent / "peers/clockgen.py", "ms", size, "25"], stdout=subprocess.PIPE)
         self.processes = [generator, subprocess.Popen(
-            ["ffmpeg", "-nostdin", "-v", "error", "-f", "yuv4mpegpipe", "-i", "-", "-f", "lavfi", "-i", "sine=440:r=48000", "-c:v", "libx264", "-preset", "ultrafast",
+            ["ffmpeg", "-nostdin", "-v", "error", "-f", "yuv4mpegpipe", "-i", "-", "-f", "lavfi", "-i", "sine=440:r=48000", *noise, "-c:v", "libx264", "-preset", "ultrafast",
              "-tune", "zerolatency", "-threads", "1", "-g", str(group), "-b:v", rate, "-maxrate", rate, "-bufsize", rate, "-pix_fmt", "yuv420p", "-c:a", "aac",
              "-f", "rtsp", "-rtsp_transport", "tcp", url], stdin=generator.stdout, stderr=subprocess.DEVNULL)]
         generator.stdout.close()
@@ -225,10 +226,10 @@ def a_run_ends_by_itself_and_leaves_nothing():
         assert server.get(path)[0] == 404
 
 
-def chromium(query):
+def chromium(query, rate=1):
     peer("chromium", "chromium")
     with camera() as server:
-        done = subprocess.run(["node", HERE / "hls.mjs", server.url(f"api/stream.m3u8?{query}"), str(SECONDS)], capture_output=True, timeout=SECONDS + 60)
+        done = subprocess.run(["node", HERE / "hls.mjs", server.url(f"api/stream.m3u8?{query}"), str(SECONDS), str(rate)], capture_output=True, timeout=SECONDS + 60)
         assert done.returncode == 0, done.stderr.decode()
         seen = json.loads(done.stdout.decode().splitlines()[-1])
         print(f"  {query}: {seen}")
@@ -247,6 +248,11 @@ def hls_js_plays_fragmented_mp4_with_low_latency():
 @test
 def hls_js_plays_transport_streams_with_low_latency():
     chromium("src=cam")
+
+
+@test
+def hls_js_that_may_play_faster_comes_nearer():
+    chromium("src=cam&mp4", 1.5)
 
 
 @test
