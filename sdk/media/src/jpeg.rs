@@ -25,7 +25,11 @@ pub fn size(data: &[u8]) -> Result<(u16, u16), Error> {
             0xff => rest.get(1..).unwrap_or_default(),
             0x01 | 0xd0..=0xd7 => after,
             0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
-                let ([_, _, _, h0, h1, w0, w1], _) = after.split_first_chunk::<7>().field("SOF")?;
+                let ([l0, l1, _, h0, h1, w0, w1], _) = after.split_first_chunk::<7>().field("SOF")?;
+                let length = u16::from_be_bytes([*l0, *l1]);
+                if length < 8 {
+                    return Err(Error::OutOfRange { field: "Lf", value: u64::from(length) });
+                }
                 return Ok((u16::from_be_bytes([*w0, *w1]), u16::from_be_bytes([*h0, *h1])));
             }
             0x00 | SOI | EOI | SOS => return Err(Error::NoSync { what: "SOF" }),
@@ -66,6 +70,14 @@ mod tests {
         assert_eq!(trim(&data).map(<[u8]>::len), Some(length));
         assert_eq!(trim(&data[..length - 2]), None);
         assert_eq!(trim(&data[1..]), None);
+    }
+
+    #[test]
+    fn a_frame_header_has_room_for_a_size() {
+        let mut data = file(640, 480);
+        let at = data.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        data[at + 3] = 7;
+        assert_eq!(size(&data), Err(Error::OutOfRange { field: "Lf", value: 7 }));
     }
 
     proptest! {

@@ -90,7 +90,10 @@ fn missing_at(file: &[u8]) -> Option<usize> {
             SOS => return Some(at),
             DHT | EOI | SOI => return None,
             0x01 | 0xd0..=0xd7 => at += 2,
-            _ => at += 2 + usize::from(u16::from_be_bytes(*file.get(at + 2..)?.first_chunk::<2>()?)).max(2),
+            _ => {
+                let length = usize::from(u16::from_be_bytes(*file.get(at + 2..)?.first_chunk::<2>()?));
+                at += 2 + Some(length).filter(|length| *length >= 2)?;
+            }
         }
     }
 }
