@@ -32,7 +32,7 @@ pub fn text(tracks: &[Parameters], bandwidth: Option<(u64, u64)>, frame: i64, ur
         line.push_str(&format!(",FRAME-RATE={}.{:03}", rate / 1_000, rate % 1_000));
     }
     // No line feed at the end, as go2rtc's: players take it either way.
-    format!("#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-STREAM-INF:{line}\n{uri}")
+    format!("#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-STREAM-INF:{line}\n{uri}")
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
         let tracks = [video, Parameters::audio(Codec::PcmAlaw, 8_000, 1)];
         assert_eq!(
             text(&tracks, Some((1_000_000, 900_000)), 40_000_000, "hls/playlist.m3u8?id=abc"),
-            "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-STREAM-INF:BANDWIDTH=1100000,AVERAGE-BANDWIDTH=900000,\
+            "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-STREAM-INF:BANDWIDTH=1100000,AVERAGE-BANDWIDTH=900000,\
              CODECS=\"avc1.64001E,fLaC\",RESOLUTION=640x360,FRAME-RATE=25.000\nhls/playlist.m3u8?id=abc"
         );
     }

@@ -318,7 +318,7 @@ impl<B: Clone> Window<B> {
         // Three parts, as the draft advises.
         let hold_back = seconds(self.plan.part_target.saturating_mul(3), 3);
         let first = self.segments.get(self.unlisted);
-        writeln!(out, "#EXTM3U\n#EXT-X-VERSION:6")?;
+        writeln!(out, "#EXTM3U\n#EXT-X-VERSION:9")?;
         writeln!(out, "#EXT-X-TARGETDURATION:{}", self.plan.target_duration)?;
         writeln!(out, "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={hold_back}")?;
         writeln!(out, "#EXT-X-PART-INF:PART-TARGET={part_target}")?;
