@@ -47,6 +47,8 @@ pub struct Counters {
     pub packets: AtomicU64,
     /// Packets that a socket did not take.
     pub dropped: AtomicU64,
+    /// Times that a session was looked after because something of it was due.
+    pub ticks: AtomicU64,
 }
 
 /// The sockets and who uses them. Dropping it closes them.

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -252,6 +253,7 @@ impl Peer {
 
     /// Handles what is due, and says when to come again.
     fn tick(&self, now: Instant) -> Instant {
+        self.hub.counters().ticks.fetch_add(1, Relaxed);
         let mut core = self.core.lock();
         if core.connection.poll_timeout().is_some_and(|due| due <= now)
             && let Err(error) = core.connection.handle_timeout(now)

@@ -259,6 +259,7 @@ impl Engine {
                 ("webrtc_send_calls", &counters.sends),
                 ("webrtc_packets_sent", &counters.packets),
                 ("webrtc_packets_dropped", &counters.dropped),
+                ("webrtc_ticks", &counters.ticks),
             ] {
                 metrics.insert(name.to_owned(), counter.load(Relaxed));
             }

@@ -286,6 +286,22 @@ async fn nothing_is_left_of_a_closed_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_sends_is_seldom_looked_after() {
+    let mut rig = Rig::new().await;
+    rig.peer.start(0, None);
+    rig.send(true, 6000);
+    let before = rig.mux.hub().counters().ticks.load(std::sync::atomic::Ordering::Relaxed);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        let wanted = rig.player.got.len() + 3;
+        rig.send(false, 3000);
+        rig.player.until("packets", |player| player.got.len() >= wanted).await;
+    }
+    let ticks = rig.mux.hub().counters().ticks.load(std::sync::atomic::Ordering::Relaxed) - before;
+    assert!(ticks < 40, "{ticks} in 2 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_vanishes_is_noticed() {
     let rig = Rig::new().await;
     drop(rig.player);
