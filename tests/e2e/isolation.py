@@ -123,6 +123,17 @@ def third_party():
                     assert server.get("api/fixture", "POST", b"abc")[::2] == (200, b"abc")
                     found = victim(server)
                     assert found["isolation"] == isolation and ("pid" in found) == (isolation == "process") and not found["shipped"], found
+                    with socket.create_server(("127.0.0.1", 0)) as to:
+                        to.settimeout(10)
+                        sink = f"fixturesink://127.0.0.1:{to.getsockname()[1]}"
+                        assert server.get(f"api/streams?src=demo&dst={sink}", "POST")[0] == 200
+                        for _ in range(2):
+                            # Cut off, it begins again.
+                            connection, _ = to.accept()
+                            with connection:
+                                connection.settimeout(10)
+                                size = int.from_bytes(connection.recv(4, socket.MSG_WAITALL), "big")
+                                assert 10 < size < 100_000 and len(connection.recv(size, socket.MSG_WAITALL)) == size, size
                     print(f"ok a third-party plugin with {setting.split() or 'no settings'}: {isolation}", flush=True)
         finally:
             del os.environ["PATCHBAY_PLUGINS"]

@@ -7,6 +7,7 @@ pub mod bytes_side;
 pub mod faults;
 pub mod output;
 pub mod server;
+pub mod sink;
 pub mod source;
 pub mod stamps;
 
@@ -32,5 +33,5 @@ impl Plugin for Fixture {
 patchbay_sdk::plugin! {
     manifest: "../manifest.json",
     plugin: Fixture,
-    roles: [source, demuxer, transport, output, server, routes],
+    roles: [source, demuxer, transport, output, server, routes, sink],
 }

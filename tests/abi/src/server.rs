@@ -66,7 +66,8 @@ async fn connection(stream: TcpStream, context: &Context) -> Result<(), Error> {
     }
 }
 
-async fn play(name: &str, stream: &mut TcpStream, context: &Context) -> Result<(), Error> {
+/// Sends the units of a stream, each behind its length.
+pub(crate) async fn play(name: &str, stream: &mut TcpStream, context: &Context) -> Result<(), Error> {
     let video = Media { kind: "video".to_owned(), codecs: vec!["any".to_owned()] };
     let consume = Consume { stream: name.to_owned(), medias: vec![video], ..Consume::default() };
     let mut consumer = context.consume(&consume)?;
