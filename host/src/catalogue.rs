@@ -82,8 +82,9 @@ impl Entry {
         if self.is_program() {
             return true;
         }
-        let by_origin = if self.shipped { Isolation::InProcess } else { Isolation::Process };
-        setting.unwrap_or(by_origin) == Isolation::Process
+        let trusted = self.shipped && self.manifest.isolation != "process";
+        let usual = if trusted { Isolation::InProcess } else { Isolation::Process };
+        setting.unwrap_or(usual) == Isolation::Process
     }
 }
 

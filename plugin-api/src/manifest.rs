@@ -54,6 +54,9 @@ pub struct Manifest {
     /// What it needs in a process of its own: `net.tcp`, `net.udp`, `net.multicast`, `listen` (said by
     /// [`Self::listen`] too), `files`, `files.write`, `devices`, `exec`.
     pub capabilities: Vec<String>,
+    /// `process`: where it runs unless the user says otherwise, also when it is shipped: it has foreign code that reads what
+    /// cameras send.
+    pub isolation: String,
     /// JSON Schema of its settings and URL options.
     pub options: serde_json::Value,
 }
