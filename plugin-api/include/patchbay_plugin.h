@@ -108,6 +108,7 @@ extern "C" {
 #define PATCHBAY_EVENT_DROP_BLOBS 20 /* {"ids"}: to session 0: the host is to forget them */
 #define PATCHBAY_EVENT_DRAINING 21  /* nothing: a server no longer listens; its clients go on */
 #define PATCHBAY_EVENT_MESSAGE 22   /* {"type","value"}: a message to the WebSocket that asked the route */
+#define PATCHBAY_EVENT_CONNECTION 23 /* {"protocol","remote_addr"}: what a consumer's connection has become */
 
 /* Set in ids of sessions that the plugin chooses. */
 #define PATCHBAY_PLUGIN_ID UINT64_C(0x8000000000000000)

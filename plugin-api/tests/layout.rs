@@ -77,6 +77,7 @@ fn layout() -> String {
         event {
             TRACKS, TRACK, CLOCK, ENDED, HEAD, SEEK, CONSUMED, OUTPUT, RESPONSE, SERVE, CONSUME, CONSUMER,
             PUBLISH, DETACH, LISTENING, PONG, METRICS, BLOBS, DROP_BLOBS, DRAINING, MESSAGE,
+            CONNECTION,
         }
     }
     writeln!(out, "\nPLUGIN_ID: {PLUGIN_ID:#x}").unwrap();
