@@ -9,7 +9,7 @@ use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION,
-    CACHE_CONTROL, CONTENT_TYPE, HOST, LOCATION, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_TYPE, HOST, LOCATION, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -25,6 +25,7 @@ mod api;
 mod ingest;
 mod metrics;
 mod plugin_route;
+mod site;
 mod streams;
 mod websocket;
 
@@ -306,7 +307,7 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
     if !listed("/") && !listed(&format!("{base}/")) {
         return not_found();
     }
-    site(&path)
+    site::serve(&app.config().api.static_dir, &path, &parts).await
 }
 
 async fn own(path: &str, call: Call) -> Response {
@@ -382,21 +383,6 @@ fn host_name(host: &str) -> &str {
         return rest.split(']').next().unwrap_or(rest);
     }
     host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name)
-}
-
-/// The built-in pages.
-fn site(path: &str) -> Response {
-    let (kind, content) = match path {
-        "" | "index.html" => ("text/html; charset=utf-8", include_str!("web/index.html")),
-        "stream.html" => ("text/html; charset=utf-8", include_str!("web/stream.html")),
-        "player.js" => ("text/javascript; charset=utf-8", include_str!("web/player.js")),
-        "style.css" => ("text/css; charset=utf-8", include_str!("web/style.css")),
-        _ => return not_found(),
-    };
-    let mut response = Response::new(Body::from(content));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
 }
 
 pub(crate) fn not_found() -> Response {

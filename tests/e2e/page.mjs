@@ -1,4 +1,4 @@
-// Opens the page in Chromium and prints what the player shows: node page.mjs URL [SCREENSHOT]
+// Opens the page in Chromium, chooses the first stream and prints what the player shows: node page.mjs URL [SCREENSHOT]
 import { chromium } from 'playwright-core';
 
 const [url, screenshot] = process.argv.slice(2);
@@ -12,12 +12,13 @@ try {
   const errors = [];
   page.on('pageerror', (error) => errors.push(String(error)));
   await page.goto(url);
+  await page.click('a.card');
   const frames = () => page.evaluate(() => {
     const video = document.querySelector('video');
-    const buffered = video.buffered.length ? video.buffered.end(video.buffered.length - 1) : 0;
+    const buffered = !video.srcObject && video.buffered.length ? video.buffered.end(video.buffered.length - 1) : 0;
     return { time: video.currentTime, frames: video.getVideoPlaybackQuality().totalVideoFrames, behind: buffered - video.currentTime, width: video.videoWidth };
   });
-  await page.waitForFunction(() => document.querySelector('video').currentTime > 1, null, { timeout: 30000 });
+  await page.waitForFunction(() => document.querySelector('video')?.currentTime > 1, null, { timeout: 30000 });
   const before = await frames();
   await page.waitForFunction((time) => document.querySelector('video').currentTime > time + 3, before.time, { timeout: 30000 });
   const after = await frames();

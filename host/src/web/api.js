@@ -1,0 +1,61 @@
+// The server's API, below whatever path the page was loaded from.
+const ROOT = new URL('.', import.meta.url);
+
+/** An answer that is not a success: `message` is what the server says, `status` its number. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message || `the server answers ${status}`);
+    this.status = status;
+  }
+}
+
+export function url(path, query = {}) {
+  const address = new URL(path, ROOT);
+  for (const [key, value] of Object.entries(query)) {
+    for (const one of [value].flat()) address.searchParams.append(key, one);
+  }
+  return address;
+}
+
+export async function ask(path, { query, ...options } = {}) {
+  let answer;
+  try {
+    answer = await fetch(url(path, query), { cache: 'no-store', ...options });
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new Refused(0, 'the server cannot be reached');
+  }
+  if (!answer.ok) throw new Refused(answer.status, (await answer.text()).trim());
+  return answer;
+}
+
+export const json = async (path, options) => (await ask(path, options)).json();
+
+export const send = (path, value) => json(path, { method: 'POST', body: JSON.stringify(value), headers: { 'Content-Type': 'application/json' } });
+
+/** Calls `work` now and every `ms` while the page is seen; never twice at a time. */
+export function poll(work, ms) {
+  let timer = 0;
+  const turn = async () => {
+    clearTimeout(timer);
+    if (!document.hidden) await work();
+    timer = setTimeout(turn, ms);
+  };
+  document.addEventListener('visibilitychange', () => { if (!document.hidden && timer) turn(); });
+  return turn();
+}
+
+/** The state of a stream in a word and a sentence, from one entry of /api/streams. */
+export function describe(stream) {
+  const producers = stream.producers ?? [];
+  if (!producers.length) return { state: 'idle', text: 'No source; waits for somebody who publishes' };
+  const live = producers.find((producer) => producer.state === 'live');
+  const viewers = (stream.consumers ?? []).length;
+  if (live) return { state: 'live', text: viewers ? `${viewers} ${viewers === 1 ? 'viewer' : 'viewers'}` : 'Nobody watches' };
+  const offline = producers.find((producer) => producer.state === 'offline') ?? producers.find((producer) => producer.error);
+  if (producers.some((producer) => producer.state === 'connecting')) {
+    return { state: 'connecting', text: offline?.error ? `Trying again: ${offline.error}` : 'Connecting' };
+  }
+  if (offline) return { state: 'offline', text: offline.error ?? 'No answer', since: offline.since, retryAt: offline.retry_at };
+  return { state: 'idle', text: 'Starts when somebody watches' };
+}

@@ -1,0 +1,71 @@
+// The plugins: what runs, how it is kept apart, and switches.
+import { json, poll, send } from './api.js';
+import { h, say, toast } from './dom.js';
+
+const main = document.querySelector('main');
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'disabled'];
+const rows = new Map();
+const list = h('ul', { class: 'rows' });
+const counts = h('p', { class: 'counts' });
+main.append(h('div', { class: 'bar' }, h('h1', {}, 'Plugins'), counts), list);
+
+async function change(name, what, done) {
+  try {
+    await send(`api/plugins/${encodeURIComponent(name)}`, what);
+    toast(done);
+  } catch (error) { toast(`${name}: ${error.message}`, true); }
+  await refresh();
+}
+
+function row(name) {
+  const state = h('span', { class: 'state' });
+  const about = h('p');
+  const runs = h('p');
+  const fault = h('p', { class: 'fault', hidden: true });
+  const sandbox = h('div', { class: 'mono' });
+  const details = h('details', { hidden: true }, h('summary', {}, 'What the sandbox allows'), sandbox);
+  const on = h('input', { type: 'checkbox', role: 'switch', onchange: () => change(name, { enabled: on.checked }, `${name} is ${on.checked ? 'on' : 'off'}`) });
+  const restart = h('button', { type: 'button', class: 'quiet', 'aria-label': `Restart ${name}`, onclick: () => change(name, { restart: true }, `${name} starts anew`) }, 'Restart');
+  const level = h('select', { 'aria-label': `Log level of ${name}`, onchange: () => { change(name, { level: level.value }, `${name} logs ${level.value} until the configuration changes`); level.value = ''; } },
+    h('option', { value: '' }, 'Log level'), ...LEVELS.map((one) => h('option', { value: one }, one)));
+  const act = h('div', { class: 'act' }, level, restart, h('label', { class: 'switch' }, on, 'On'));
+  on.setAttribute('aria-label', `${name} on`);
+  const version = h('small');
+  const item = h('li', { 'data-name': name }, h('h2', {}, h('span', {}, name), version, state), act, about, runs, fault, details);
+  return { item, state, about, runs, fault, sandbox, details, on, restart, act, version };
+}
+
+async function refresh() {
+  let plugins;
+  try { plugins = await json('api/plugins'); } catch { return; }
+  for (const plugin of plugins) {
+    const name = plugin.name ?? 'a file';
+    if (!rows.has(name)) {
+      const made = row(name);
+      rows.set(name, made);
+      list.append(made.item);
+    }
+    const one = rows.get(name);
+    one.item.dataset.state = plugin.state;
+    say(one.state, plugin.state);
+    say(one.version, plugin.version ?? '');
+    say(one.about, [plugin.description, plugin.schemes?.length && `Sources: ${plugin.schemes.map((scheme) => `${scheme}:`).join(' ')}`].filter(Boolean).join(' '));
+    say(one.runs, [
+      plugin.isolation === 'process' ? 'In a process of its own' : plugin.isolation && 'In the server’s process',
+      plugin.pid && `process ${plugin.pid}`, plugin.restarts !== undefined && `${plugin.restarts} ${plugin.restarts === 1 ? 'restart' : 'restarts'}`, plugin.licence,
+    ].filter(Boolean).join(' · '));
+    one.fault.hidden = !plugin.why;
+    say(one.fault, plugin.why ?? '');
+    one.details.hidden = !plugin.sandbox;
+    if (plugin.sandbox) say(one.sandbox, typeof plugin.sandbox === 'string' ? plugin.sandbox : JSON.stringify(plugin.sandbox, null, 1));
+    one.act.hidden = plugin.state === 'refused';
+    one.on.checked = plugin.state !== 'off';
+    one.restart.disabled = plugin.state === 'off' || plugin.state === 'ready';
+  }
+  const names = new Set(plugins.map((plugin) => plugin.name ?? 'a file'));
+  for (const [name, one] of rows) if (!names.has(name)) { one.item.remove(); rows.delete(name); }
+  const running = plugins.filter((plugin) => plugin.state === 'running').length;
+  say(counts, `${plugins.length} plugins, ${running} running`);
+}
+
+poll(refresh, 3000);

@@ -1,0 +1,108 @@
+// One stream: the player, what comes in, who watches, and addresses for other players.
+import './patchbay-player.js';
+import { MODES } from './modes.js';
+import { ask, describe, json, poll, url } from './api.js';
+import { h, icon, rate, say, span, toast } from './dom.js';
+
+const name = new URLSearchParams(location.search).get('src') ?? '';
+const main = document.querySelector('main');
+document.title = `${name} · Patchbay`;
+
+const player = h('patchbay-player', { src: name });
+const state = h('span', { class: 'state' });
+const why = h('p', { class: 'why' });
+const facts = h('dl', { class: 'facts' });
+const viewers = h('ul', { class: 'links' });
+const viewersHead = h('h2', {}, 'Viewers');
+const using = h('p', { class: 'why' });
+const mode = h('select', { id: 'mode', onchange: () => { if (mode.value) player.setAttribute('mode', mode.value); else player.removeAttribute('mode'); } },
+  h('option', { value: '' }, 'Whatever is best'),
+  ...['webrtc', 'webrtc/tcp', 'mse', 'hls', 'mjpeg', 'jpeg'].map((key) => h('option', { value: key, disabled: !MODES[key].able() }, MODES[key].title)));
+const remove = h('button', { type: 'button', class: 'bad', onclick: async () => {
+  if (!confirm(`Delete the stream ${name}? Its line in the configuration goes with it.`)) return;
+  try {
+    await ask('api/streams', { method: 'DELETE', query: { src: name } });
+    location.href = 'index.html';
+  } catch (error) { toast(error.message, true); }
+} }, 'Delete the stream');
+
+const links = h('ul', { class: 'links' });
+const link = (label, address) => links.append(h('li', {}, h('span', {}, `${label} `), h('a', { href: address }, String(address))));
+async function addresses() {
+  let info = {};
+  try { info = await json('api'); } catch { /* the ones over HTTP will do */ }
+  const listen = info.rtsp?.listen;
+  if (listen) link('RTSP', `rtsp://${location.hostname}:${listen.slice(listen.lastIndexOf(':') + 1)}/${encodeURIComponent(name)}`);
+  for (const [label, path, query] of [['Player only', 'stream.html', {}], ['WebRTC', 'webrtc.html', {}], ['HLS', 'api/stream.m3u8', {}], ['MP4', 'api/stream.mp4', {}], ['Picture', 'api/frame.jpeg', {}]]) {
+    link(label, url(path, { src: name, ...query }));
+  }
+}
+
+main.append(
+  h('div', { class: 'bar' }, h('a', { class: 'button quiet square', href: 'index.html', 'aria-label': 'All streams' }, icon('back')), h('h1', {}, name), state),
+  h('div', { class: 'watch' },
+    h('div', {}, player),
+    h('div', {},
+      h('section', { class: 'panel' }, h('h2', {}, 'Now'), why, facts),
+      h('section', { class: 'panel' }, h('h2', {}, h('label', { for: 'mode' }, 'Shown by')), mode, using),
+      h('section', { class: 'panel' }, viewersHead, viewers),
+      h('section', { class: 'panel' }, h('h2', {}, 'Addresses'), links),
+      remove)));
+addresses();
+
+player.addEventListener('state', () => {
+  const parts = player.tried.map(({ mode: key, reason }) => `${MODES[key].title}: ${reason}`);
+  if (player.modeName) parts.unshift(`${MODES[player.modeName].title} plays.`);
+  say(using, parts.join('\n'));
+});
+
+let before = null;
+function fact(rows) {
+  const wanted = rows.flat().join('\n');
+  if (facts.dataset.is === wanted) return;
+  facts.dataset.is = wanted;
+  facts.replaceChildren(...rows.flatMap(([key, value]) => [h('dt', {}, key), h('dd', {}, value)]));
+}
+
+poll(async () => {
+  let stream;
+  try { stream = await json('api/streams', { query: { src: name } }); } catch (error) {
+    say(why, error.status === 404 ? 'There is no such stream.' : error.message);
+    return;
+  }
+  const now = performance.now();
+  const is = describe(stream);
+  main.dataset.state = is.state;
+  say(state, is.state[0].toUpperCase() + is.state.slice(1));
+  say(why, [is.text, is.since && `since ${span(Date.now() - is.since)}`, is.retryAt && `next try in ${span(is.retryAt - Date.now())}`].filter(Boolean).join(' · '));
+  const rows = [];
+  const counted = new Map();
+  for (const producer of stream.producers ?? []) {
+    rows.push(['Source', producer.url]);
+    if (producer.remote_addr) rows.push(['Address', `${producer.remote_addr} (${producer.protocol ?? producer.format_name})`]);
+    for (const track of producer.receivers ?? []) {
+      counted.set(track.id, track);
+      const old = before?.tracks.get(track.id);
+      const seconds = (now - (before?.at ?? now)) / 1000;
+      const { codec_name: codec, codec_type: kind, sample_rate: hertz, channels } = track.codec;
+      const parts = [codec.toUpperCase(), hertz && `${hertz / 1000} kHz`, channels && (channels === 1 ? 'mono' : channels === 2 ? 'stereo' : `${channels} channels`)];
+      if (old && seconds > 0 && track.bytes >= old.bytes) {
+        parts.push(rate((track.bytes - old.bytes) * 8 / seconds));
+        if (kind === 'video') parts.push(`${Math.round((track.packets - old.packets) / seconds)} fps`);
+      }
+      rows.push([kind === 'video' ? 'Picture' : kind === 'audio' ? 'Sound' : kind, parts.filter(Boolean).join(', ')]);
+    }
+  }
+  if (player.video?.videoWidth) rows.push(['Size', `${player.video.videoWidth} × ${player.video.videoHeight}`]);
+  if (player.behind !== null && player.behind !== undefined) rows.push(['Behind live', `${player.behind.toFixed(1)} s`]);
+  before = { at: now, tracks: counted };
+  fact(rows);
+  const consumers = stream.consumers ?? [];
+  say(viewersHead, consumers.length ? `Viewers: ${consumers.length}` : 'Viewers');
+  const lines = consumers.map((one) => [one.format_name, one.protocol, one.remote_addr, one.drops && `${one.drops} dropped`].filter(Boolean).join(' · '));
+  const wanted = lines.join('\n') || 'Nobody';
+  if (viewers.dataset.is !== wanted) {
+    viewers.dataset.is = wanted;
+    viewers.replaceChildren(...wanted.split('\n').map((line) => h('li', {}, line)));
+  }
+}, 2000);
