@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -122,6 +123,10 @@ fn is_listed(known: &str, tag: &HeaderValue) -> bool {
 
 /// A file of a folder, with ranges and `Last-Modified`; paths that lead out of it are not found.
 async fn from_folder(folder: &Path, path: &str, parts: &Parts) -> Response {
+    // A second slash would make the rest absolute.
+    if path.starts_with('/') {
+        return not_found();
+    }
     let mut request =
         match Request::builder().method(&parts.method).uri(format!("/{path}")).body(Body::empty()) {
             Ok(request) => request,
@@ -131,6 +136,7 @@ async fn from_folder(folder: &Path, path: &str, parts: &Parts) -> Response {
     match ServeDir::new(folder).try_call(request).await {
         Ok(response) if response.status() == StatusCode::NOT_FOUND => not_found(),
         Ok(response) => response.map(Body::new),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => not_found(),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }

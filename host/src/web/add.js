@@ -12,7 +12,7 @@ const scheme = h('select', { id: 'scheme', onchange: () => shape() });
 const address = h('input', { id: 'address', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', 'aria-describedby': 'source' });
 const user = h('input', { id: 'user', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' });
 const password = h('input', { id: 'password', type: 'password', autocomplete: 'new-password' });
-const name = h('input', { id: 'name', required: true, autocomplete: 'off', pattern: '[^\\/?#]+' });
+const name = h('input', { id: 'name', required: true, autocomplete: 'off', pattern: '[^?#]+' });
 const source = h('small', { id: 'source', class: 'mono' });
 const result = h('div', { role: 'status' });
 const go = h('button', { type: 'submit' }, 'Try and add');
