@@ -47,11 +47,13 @@ try {
   await page.waitForFunction(() => /fps/.test(document.querySelector('.facts').textContent), null, { timeout: 10000 });
   step(`details: ${(await page.locator('.facts dd').allTextContents()).join(' | ')}`);
   await page.click('patchbay-player >> button[title="Sound on"]');
-  await page.waitForFunction(() => {
-    const { video } = document.querySelector('patchbay-player');
-    return !video.muted && (video.webkitAudioDecodedByteCount ?? 0) > 0;
+  await page.waitForFunction(async () => {
+    const { video, playing } = document.querySelector('patchbay-player');
+    let energy = 0;
+    for (const report of (await playing.peer?.getStats())?.values() ?? []) if (report.type === 'inbound-rtp' && report.kind === 'audio') energy += report.totalAudioEnergy;
+    return !video.muted && (energy > 0 || video.webkitAudioDecodedByteCount > 0);
   }, null, { timeout: 10000 });
-  step('its sound is decoded and on');
+  step('its sound is on, and not silence');
   const saved = page.waitForEvent('download');
   await page.click('patchbay-player >> button[title="Save a picture"]');
   const picture = readFileSync(await (await saved).path());

@@ -74,7 +74,7 @@ form.addEventListener('submit', async (event) => {
       open();
     } catch (error) {
       result.replaceChildren(
-        h('p', { class: 'banner' }, `No picture: ${error.message}`),
+        h('p', { class: 'banner' }, `No picture: ${error.message.replace(/^streams: /, '')}`),
         h('div', { class: 'tools' },
           h('button', { type: 'button', onclick: async () => { await remove().catch((refused) => toast(refused.message, true)); result.replaceChildren(); address.focus(); } }, 'Change it'),
           h('button', { type: 'button', class: 'quiet', onclick: open }, 'Keep it all the same')));
