@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,6 +37,9 @@ mod reload;
 
 /// Between two looks at idle runs.
 const BEAT: Duration = Duration::from_millis(500);
+
+/// So many consumers leave memory behind that is worth giving back.
+const MANY: usize = 32;
 
 /// Everything that runs.
 pub struct App {
@@ -86,6 +89,8 @@ pub struct App {
     consumers: Mutex<HashMap<u64, Taker>>,
     runs: Mutex<HashMap<String, Arc<Run>>>,
     next_session: AtomicU64,
+    /// The most consumers since memory was given back.
+    most_consumers: AtomicUsize,
     /// Servers that are bound, or over.
     settled: AtomicU64,
     started: Instant,
@@ -219,6 +224,7 @@ impl App {
             consumers: Mutex::default(),
             runs: Mutex::default(),
             next_session: AtomicU64::new(1),
+            most_consumers: AtomicUsize::new(0),
             settled: AtomicU64::new(0),
             started: Instant::now(),
         });
@@ -279,6 +285,13 @@ impl App {
             run.instance.close(run.session);
         }
         self.end_drained();
+        // Many have left since the last look: their memory goes back to the system.
+        let now = self.core.lock().counts().2;
+        let most = self.most_consumers.fetch_max(now, Ordering::Relaxed).max(now);
+        if most >= MANY && now * 2 < most {
+            self.most_consumers.store(now, Ordering::Relaxed);
+            drop(tokio::task::spawn_blocking(crate::loader::give_back_memory));
+        }
     }
 
     /// Ends the process.
