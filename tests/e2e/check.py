@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """`patchbay plugins check` on every shipped plugin, with something to play for each; and on fixtures, whose faults it must name."""
+import functools
+import http.server
 import os
 import pathlib
 import sys
+import threading
 
 from run import BINARY, ROOT, Camera, Server, clip, run
 
@@ -14,11 +17,26 @@ def check(folder, name, *material):
     return done.returncode, done.stdout.decode() + done.stderr.decode()
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def recording(folder, port):
+    """A recorded playlist with whole addresses; a web server on `port` has the segments."""
+    run("ffmpeg", "-v", "error", "-i", clip("h264-aac.mp4"), "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "0",
+        "-hls_base_url", f"http://127.0.0.1:{port}/", folder / "recording.m3u8")
+    return folder / "recording.m3u8"
+
+
 def main():
     failed = 0
     camera, closed = Camera(), Camera("--auth", "digest")
     try:
-        with Server() as server:
+        # WebRTC's usual port is for the plugin that is checked.
+        with Server(extra="webrtc:\n  listen: \"\"\n") as server:
+            web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=server.path))
+            threading.Thread(target=web.serve_forever, daemon=True).start()
             fragmented = server.path / "clip.mp4"
             run("ffmpeg", "-v", "error", "-i", clip("h264-aac.mp4"), "-c", "copy", "-movflags", "frag_keyframe+empty_moov", fragmented)
             materials = {
@@ -29,12 +47,7 @@ def main():
                 "mpegts": ["-input", clip("h264-aac.ts")],
                 "rtsp": ["-url", f"rtsp://127.0.0.1:{camera.port}/cam", "-refused", f"rtsp://admin:no@127.0.0.1:{closed.port}/cam"],
             }
-            # The demo stream of a moment ago, as a recording with whole addresses.
-            media = "api/" + server.get("api/stream.m3u8?src=demo")[2].decode().splitlines()[-1]
-            lines = server.get(media)[2].decode().splitlines()
-            recording = server.path / "recording.m3u8"
-            recording.write_text("\n".join(server.url("api/hls/" + line) if line.startswith("segment") else line for line in lines) + "\n#EXT-X-ENDLIST\n")
-            materials["hls"] = ["-input", recording]
+            materials["hls"] = ["-input", recording(server.path, web.server_address[1])]
             names = {path.name.removeprefix("libpatchbay_plugin_").removesuffix(".so") for path in BINARY.parent.glob("libpatchbay_plugin_*.so")}
             for name in sorted(names):
                 code, text = check(BINARY.parent, name, *materials.get(name, []))

@@ -146,6 +146,14 @@ impl Engine {
         }
     }
 
+    /// The server is wanted (again): it may have been switched off in between.
+    async fn reopen(&self) {
+        let mut sockets = self.sockets.lock().await;
+        if matches!(*sockets, Sockets::Closed) {
+            *sockets = Sockets::Unbound;
+        }
+    }
+
     /// Ends all sessions and closes the sockets: all sessions live on them, and another server may want the ports.
     async fn shut(&self) {
         for session in self.sessions.lock().values() {
@@ -381,6 +389,7 @@ async fn listen_tcp(host: &str, port: u16) -> Option<TcpListener> {
 
 /// Runs the server role until the host closes it.
 pub async fn serve(engine: &Arc<Engine>, context: Context) -> Result<(), Error> {
+    engine.reopen().await;
     let hub = engine.hub().await?;
     let configured = &engine.config.listen;
     let host = configured.split('/').next().and_then(|a| a.rsplit_once(':')).map_or("", |(host, _)| host);
