@@ -303,5 +303,32 @@ fn payload_type_of(line: &str) -> Option<u8> {
     rest.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// An offer of one bundle with the transport of its first section everywhere (RFC 9143, section 7.3.1). Some peers (aiortc)
+/// offer each section a transport of its own, in case nobody bundles; here everybody does.
+pub fn one_transport(offer: &str) -> String {
+    if !offer.contains("a=group:BUNDLE") {
+        return offer.to_owned();
+    }
+    const OWN: [&str; 2] = ["a=ice-ufrag:", "a=ice-pwd:"];
+    let mut sections = 0;
+    let mut first = [None; OWN.len()];
+    let mut out = String::with_capacity(offer.len());
+    for line in offer.lines() {
+        sections += usize::from(line.starts_with("m="));
+        let kind = OWN.iter().position(|own| line.starts_with(own));
+        let known = kind.and_then(|kind| first.get_mut(kind));
+        let line = match known {
+            Some(known) if sections > 1 => known.unwrap_or(line),
+            Some(known) => *known.get_or_insert(line),
+            // Addresses of the transports that are not used.
+            None if sections > 1 && line.starts_with("a=candidate:") => continue,
+            None => line,
+        };
+        out.push_str(line);
+        out.push_str("\r\n");
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests;

@@ -173,7 +173,7 @@ impl Engine {
 
     /// Starts a session for an offer.
     pub async fn open(self: &Arc<Self>, context: Context, mut ask: Ask) -> Result<Answer, Error> {
-        ask.offer = one_transport(&ask.offer);
+        ask.offer = crate::sdp::one_transport(&ask.offer);
         if self.sessions.lock().len() >= MAX_SESSIONS {
             return Err(Error::new(Class::Busy, format!("more than {MAX_SESSIONS} sessions")));
         }
@@ -342,33 +342,6 @@ fn own_candidates(hub: &Hub, config: &Config) -> (Vec<String>, Vec<String>) {
     (all.into_iter().map(|(_, _, line)| line).collect(), told)
 }
 
-/// An offer of one bundle with the transport of its first section everywhere (RFC 9143, section 7.3.1). Some peers (aiortc)
-/// offer each section a transport of its own, in case nobody bundles; here everybody does.
-fn one_transport(offer: &str) -> String {
-    if !offer.contains("a=group:BUNDLE") {
-        return offer.to_owned();
-    }
-    const OWN: [&str; 2] = ["a=ice-ufrag:", "a=ice-pwd:"];
-    let mut sections = 0;
-    let mut first = [None; OWN.len()];
-    let mut out = String::with_capacity(offer.len());
-    for line in offer.lines() {
-        sections += usize::from(line.starts_with("m="));
-        let kind = OWN.iter().position(|own| line.starts_with(own));
-        let known = kind.and_then(|kind| first.get_mut(kind));
-        let line = match known {
-            Some(known) if sections > 1 => known.unwrap_or(line),
-            Some(known) => *known.get_or_insert(line),
-            // Addresses of the transports that are not used.
-            None if sections > 1 && line.starts_with("a=candidate:") => continue,
-            None => line,
-        };
-        out.push_str(line);
-        out.push_str("\r\n");
-    }
-    out
-}
-
 /// Binds the configured sockets.
 async fn bind(config: &Config) -> Result<Mux, Error> {
     let listen = Listen::parse(&config.listen);
@@ -442,21 +415,4 @@ pub async fn serve(engine: &Arc<Engine>, context: Context) -> Result<(), Error> 
     // Nobody listens when the host closes it, who wants to know when it drains.
     let _ = context.drained();
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::one_transport;
-
-    #[test]
-    fn a_bundle_has_the_transport_of_its_first_section() {
-        let offer = "v=0\r\na=group:BUNDLE 0 1\r\nm=video 1\r\na=ice-ufrag:a\r\na=ice-pwd:b\r\na=candidate:1\r\n\
-                     m=audio 2\r\na=ice-ufrag:c\r\na=ice-pwd:d\r\na=candidate:2\r\na=mid:1\r\n";
-        let wanted = "v=0\r\na=group:BUNDLE 0 1\r\nm=video 1\r\na=ice-ufrag:a\r\na=ice-pwd:b\r\na=candidate:1\r\n\
-                      m=audio 2\r\na=ice-ufrag:a\r\na=ice-pwd:b\r\na=mid:1\r\n";
-        assert_eq!(one_transport(offer), wanted);
-        assert_eq!(one_transport(wanted), wanted);
-        let apart = offer.replace("a=group:BUNDLE 0 1\r\n", "");
-        assert_eq!(one_transport(&apart), apart);
-    }
 }

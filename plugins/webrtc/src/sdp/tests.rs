@@ -74,3 +74,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_bundle_has_the_transport_of_its_first_section() {
+    let offer = "v=0\r\na=group:BUNDLE 0 1\r\nm=video 1\r\na=ice-ufrag:a\r\na=ice-pwd:b\r\na=candidate:1\r\n\
+                 m=audio 2\r\na=ice-ufrag:c\r\na=ice-pwd:d\r\na=candidate:2\r\na=mid:1\r\n";
+    let wanted = "v=0\r\na=group:BUNDLE 0 1\r\nm=video 1\r\na=ice-ufrag:a\r\na=ice-pwd:b\r\na=candidate:1\r\n\
+                  m=audio 2\r\na=ice-ufrag:a\r\na=ice-pwd:b\r\na=mid:1\r\n";
+    assert_eq!(one_transport(offer), wanted);
+    assert_eq!(one_transport(wanted), wanted);
+    let apart = offer.replace("a=group:BUNDLE 0 1\r\n", "");
+    assert_eq!(one_transport(&apart), apart);
+}

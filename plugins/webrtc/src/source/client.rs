@@ -212,7 +212,7 @@ impl Client {
     /// Answers the other side's offer, with all candidates.
     pub(super) async fn answer(&mut self, offer: &str) -> Result<String, Error> {
         let text = reduced(offer)?;
-        let offer = RTCSessionDescription::offer(text.clone()).map_err(failed)?;
+        let offer = RTCSessionDescription::offer(crate::sdp::one_transport(&text)).map_err(failed)?;
         self.connection.set_remote_description(offer).await.map_err(failed)?;
         self.remote = text;
         let answer = self.connection.create_answer(None).await.map_err(failed)?;
