@@ -7,6 +7,7 @@ PATCHBAY_REQUIRE_PEERS is set.
 import base64
 import functools
 import http.server
+import itertools
 import json
 import os
 import pathlib
@@ -43,10 +44,23 @@ def peer(name, package):
         raise Skip(f"{name} is missing: apt-get install {package}")
 
 
+# Below the ports that the system hands out, so that nobody else takes one between here and the server that will listen on it; each of the
+# scripts that run at once (lanes.py) has its own thousands.
+PORTS = itertools.cycle(range(10_000 + 2_500 * (int(os.environ.get("PATCHBAY_LANE", 0)) % 9), 12_500 + 2_500 * (int(os.environ.get("PATCHBAY_LANE", 0)) % 9)))
+for _ in range(os.getpid() * 37 % 2_500):
+    next(PORTS)
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that is free on TCP and UDP."""
+    for port in PORTS:
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            try:
+                tcp.bind(("127.0.0.1", port))
+                udp.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 # All shipped plugins in processes of their own, when PATCHBAY_ISOLATION is `process`.
@@ -61,9 +75,10 @@ class Server:
     def __init__(self, streams="streams:\n  demo: \"demo:\"\n", extra="", binary=BINARY, preexec=None):
         self.folder = tempfile.TemporaryDirectory()
         self.http, self.rtsp = free_port(), free_port()
+        webrtc = "" if "webrtc:" in extra else f"webrtc:\n  listen: 127.0.0.1:{free_port()}\n"
         self.path = pathlib.Path(self.folder.name)
         (self.path / "plugins.yaml").write_text(
-            f"api:\n  listen: 127.0.0.1:{self.http}\nrtsp:\n  listen: 127.0.0.1:{self.rtsp}\n{ISOLATION}{extra}{streams}")
+            f"api:\n  listen: 127.0.0.1:{self.http}\n{webrtc}rtsp:\n  listen: 127.0.0.1:{self.rtsp}\n{ISOLATION}{extra}{streams}")
         self.log = open(self.path / "log", "w+b")
         self.process = subprocess.Popen([binary], cwd=self.path, stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=preexec)
 
