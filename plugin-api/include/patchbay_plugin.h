@@ -22,8 +22,8 @@
  * session give PATCHBAY_BUSY. No signal handler, no exit, no C++ exception may leave a call.
  *
  * Sessions. Everything open is a session with an id of 64 bits: the host chooses it for open, the plugin, with the bit
- * PATCHBAY_PLUGIN_ID set, for PATCHBAY_EVENT_CONSUME and PATCHBAY_EVENT_PUBLISH. After PATCHBAY_EVENT_ENDED nothing may be sent
- * for a session. Calls for ids that are not known (any more) are to be ignored.
+ * PATCHBAY_PLUGIN_ID set, for PATCHBAY_EVENT_CONSUME, PATCHBAY_EVENT_PUBLISH and PATCHBAY_EVENT_CALL. After
+ * PATCHBAY_EVENT_ENDED nothing may be sent for a session. Calls for ids that are not known (any more) are to be ignored.
  */
 #ifndef PATCHBAY_PLUGIN_H
 #define PATCHBAY_PLUGIN_H
@@ -35,7 +35,7 @@ extern "C" {
 #endif
 
 /* Version of the ABI, for the field "abi" of the manifest. */
-#define PATCHBAY_ABI "1.0.0-draft.3"
+#define PATCHBAY_ABI "1.0.0-draft.4"
 
 /* Put in front of patchbay_plugin_v1, so that it is exported whatever the default visibility is. */
 #define PATCHBAY_EXPORT __attribute__((visibility("default")))
@@ -65,18 +65,19 @@ extern "C" {
 #define PATCHBAY_ROLE_SERVER 5    /* {}: listen; CONSUME and PUBLISH */
 #define PATCHBAY_ROLE_ROUTES 6    /* {"route","method","path","query","headers","remote","value"}: RESPONSE or SERVE */
 #define PATCHBAY_ROLE_SINK 7      /* {"url","stream"}: CONSUME that stream and push it out; METRICS and ENDED say how it goes */
+#define PATCHBAY_ROLE_SERVICE 8   /* {"service","method","value","caller","feeds"}: ANSWERs; TRACKS and units for the caller's source when "feeds" */
 
 /* ---- Commands: host to plugin ---------------------------------------------------------------------------------------- */
 
 #define PATCHBAY_COMMAND_DEMAND 1    /* {"tracks":[ids],"class"}: what is wanted now; no tracks: stop sending */
 #define PATCHBAY_COMMAND_KEYFRAME 2  /* nothing: a key unit is wanted now; at most once a second */
-#define PATCHBAY_COMMAND_WRITABLE 4  /* {"bytes"}: so many bytes of write were taken */
+#define PATCHBAY_COMMAND_WRITABLE 4  /* {"bytes"}: so many bytes of write, calls or answers were taken */
 #define PATCHBAY_COMMAND_SEEK 5      /* {"offset"}: a transport is to go on from there */
 #define PATCHBAY_COMMAND_DATA 6      /* bytes for a demuxer */
 #define PATCHBAY_COMMAND_DATA_END 7  /* {"class","message"}: no more bytes */
 #define PATCHBAY_COMMAND_JOIN 8      /* {"join","history"}: a viewer of an output arrives */
 #define PATCHBAY_COMMAND_BOUND 9     /* {"tracks":[{"source","epoch","info"}]}: what a consumer may read */
-#define PATCHBAY_COMMAND_REFUSED 10  /* {"class","message"}: a consumer or publisher is refused, or over */
+#define PATCHBAY_COMMAND_REFUSED 10  /* {"class","message"}: a consumer, publisher or caller is refused, or over */
 #define PATCHBAY_COMMAND_BODY 11     /* bytes of a request's body */
 #define PATCHBAY_COMMAND_BODY_END 12 /* nothing: the body is complete */
 #define PATCHBAY_COMMAND_ACCEPTED 13 /* nothing: a publisher was taken: send TRACKS and units */
@@ -84,6 +85,8 @@ extern "C" {
 #define PATCHBAY_COMMAND_PING 15     /* anything: answer with PONG and the same, from the thread that does the plugin's work */
 #define PATCHBAY_COMMAND_LOG_LEVEL 16 /* a number: the highest log level wanted from now on */
 #define PATCHBAY_COMMAND_DRAIN 17    /* nothing: another instance takes over; stop listening, say DRAINING, end with the last client */
+#define PATCHBAY_COMMAND_CALL 20     /* {"method","value"}: a further call of a conversation with a service; see PATCHBAY_EVENT_CALL */
+#define PATCHBAY_COMMAND_ANSWER 21   /* {"method","value"}: what a service tells its caller; see PATCHBAY_EVENT_CALL */
 
 /* ---- Events: plugin to host ------------------------------------------------------------------------------------------ */
 
@@ -93,14 +96,14 @@ extern "C" {
 #define PATCHBAY_EVENT_ENDED 4      /* {"class","message","retry_after_ms"}: the session is over */
 #define PATCHBAY_EVENT_HEAD 6       /* {"mime","hint","size","seekable","live","expect"}: before a transport's first bytes */
 #define PATCHBAY_EVENT_SEEK 7       /* {"offset"}: a demuxer wants its bytes from there; a transport goes on from there */
-#define PATCHBAY_EVENT_CONSUMED 8   /* {"bytes"}: so many bytes of DATA or BODY were taken */
+#define PATCHBAY_EVENT_CONSUMED 8   /* {"bytes"}: so many bytes of DATA, BODY, calls or answers were taken */
 #define PATCHBAY_EVENT_OUTPUT 9     /* {"mime"}: of an output, before its init chunk */
 #define PATCHBAY_EVENT_RESPONSE 10  /* {"status","headers"}: of a route; write and ENDED follow */
 #define PATCHBAY_EVENT_SERVE 11     /* puts the client of a route on an output of the host */
 #define PATCHBAY_EVENT_CONSUME 12   /* {"stream","medias"}: under a new id; BOUND or REFUSED comes */
 #define PATCHBAY_EVENT_CONSUMER 13  /* {"bytes","packets","drops"}: counters of a consumer */
 #define PATCHBAY_EVENT_PUBLISH 14   /* {"stream"}: under a new id; ACCEPTED or REFUSED comes */
-#define PATCHBAY_EVENT_DETACH 15    /* nothing, or as ENDED: a consumer or publisher has left */
+#define PATCHBAY_EVENT_DETACH 15    /* nothing, or as ENDED: a consumer, publisher or caller has left */
 #define PATCHBAY_EVENT_LISTENING 16 /* {"protocol","addr"}: a listener is bound */
 #define PATCHBAY_EVENT_PONG 17      /* the payload of the ping */
 #define PATCHBAY_EVENT_METRICS 18   /* {"counters":{name:value}}: for /metrics */
@@ -109,6 +112,10 @@ extern "C" {
 #define PATCHBAY_EVENT_DRAINING 21  /* nothing: a server no longer listens; its clients go on */
 #define PATCHBAY_EVENT_MESSAGE 22   /* {"type","value"}: a message to the WebSocket that asked the route */
 #define PATCHBAY_EVENT_CONNECTION 23 /* {"protocol","remote_addr"}: what a consumer's connection has become */
+/* Calls of services of other plugins. A call or answer may have bytes behind its JSON: then its payload is a 0, the length of
+ * the JSON (4 bytes, big-endian), the JSON, the bytes. At most 1 MiB; CONSUMED and WRITABLE keep the bytes of a conversation within 256 KiB. */
+#define PATCHBAY_EVENT_CALL 25      /* {"service","method","value","session"}: under a new id; ANSWER or REFUSED comes. The same id again: further calls */
+#define PATCHBAY_EVENT_ANSWER 26    /* {"method","value"}: of a service */
 
 /* Set in ids of sessions that the plugin chooses. */
 #define PATCHBAY_PLUGIN_ID UINT64_C(0x8000000000000000)

@@ -35,7 +35,7 @@ pub struct Manifest {
     pub home: String,
     /// One line for people.
     pub description: String,
-    /// `source`, `demuxer`, `transport`, `output`, `server`, `routes`, `sink`.
+    /// `source`, `demuxer`, `transport`, `output`, `server`, `routes`, `sink`, `service`.
     pub roles: Vec<String>,
     /// URL schemes it dials (source or transport) or pushes to (sink).
     pub schemes: Vec<Scheme>,
@@ -45,6 +45,8 @@ pub struct Manifest {
     pub outputs: Vec<String>,
     /// HTTP routes and WebSocket message types.
     pub routes: Vec<Route>,
+    /// Names of the services that it gives to other plugins.
+    pub services: Vec<String>,
     /// With role `server`: module whose `listen` decides whether it is opened at start.
     pub listen: Option<Listen>,
     /// Among rivals for a scheme or format the highest wins; 0 is usual.

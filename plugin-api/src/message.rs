@@ -2,19 +2,26 @@
 //!
 //! Payloads are JSON objects of the structs here unless a kind says "bytes". Unknown fields are ignored and missing ones
 //! have defaults, so that fields can be added. Session ids: the host chooses them for `open`, the plugin (with
-//! [`PLUGIN_ID`] set) for [`event::CONSUME`] and [`event::PUBLISH`].
+//! [`PLUGIN_ID`] set) for [`event::CONSUME`], [`event::PUBLISH`] and [`event::CALL`].
 //!
 //! ```text
 //! source, demuxer:  open ▶ TRACKS ◀  DEMAND ▶  push ◀ ...  ENDED ◀      (DATA, DATA_END ▶ for demuxers)
 //! transport:        open ▶ HEAD ◀  write ◀ ...  WRITABLE ▶  ENDED ◀
 //! output:           open ▶ OUTPUT ◀  write(INIT) ◀ write ◀ ...  JOIN ▶ write(HISTORY) ◀
 //! server:           open ▶ LISTENING ◀   CONSUME ◀ BOUND ▶ (read ◀) DETACH ◀   PUBLISH ◀ ACCEPTED ▶ TRACKS, push ◀
+//! service:          open ▶ ANSWER ◀  CALL ▶ ...     caller: CALL ◀ ANSWER ▶ CALL ◀ ... DETACH ◀ or REFUSED ▶
 //! routes:           open ▶ RESPONSE ◀ + write, BLOBS ◀ + ENDED ◀   or   SERVE ◀   or   MESSAGE ◀ ... ENDED ◀
 //! ```
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+mod service;
+
+pub use service::{
+    Answer, CALL_WINDOW, Call, DELEGATED, MAX_CALL, MAX_CALLS, ServiceOpen, split_bytes, with_bytes,
+};
 
 /// Set in ids that a plugin chooses.
 pub const PLUGIN_ID: u64 = 1 << 63;
@@ -35,6 +42,8 @@ pub mod role {
     pub const ROUTES: u32 = 6;
     /// A stream to a URL.
     pub const SINK: u32 = 7;
+    /// Calls of other plugins.
+    pub const SERVICE: u32 = 8;
 }
 
 /// Commands: host to plugin.
@@ -43,7 +52,7 @@ pub mod command {
     pub const DEMAND: u32 = 1;
     /// A key unit is wanted now (no payload); at most once a second.
     pub const KEYFRAME: u32 = 2;
-    /// [`super::Credit`]: so many bytes of `write` were taken.
+    /// [`super::Credit`]: so many bytes of `write`, or behind calls or answers, were taken.
     pub const WRITABLE: u32 = 4;
     /// [`super::Seek`] to a transport that said it can: drop what is under way, go on from there.
     pub const SEEK: u32 = 5;
@@ -55,7 +64,7 @@ pub mod command {
     pub const JOIN: u32 = 8;
     /// [`super::Bound`] to a consumer: what it may read, again whenever that changes.
     pub const BOUND: u32 = 9;
-    /// [`super::Ended`] to a consumer or publisher: refused, or over.
+    /// [`super::Ended`] to a consumer, publisher or caller: refused, or over.
     pub const REFUSED: u32 = 10;
     /// Bytes of a request body.
     pub const BODY: u32 = 11;
@@ -72,6 +81,10 @@ pub mod command {
     /// To a server (no payload): another instance takes over. Stop listening, say so with
     /// [`super::event::DRAINING`], and end when the last client has left.
     pub const DRAIN: u32 = 17;
+    /// [`super::Call`] to a service: a further one of its conversation; with bytes as [`super::with_bytes`] says.
+    pub const CALL: u32 = 20;
+    /// [`super::Answer`] to whoever called a service; with bytes as [`super::with_bytes`] says.
+    pub const ANSWER: u32 = 21;
 }
 
 /// Events: plugin to host.
@@ -88,7 +101,8 @@ pub mod event {
     pub const HEAD: u32 = 6;
     /// [`super::Seek`]: a demuxer wants its bytes from another offset; a transport goes on from there with its next write.
     pub const SEEK: u32 = 7;
-    /// [`super::Credit`]: a demuxer or request took so many bytes of [`super::command::DATA`] or `BODY`.
+    /// [`super::Credit`]: a demuxer or request took so many bytes of [`super::command::DATA`] or `BODY`, a service or its
+    /// caller of those behind calls or answers.
     pub const CONSUMED: u32 = 8;
     /// [`super::OutputInfo`] of an output, before its init chunk and again when it changes.
     pub const OUTPUT: u32 = 9;
@@ -102,7 +116,7 @@ pub mod event {
     pub const CONSUMER: u32 = 13;
     /// [`super::Publish`] under a new plugin-chosen id; answered by `ACCEPTED` or `REFUSED`.
     pub const PUBLISH: u32 = 14;
-    /// A consumer or publisher has left (no payload, or [`super::Ended`]).
+    /// A consumer, publisher or caller has left (no payload, or [`super::Ended`]).
     pub const DETACH: u32 = 15;
     /// [`super::Listening`]: a listener of a server is bound.
     pub const LISTENING: u32 = 16;
@@ -121,6 +135,10 @@ pub mod event {
     pub const MESSAGE: u32 = 22;
     /// [`super::Connection`] of a consumer, when more is known of it than before; empty fields change nothing.
     pub const CONNECTION: u32 = 23;
+    /// [`super::Call`] under a plugin-chosen id: the first one is answered by `ANSWER` or `REFUSED`.
+    pub const CALL: u32 = 25;
+    /// [`super::Answer`] of a service.
+    pub const ANSWER: u32 = 26;
 }
 
 /// Class of an error: decides what the host does next.

@@ -7,7 +7,7 @@ use semver::Version;
 #[macro_export]
 macro_rules! abi_version {
     () => {
-        "1.0.0-draft.3"
+        "1.0.0-draft.4"
     };
 }
 
