@@ -1,6 +1,7 @@
 //! Packets of a peer that sends, to units of a source: for publishers and for sources that this side dials.
 
-use std::time::Duration;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use patchbay_media::Kind;
@@ -11,6 +12,40 @@ use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Clock, Connection};
 use patchbay_sdk::source::{Session, Tracks};
+
+/// How often a peer is asked for a key unit, so that the ring stays short: browsers send one only when asked.
+const KEYFRAME_EVERY: Duration = Duration::from_secs(2);
+
+/// After a loss it is asked so soon again.
+const REPAIR_EVERY: Duration = Duration::from_millis(500);
+
+/// A connected peer that sends, whoever dialled.
+pub trait Sender: Send {
+    /// What comes next. Nothing is lost when the future is dropped.
+    fn next(&mut self) -> impl Future<Output = Received> + Send;
+    /// Asks for key units of these SSRCs.
+    fn want_keyframes(&mut self, streams: Vec<u32>);
+}
+
+/// What comes from a [`Sender`].
+#[derive(Debug)]
+pub enum Received {
+    /// A media packet.
+    Packet(rtc::rtp::Packet),
+    /// A sender report.
+    SenderReport {
+        /// The reported stream.
+        ssrc: u32,
+        /// NTP time.
+        ntp: u64,
+        /// RTP time of the same instant.
+        rtp_time: u32,
+    },
+    /// Something that is not media.
+    Other,
+    /// The connection is over, and why.
+    Over(&'static str),
+}
 
 /// The receiving side of one connection.
 pub struct Ingest {
@@ -70,14 +105,50 @@ impl Ingest {
         })
     }
 
-    /// Takes a packet that arrived at `now` (monotonic). Packets of unknown payload types are passed over; streams are told
-    /// apart by payload type, because some peers do not say their SSRCs.
-    pub fn packet(
+    /// Takes what `sender` sends until the connection is over; gives the reason. Asks for key units every two seconds,
+    /// sooner after a loss, and when the host wants one.
+    pub async fn receive(
         &mut self,
         session: &Session,
-        packet: rtc::rtp::Packet,
-        now: Duration,
-    ) -> Result<(), Error> {
+        sender: &mut impl Sender,
+    ) -> Result<&'static str, Error> {
+        let start = Instant::now();
+        let mut every = tokio::time::interval(REPAIR_EVERY);
+        let mut asked = start.checked_sub(KEYFRAME_EVERY).unwrap_or(start);
+        loop {
+            let late = self.wake_at().map(|at| start + at);
+            let mut wants = false;
+            tokio::select! {
+                received = sender.next() => match received {
+                    Received::Packet(packet) => self.packet(session, packet, start.elapsed())?,
+                    Received::SenderReport { ssrc, ntp, rtp_time } => self.sender_report(ssrc, ntp, rtp_time),
+                    Received::Other => {}
+                    Received::Over(why) => return Ok(why),
+                },
+                () = async {
+                    match late {
+                        Some(late) => tokio::time::sleep_until(late.into()).await,
+                        None => std::future::pending().await,
+                    }
+                } => self.drain(session, start.elapsed())?,
+                () = session.keyframe_wanted() => wants = true,
+                _ = every.tick() => {
+                    wants = asked.elapsed() >= KEYFRAME_EVERY || !self.video_streams(true).is_empty();
+                }
+            }
+            if wants {
+                asked = Instant::now();
+                let streams = self.video_streams(false);
+                if !streams.is_empty() {
+                    sender.want_keyframes(streams);
+                }
+            }
+        }
+    }
+
+    /// Takes a packet that arrived at `now` (monotonic). Packets of unknown payload types are passed over; streams are told
+    /// apart by payload type, because some peers do not say their SSRCs.
+    fn packet(&mut self, session: &Session, packet: rtc::rtp::Packet, now: Duration) -> Result<(), Error> {
         let header = packet.header;
         let found = self.medias.iter_mut().find(|media| media.payload_types.contains(&header.payload_type));
         // A packet without payload probes the bandwidth.
@@ -97,19 +168,19 @@ impl Ingest {
     }
 
     /// Takes a sender report.
-    pub fn sender_report(&mut self, ssrc: u32, ntp: u64, rtp_time: u32) {
+    fn sender_report(&mut self, ssrc: u32, ntp: u64, rtp_time: u32) {
         if let Some(media) = self.medias.iter_mut().find(|media| media.ssrc == Some(ssrc)) {
             media.reports.push(SenderReport { ssrc, ntp, rtp_timestamp: rtp_time, packets: 0, octets: 0 });
         }
     }
 
     /// When [`Ingest::drain`] is to be called although no packet comes.
-    pub fn wake_at(&self) -> Option<Duration> {
+    fn wake_at(&self) -> Option<Duration> {
         self.medias.iter().filter_map(|media| media.reorder.wake_at()).min()
     }
 
     /// Hands out what is complete at `now`.
-    pub fn drain(&mut self, session: &Session, now: Duration) -> Result<(), Error> {
+    fn drain(&mut self, session: &Session, now: Duration) -> Result<(), Error> {
         for media in &mut self.medias {
             while let Some(packet) = media.reorder.poll(now) {
                 media.depacketizer.push(&packet, now);
@@ -133,7 +204,7 @@ impl Ingest {
     }
 
     /// SSRCs of the video streams that came so far; with `broken` only of those that lost packets since their last key unit.
-    pub fn video_streams(&self, broken: bool) -> Vec<u32> {
+    fn video_streams(&self, broken: bool) -> Vec<u32> {
         let videos =
             self.medias.iter().filter(|media| media.depacketizer.parameters().codec.kind() == Kind::Video);
         videos.filter(|media| media.is_broken || !broken).filter_map(|media| media.ssrc).collect()

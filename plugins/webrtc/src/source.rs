@@ -1,7 +1,7 @@
 //! Sources that this side dials: `webrtc:` and the URL of a signalling service.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use patchbay_net::http::{Client as HttpClient, Timeouts};
 use patchbay_sdk::api::message::Connection;
@@ -9,7 +9,7 @@ use patchbay_sdk::source::{Request, Session};
 use patchbay_sdk::{Class, Error};
 
 use crate::config::IceServer;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Received, Sender};
 use crate::server::Engine;
 
 mod client;
@@ -26,12 +26,6 @@ use client::Wants;
 
 /// How long signalling and the connection may take together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(40);
-
-/// Between two requests for a key unit.
-const KEYFRAME_EVERY: Duration = Duration::from_secs(2);
-
-/// After a loss a key unit is asked for so soon again.
-const REPAIR_EVERY: Duration = Duration::from_millis(500);
 
 /// What ends a session at the service.
 enum Hangup {
@@ -115,33 +109,21 @@ async fn receive(client: &mut Client, session: &Session, connection: &Connection
         return Err(Error::unsupported("webrtc: the service sends no codec that is known here"));
     }
     ingest.announce(session, connection)?;
-    let start = Instant::now();
-    let mut every = tokio::time::interval(REPAIR_EVERY);
-    let mut asked = start.checked_sub(KEYFRAME_EVERY).unwrap_or(start);
-    loop {
-        let late = ingest.wake_at().map(|at| start + at);
-        let mut wants = false;
-        tokio::select! {
-            event = client.next() => match event {
-                Event::Packet(packet) => ingest.packet(session, packet, start.elapsed())?,
-                Event::SenderReport { ssrc, ntp, rtp_time } => ingest.sender_report(ssrc, ntp, rtp_time),
-                Event::Over(why) => return Err(Error::new(Class::Eof, format!("webrtc: {why}"))),
-                Event::Connected | Event::Candidate(_) | Event::Gathered => {}
-            },
-            () = async {
-                match late {
-                    Some(late) => tokio::time::sleep_until(late.into()).await,
-                    None => std::future::pending().await,
-                }
-            } => ingest.drain(session, start.elapsed())?,
-            () = session.keyframe_wanted() => wants = true,
-            _ = every.tick() => {
-                wants = asked.elapsed() >= KEYFRAME_EVERY || !ingest.video_streams(true).is_empty();
-            }
+    let why = ingest.receive(session, client).await?;
+    Err(Error::new(Class::Eof, format!("webrtc: {why}")))
+}
+
+impl Sender for Client {
+    async fn next(&mut self) -> Received {
+        match Self::next(self).await {
+            Event::Packet(packet) => Received::Packet(packet),
+            Event::SenderReport { ssrc, ntp, rtp_time } => Received::SenderReport { ssrc, ntp, rtp_time },
+            Event::Over(why) => Received::Over(why),
+            Event::Connected | Event::Candidate(_) | Event::Gathered => Received::Other,
         }
-        if wants {
-            asked = Instant::now();
-            client.want_keyframes(ingest.video_streams(false));
-        }
+    }
+
+    fn want_keyframes(&mut self, streams: Vec<u32>) {
+        Self::want_keyframes(self, streams);
     }
 }

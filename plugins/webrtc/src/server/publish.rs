@@ -1,29 +1,22 @@
 //! A peer that publishes: its packets become units of a publisher of the host.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use patchbay_media::Kind;
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Connection, Publish};
 use patchbay_sdk::server::{Context, Publisher};
-use patchbay_sdk::source::Session;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Ask, Connected, Engine, Open, connected};
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Received, Sender};
 use crate::mux::Hub;
 use crate::peer::setup::Use;
 use crate::peer::{Event, Peer};
 use crate::sdp::Description;
-
-/// How often a publisher is asked for a key unit, so that the ring stays short: browsers send one only when asked.
-const KEYFRAME_EVERY: Duration = Duration::from_secs(2);
-
-/// After a loss it is asked so soon again.
-const REPAIR_EVERY: Duration = Duration::from_millis(500);
 
 /// Starts a session that publishes.
 pub(super) async fn open(
@@ -84,7 +77,6 @@ async fn run(
     close: CancellationToken,
 ) -> String {
     let session = publisher.session();
-    let start = Instant::now();
     tokio::select! {
         error = publisher.run() => error.message,
         () = close.cancelled() => "closed by request".to_owned(),
@@ -105,7 +97,8 @@ async fn run(
             if let Err(error) = ingest.announce(&session, &connection) {
                 return error.message;
             }
-            match receive(peer, &session, &mut ingest, &mut events, start).await {
+            let mut sender = Sending { peer, events, ssrc: rand::random() };
+            match ingest.receive(&session, &mut sender).await {
                 Ok(why) => why.to_owned(),
                 Err(error) => error.message,
             }
@@ -113,48 +106,30 @@ async fn run(
     }
 }
 
-/// Takes packets of a connected peer until it is over.
-pub(super) async fn receive(
-    peer: &Peer,
-    session: &Session,
-    ingest: &mut Ingest,
-    events: &mut mpsc::Receiver<Event>,
-    start: Instant,
-) -> Result<&'static str, Error> {
-    let mut every = tokio::time::interval(REPAIR_EVERY);
-    let mut asked = Instant::now();
-    let sender_ssrc = rand::random();
-    loop {
-        let late = ingest.wake_at().map(|at| start + at);
-        let mut wants = false;
-        tokio::select! {
-            event = events.recv() => match event {
-                Some(Event::Packet(packet)) => ingest.packet(session, packet, start.elapsed())?,
-                Some(Event::SenderReport { ssrc, ntp, rtp_time }) => ingest.sender_report(ssrc, ntp, rtp_time),
-                Some(Event::Connected | Event::KeyframeWanted(_)) => {}
-                None => return Ok("closed"),
-            },
-            () = async {
-                match late {
-                    Some(late) => tokio::time::sleep_until(late.into()).await,
-                    None => std::future::pending().await,
-                }
-            } => ingest.drain(session, start.elapsed())?,
-            () = session.keyframe_wanted() => wants = true,
-            _ = every.tick() => {
-                wants = asked.elapsed() >= KEYFRAME_EVERY || !ingest.video_streams(true).is_empty();
+struct Sending<'a> {
+    peer: &'a Peer,
+    events: mpsc::Receiver<Event>,
+    /// This side's, for requests.
+    ssrc: u32,
+}
+
+impl Sender for Sending<'_> {
+    async fn next(&mut self) -> Received {
+        match self.events.recv().await {
+            Some(Event::Packet(packet)) => Received::Packet(packet),
+            Some(Event::SenderReport { ssrc, ntp, rtp_time }) => {
+                Received::SenderReport { ssrc, ntp, rtp_time }
             }
+            Some(Event::Connected | Event::KeyframeWanted(_)) => Received::Other,
+            None => Received::Over("closed"),
         }
-        if wants {
-            asked = Instant::now();
-            let wanted = ingest.video_streams(false).into_iter().map(|media_ssrc| {
-                let packet = PictureLossIndication { sender_ssrc, media_ssrc };
-                Box::new(packet) as Box<dyn rtc::rtcp::Packet>
-            });
-            let packets: Vec<_> = wanted.collect();
-            if !packets.is_empty() {
-                peer.write_rtcp(packets, asked);
-            }
-        }
+    }
+
+    fn want_keyframes(&mut self, streams: Vec<u32>) {
+        let packets = streams.into_iter().map(|media_ssrc| {
+            let packet = PictureLossIndication { sender_ssrc: self.ssrc, media_ssrc };
+            Box::new(packet) as Box<dyn rtc::rtcp::Packet>
+        });
+        self.peer.write_rtcp(packets.collect(), Instant::now());
     }
 }
