@@ -60,7 +60,7 @@ impl DtsEstimator {
         let (numerator, denominator) = frame_rate
             .filter(|(numerator, denominator)| *numerator > 0 && *denominator > 0)
             .unwrap_or(DEFAULT_FRAME_RATE);
-        let ticks = self.clock_rate * i64::from(denominator) / i64::from(numerator);
+        let ticks = self.clock_rate.saturating_mul(i64::from(denominator)) / i64::from(numerator);
         self.frame_ticks = ticks.clamp(1, self.clock_rate.max(1));
     }
 
@@ -209,8 +209,13 @@ mod tests {
         }
 
         #[test]
-        fn any_times_give_no_panic(depth in proptest::option::of(0_u8..=16), rate: Option<(u32, u32)>, times: Vec<i64>) {
-            let mut estimator = DtsEstimator::new(90_000);
+        fn any_times_give_no_panic(
+            clock_rate: u32,
+            depth in proptest::option::of(0_u8..=16),
+            rate: Option<(u32, u32)>,
+            times: Vec<i64>,
+        ) {
+            let mut estimator = DtsEstimator::new(clock_rate);
             estimator.configure(depth, rate);
             let mut last = None;
             for pts in times {
