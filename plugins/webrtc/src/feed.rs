@@ -112,6 +112,11 @@ impl Frame {
         if piece.range.end > self.bytes.len() { Bytes::new() } else { self.bytes.slice(piece.range.clone()) }
     }
 
+    /// The same, borrowed.
+    pub fn bytes_of(&self, piece: &Piece) -> &[u8] {
+        self.bytes.get(piece.range.clone()).unwrap_or_default()
+    }
+
     /// Bytes of all packets.
     pub fn len(&self) -> usize {
         self.bytes.len()

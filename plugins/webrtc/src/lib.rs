@@ -15,6 +15,7 @@ pub mod routes;
 pub mod sdp;
 pub mod server;
 pub mod source;
+pub mod srtp;
 pub mod stun;
 
 patchbay_sdk::plugin! {

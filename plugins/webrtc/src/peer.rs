@@ -23,14 +23,18 @@ use crate::config::Transport;
 use crate::feed::Frame;
 use crate::mux::Hub;
 use crate::mux::tcp::Outlet;
+use crate::srtp::Tap;
 
 mod batch;
 pub mod feedback;
+mod link;
 mod outgoing;
+mod sent;
 pub mod setup;
 
 use batch::Batch;
 use feedback::{Feedback, Seen};
+use link::{Direct, Link, Path};
 pub use outgoing::Counts;
 use outgoing::Outgoing;
 
@@ -78,6 +82,11 @@ struct Core {
     outgoing: Vec<Outgoing>,
     outlets: HashMap<SocketAddr, Outlet>,
     batch: Batch,
+    tap: Arc<Tap>,
+    /// Media can be sent.
+    direct: Option<Direct>,
+    /// ICE and DTLS are up.
+    is_up: bool,
     /// When the session's task wakes next.
     scheduled: Option<Instant>,
     is_connected: bool,
@@ -100,6 +109,9 @@ impl Peer {
                 outgoing: parts.outgoing,
                 outlets: HashMap::new(),
                 batch: Batch::new(hub.max_segments()),
+                tap: parts.tap,
+                direct: None,
+                is_up: false,
                 scheduled: None,
                 is_connected: false,
                 is_over: false,
@@ -166,12 +178,17 @@ impl Peer {
         let context =
             TransportContext { local_addr: local, peer_addr: remote, transport_protocol, ecn: None };
         let mut core = self.core.lock();
-        if !core.is_connected && !crate::stun::is_stun(&data) {
+        let is_check = crate::stun::is_stun(&data);
+        if !core.is_connected && !is_check {
             core.remote = Some((remote, transport));
         }
         let message = TaggedBytesMut { now, transport: context, message: data };
         if let Err(error) = core.connection.handle_read(message) {
             tracing::trace!("a packet of {remote} was passed over: {error}");
+        }
+        // A check may move the connection to another pair of addresses.
+        if is_check {
+            core.probe(now);
         }
         self.drain(&mut core, now);
     }
@@ -195,12 +212,12 @@ impl Peer {
         if !core.is_connected || core.is_over {
             return;
         }
-        let Core { connection, outgoing, .. } = &mut *core;
+        let Some((mut link, connection, outgoing)) = core.split(&self.hub) else { return };
         let Some(outgoing) = outgoing.get_mut(track) else { return };
-        if outgoing.push(frame) {
-            outgoing.write(connection, frame, now);
+        if outgoing.push(frame) && outgoing.write(&mut link, connection, frame, now) {
             self.drain(&mut core, now);
         }
+        core.batch.flush(&self.hub);
     }
 
     /// From now on frames of a track are kept back until [`Peer::start`].
@@ -263,13 +280,15 @@ impl Peer {
         let mut next = now + Duration::from_secs(1);
         if core.is_connected {
             let waiting = core.outlets.values().map(Outlet::waiting).max().unwrap_or(0);
-            let Core { connection, outgoing, .. } = &mut *core;
-            for outgoing in outgoing {
-                if let Some(again) = outgoing.pace(connection, now, waiting) {
-                    next = next.min(again);
+            if let Some((mut link, connection, outgoing)) = core.split(&self.hub) {
+                for outgoing in outgoing {
+                    if let Some(again) = outgoing.pace(&mut link, connection, now, waiting) {
+                        next = next.min(again);
+                    }
                 }
             }
         }
+        core.probe(now);
         self.drain(&mut core, now);
         next = next.min(core.connection.poll_timeout().unwrap_or(next)).max(now + Duration::from_millis(1));
         core.scheduled = Some(next);
@@ -291,24 +310,10 @@ impl Peer {
 
     /// Takes out what the connection has to say and to send.
     fn drain(&self, core: &mut Core, now: Instant) {
-        while let Some(message) = core.connection.poll_write() {
-            let TransportContext { local_addr, peer_addr, transport_protocol, .. } = message.transport;
-            match transport_protocol {
-                TransportProtocol::UDP => {
-                    core.batch.push(&self.hub, local_addr, peer_addr, &message.message);
-                }
-                TransportProtocol::TCP => {
-                    if let Some(outlet) = core.outlets.get(&peer_addr) {
-                        outlet.send(&message.message);
-                    }
-                }
-                _ => {}
-            }
-        }
-        core.batch.flush(&self.hub);
+        self.send_out(core);
         while let Some(event) = core.connection.poll_event() {
             if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
-                self.state(core, state);
+                self.state(core, state, now);
             }
         }
         while let Some(message) = core.connection.poll_read() {
@@ -320,6 +325,7 @@ impl Peer {
         for seen in seen {
             self.feedback(core, seen);
         }
+        core.batch.flush(&self.hub);
         if let (Some(scheduled), Some(due)) = (core.scheduled, core.connection.poll_timeout())
             && due + Duration::from_millis(1) < scheduled
         {
@@ -328,8 +334,50 @@ impl Peer {
         }
     }
 
-    fn feedback(&self, core: &Core, seen: Seen) {
+    /// Hands packets of the connection to the sockets; from a probe it is learned where media goes, and how.
+    fn send_out(&self, core: &mut Core) {
+        while let Some(message) = core.connection.poll_write() {
+            let TransportContext { local_addr, peer_addr, transport_protocol, .. } = message.transport;
+            let transport = match transport_protocol {
+                TransportProtocol::UDP => Transport::Udp,
+                TransportProtocol::TCP => Transport::Tcp,
+                _ => continue,
+            };
+            let packet = &message.message;
+            if core.tap.is_probe(packet) {
+                core.learn(Path { local: local_addr, remote: peer_addr, transport }, packet);
+                continue;
+            }
+            let write = |bytes: &mut Vec<u8>| {
+                bytes.extend_from_slice(packet);
+                true
+            };
+            match transport {
+                Transport::Udp => core.batch.push(&self.hub, local_addr, peer_addr, packet.len(), write),
+                Transport::Tcp => {
+                    if let Some(outlet) = core.outlets.get(&peer_addr) {
+                        outlet.send(packet.len(), write);
+                    }
+                }
+            }
+        }
+        core.batch.flush(&self.hub);
+        if core.is_up && !core.is_connected && (core.direct.is_some() || core.outgoing.is_empty()) {
+            core.is_connected = true;
+            let _ = self.events.try_send(Event::Connected);
+        }
+    }
+
+    fn feedback(&self, core: &mut Core, seen: Seen) {
         match seen {
+            Seen::Lost { ssrc, sequence, also } => {
+                let Some((mut link, _, outgoing)) = core.split(&self.hub) else { return };
+                let Some(outgoing) = outgoing.iter().find(|outgoing| outgoing.ssrc() == ssrc) else { return };
+                outgoing.resend(&mut link, sequence);
+                for place in (0..16).filter(|place| also >> place & 1 == 1) {
+                    outgoing.resend(&mut link, sequence.wrapping_add(place + 1));
+                }
+            }
             Seen::KeyframeWanted { ssrc } => {
                 if let Some(track) = core.outgoing.iter().position(|outgoing| outgoing.ssrc() == ssrc) {
                     let _ = self.events.try_send(Event::KeyframeWanted(track));
@@ -341,11 +389,12 @@ impl Peer {
         }
     }
 
-    fn state(&self, core: &mut Core, state: RTCPeerConnectionState) {
+    fn state(&self, core: &mut Core, state: RTCPeerConnectionState, now: Instant) {
         match state {
-            RTCPeerConnectionState::Connected if !core.is_connected => {
-                core.is_connected = true;
-                let _ = self.events.try_send(Event::Connected);
+            RTCPeerConnectionState::Connected if !core.is_up => {
+                core.is_up = true;
+                core.probe(now);
+                self.send_out(core);
             }
             RTCPeerConnectionState::Disconnected => self.over(core, "disconnected"),
             RTCPeerConnectionState::Failed => self.over(core, "failed"),
@@ -359,6 +408,36 @@ impl Peer {
             core.is_over = true;
             core.why = why;
             self.gone.cancel();
+        }
+    }
+}
+
+impl Core {
+    /// All that sending media takes, and the tracks; `None` before that is known.
+    fn split<'a>(
+        &'a mut self,
+        hub: &'a Hub,
+    ) -> Option<(Link<'a>, &'a mut RTCPeerConnection, &'a mut Vec<Outgoing>)> {
+        let Self { connection, outgoing, outlets, batch, direct, .. } = self;
+        let link = Link { hub, direct: direct.as_mut()?, batch, outlets };
+        Some((link, connection, outgoing))
+    }
+
+    /// Sends a probe through the connection: it shows where packets go, the first one how they are encrypted.
+    fn probe(&mut self, now: Instant) {
+        if !self.is_up || self.is_over || self.outgoing.is_empty() {
+            return;
+        }
+        let message = RTCMessage::RtpPacket(String::new(), self.tap.probe());
+        if let Err(error) = self.connection.handle_write(TaggedRTCMessage { now, message }) {
+            tracing::debug!("rtp: {error}");
+        }
+    }
+
+    fn learn(&mut self, path: Path, packet: &[u8]) {
+        match &mut self.direct {
+            Some(direct) => direct.path = path,
+            None => self.direct = self.tap.sealer(packet).map(|sealer| Direct { sealer, path }),
         }
     }
 }

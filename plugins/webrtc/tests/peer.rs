@@ -17,9 +17,11 @@ use patchbay_plugin_webrtc::peer::setup::{self, Use};
 use patchbay_plugin_webrtc::peer::{Event, Peer};
 use patchbay_plugin_webrtc::sdp::Description;
 use patchbay_rtp::packetize::{Packetizer, Packets};
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::interceptor::Registry;
 use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
+use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::transport::RTCIceCandidateInit;
@@ -44,7 +46,7 @@ struct Player {
 }
 
 impl Player {
-    async fn new() -> (Self, String) {
+    async fn new(profiles: Vec<SrtpProtectionProfile>) -> (Self, String) {
         let mut engine = MediaEngine::default();
         let rtp_codec = RTCRtpCodec {
             mime_type: "video/H264".to_owned(),
@@ -63,6 +65,7 @@ impl Player {
         let registry = register_default_interceptors(Registry::new(), &mut engine).unwrap();
         let mut connection = RTCPeerConnectionBuilder::new()
             .with_media_engine(engine)
+            .with_setting_engine(SettingEngineBuilder::new().with_srtp_protection_profiles(profiles).build())
             .with_interceptor_registry(registry)
             .build(Instant::now())
             .unwrap();
@@ -161,9 +164,14 @@ struct Rig {
 impl Rig {
     /// A connected pair whose track was started without a history.
     async fn new() -> Self {
+        Self::with(Vec::new()).await
+    }
+
+    /// The same with a player that knows only these ways to protect packets, if there are any.
+    async fn with(profiles: Vec<SrtpProtectionProfile>) -> Self {
         let mux = Mux::new(vec![UdpSocket::bind("127.0.0.1:0").unwrap()], None).unwrap();
         let own = vec![candidate::own(mux.hub().udp_addresses().next().unwrap(), Transport::Udp, 0)];
-        let (mut player, offer) = Player::new().await;
+        let (mut player, offer) = Player::new(profiles).await;
         let offer = Description::parse(&offer).unwrap();
         let uses = [Use::Send(offer.sections[0].formats[0].clone())];
         let (parts, answer) = setup::answer(&offer, &uses, &own, &own, &Provider::shared()).unwrap();
@@ -224,6 +232,42 @@ async fn a_track_starts_at_a_key_unit() {
     let marks: Vec<bool> = rig.player.got.values().map(|(_, mark, _)| *mark).collect();
     assert_eq!(marks, [false, false, false, false, true, true]);
     assert_eq!(rig.peer.counts().drops, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_protection_profile_is_spoken() {
+    for profile in [
+        SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+        SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
+        SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+        SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_32,
+    ] {
+        let mut rig = Rig::with(vec![profile]).await;
+        rig.peer.start(0, None);
+        rig.send(true, 5000);
+        // The player's connection takes nothing whose tag is wrong.
+        rig.player.until("packets", |player| player.got.len() >= 5).await;
+        assert!(is_whole(&rig.player.got), "{profile:?}");
+        let lens: Vec<usize> = rig.player.got.values().map(|(_, _, len)| *len).collect();
+        assert_eq!(lens[..4], [MAX_PAYLOAD; 4], "{profile:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_go_on_past_their_end() {
+    let mut rig = Rig::new().await;
+    rig.peer.start(0, None);
+    let (mut total, mut wraps, mut last) = (0, 0, 0);
+    while wraps == 0 || last < 200 {
+        rig.send(total == 0, 100_000);
+        total += 85;
+        rig.player.until("packets", |player| player.got.len() >= 85).await;
+        let numbers: Vec<u16> = rig.player.got.keys().copied().collect();
+        wraps += usize::from(numbers.contains(&0) || numbers[0] < last);
+        last = numbers[84];
+        rig.player.got.clear();
+        assert!(total < 200_000);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,15 +45,17 @@ impl Outlet {
         (Self { sender, waiting: Arc::default() }, receiver)
     }
 
-    /// Queues one packet; false when too much waits already.
-    pub fn send(&self, packet: &[u8]) -> bool {
-        let Ok(len) = u16::try_from(packet.len()) else { return false };
-        if self.waiting.load(Relaxed) + packet.len() > MAX_WAITING {
+    /// Queues one packet of `len` bytes that `write` appends; false when too much waits already, or `write` says so.
+    pub fn send(&self, len: usize, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        let Ok(field) = u16::try_from(len) else { return false };
+        if self.waiting.load(Relaxed) + len > MAX_WAITING {
             return false;
         }
-        let mut frame = Vec::with_capacity(packet.len() + 2);
-        frame.extend_from_slice(&len.to_be_bytes());
-        frame.extend_from_slice(packet);
+        let mut frame = Vec::with_capacity(len + 2);
+        frame.extend_from_slice(&field.to_be_bytes());
+        if !write(&mut frame) {
+            return false;
+        }
         self.waiting.fetch_add(frame.len(), Relaxed);
         self.sender.send(frame.into()).is_ok()
     }

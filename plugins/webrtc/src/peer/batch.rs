@@ -26,20 +26,32 @@ impl Batch {
         Self { to: None, bytes: Vec::new(), segment: 0, count: 0, max_segments, is_closed: false }
     }
 
-    /// Adds a packet; what does not go together with it is sent first.
-    pub(super) fn push(&mut self, hub: &Hub, local: SocketAddr, remote: SocketAddr, packet: &[u8]) {
+    /// Adds a packet of `len` bytes that `write` appends; what does not go together with it is sent first. When `write`
+    /// says false it appended nothing.
+    pub(super) fn push(
+        &mut self,
+        hub: &Hub,
+        local: SocketAddr,
+        remote: SocketAddr,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> bool,
+    ) {
         let fits = self.to == Some((local, remote))
             && !self.is_closed
-            && packet.len() <= self.segment
+            && len <= self.segment
             && self.count < self.max_segments
-            && self.bytes.len() + packet.len() <= MAX_BYTES;
+            && self.bytes.len() + len <= MAX_BYTES;
         if !fits {
             self.flush(hub);
-            self.to = Some((local, remote));
-            self.segment = packet.len();
         }
-        self.is_closed = packet.len() < self.segment;
-        self.bytes.extend_from_slice(packet);
+        if !write(&mut self.bytes) {
+            return;
+        }
+        if self.count == 0 {
+            self.to = Some((local, remote));
+            self.segment = len;
+        }
+        self.is_closed = len < self.segment;
         self.count += 1;
     }
 

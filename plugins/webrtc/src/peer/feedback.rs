@@ -1,4 +1,4 @@
-//! RTCP of the peer that matters here: requests for key units, and sender reports.
+//! RTCP of the peer that matters here: requests for key units and for lost packets, and sender reports.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,11 +9,12 @@ use rtc::interceptor::{Interceptor, Packet, StreamInfo, TaggedPacket};
 use rtc::rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use rtc::sansio::Protocol;
 use rtc::shared::error::Error;
 
 /// Most that is remembered between two looks.
-const MAX_SEEN: usize = 64;
+const MAX_SEEN: usize = 256;
 
 /// Something that the peer said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,15 @@ pub enum Seen {
     KeyframeWanted {
         /// The stream.
         ssrc: u32,
+    },
+    /// It lacks packets of this stream.
+    Lost {
+        /// The stream.
+        ssrc: u32,
+        /// Number of the first one.
+        sequence: u16,
+        /// Which of the sixteen behind it, the next one lowest.
+        also: u16,
     },
     /// Wall time of a stream that it sends.
     SenderReport {
@@ -80,6 +90,11 @@ impl Protocol<TaggedPacket, TaggedPacket, ()> for Listener {
                 } else if let Some(request) = any.downcast_ref::<FullIntraRequest>() {
                     for entry in &request.fir {
                         feedback.note(Seen::KeyframeWanted { ssrc: entry.ssrc });
+                    }
+                } else if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
+                    for pair in &nack.nacks {
+                        let (sequence, also) = (pair.packet_id, pair.lost_packets);
+                        feedback.note(Seen::Lost { ssrc: nack.media_ssrc, sequence, also });
                     }
                 } else if let Some(report) = any.downcast_ref::<SenderReport>() {
                     let (ssrc, ntp, rtp_time) = (report.ssrc, report.ntp_time, report.rtp_time);

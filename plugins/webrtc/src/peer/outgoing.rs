@@ -1,6 +1,7 @@
 //! One track on its way to one peer: its numbering, its start, its reports.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,10 @@ use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::rtcp::sender_report::SenderReport;
 use rtc::sansio::Protocol as _;
 
+use super::link::Link;
+use super::sent::Sent;
 use crate::feed::{Frame, Piece};
+use crate::srtp::Head;
 
 /// How often a history that waits is looked after.
 const PACE_EVERY: Duration = Duration::from_millis(5);
@@ -79,7 +83,9 @@ pub(super) struct Outgoing {
     payload_type: u8,
     ssrc: u32,
     clock_rate: u32,
-    sequence: u16,
+    /// Number of the next packet, counted on past 65,535.
+    index: u64,
+    sent: Sent,
     /// Added to the frames' timestamps, for frames of this time line.
     shift: Option<(u64, u32)>,
     /// Newest timestamp that was sent, and when.
@@ -100,7 +106,8 @@ impl Outgoing {
             payload_type,
             ssrc,
             clock_rate: clock_rate.max(1),
-            sequence: rand::random::<u16>() >> 1,
+            index: u64::from(rand::random::<u16>() >> 1),
+            sent: Sent::default(),
             shift: None,
             last: None,
             state: State::Held(VecDeque::new()),
@@ -190,6 +197,7 @@ impl Outgoing {
     /// Sends of a paced history what may go now; says when to come again.
     pub(super) fn pace(
         &mut self,
+        link: &mut Link<'_>,
         connection: &mut RTCPeerConnection,
         now: Instant,
         waiting: usize,
@@ -222,50 +230,50 @@ impl Outgoing {
             } else {
                 *next = end;
             }
-            self.write_pieces(connection, &frame, first..end, now);
+            self.write_pieces(link, connection, &frame, first..end, now);
         }
     }
 
-    /// Writes all packets of a frame.
-    pub(super) fn write(&mut self, connection: &mut RTCPeerConnection, frame: &Frame, now: Instant) {
-        self.write_pieces(connection, frame, 0..frame.pieces.len(), now);
+    /// Sends all packets of a frame. True when the connection has something to send now: a report.
+    pub(super) fn write(
+        &mut self,
+        link: &mut Link<'_>,
+        connection: &mut RTCPeerConnection,
+        frame: &Arc<Frame>,
+        now: Instant,
+    ) -> bool {
+        self.write_pieces(link, connection, frame, 0..frame.pieces.len(), now)
     }
 
     fn write_pieces(
         &mut self,
+        link: &mut Link<'_>,
         connection: &mut RTCPeerConnection,
-        frame: &Frame,
-        range: std::ops::Range<usize>,
+        frame: &Arc<Frame>,
+        range: Range<usize>,
         now: Instant,
-    ) {
+    ) -> bool {
         let is_begun = range.start > 0 && frame.is_history;
-        let Some(pieces) = frame.pieces.get(range) else { return };
-        let Some(first) = pieces.first() else { return };
+        let Some(pieces) = frame.pieces.get(range.clone()) else { return false };
+        let Some(first) = pieces.first() else { return false };
         let shift = if is_begun { self.history_shift } else { self.shift_of(frame, first, now) };
         if frame.is_history {
             self.history_shift = shift;
         }
+        self.sent.push(self.index, frame, range, shift);
         for piece in pieces {
             let timestamp = piece.timestamp.wrapping_add(shift);
-            let packet = rtc::rtp::Packet {
-                header: rtc::rtp::Header {
-                    version: 2,
-                    marker: piece.is_marked,
-                    payload_type: self.payload_type,
-                    sequence_number: self.sequence,
-                    timestamp,
-                    ssrc: self.ssrc,
-                    ..rtc::rtp::Header::default()
-                },
-                payload: frame.payload(piece),
+            let head = Head {
+                payload_type: self.payload_type,
+                is_marked: piece.is_marked,
+                index: self.index,
+                timestamp,
+                ssrc: self.ssrc,
             };
-            self.sequence = self.sequence.wrapping_add(1);
+            link.send(&head, &[frame.bytes_of(piece)]);
+            self.index += 1;
             self.counts.packets += 1;
             self.counts.bytes += piece.len() as u64;
-            let message = RTCMessage::RtpPacket(String::new(), packet);
-            if let Err(error) = connection.handle_write(TaggedRTCMessage { now, message }) {
-                tracing::debug!("rtp: {error}");
-            }
             self.last = Some((timestamp, now));
         }
         let is_due = self.last_report.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_EVERY);
@@ -273,6 +281,22 @@ impl Outgoing {
             self.last_report = Some(now);
             self.report(connection, frame, shift, now);
         }
+        is_due
+    }
+
+    /// Sends a packet again that the peer lacks, if it is known still.
+    pub(super) fn resend(&self, link: &mut Link<'_>, sequence: u16) {
+        let back = (self.index as u16).wrapping_sub(sequence);
+        let Some(index) = self.index.checked_sub(u64::from(back)) else { return };
+        let Some((frame, piece, timestamp)) = self.sent.get(index) else { return };
+        let head = Head {
+            payload_type: self.payload_type,
+            is_marked: piece.is_marked,
+            index,
+            timestamp,
+            ssrc: self.ssrc,
+        };
+        link.send(&head, &[frame.bytes_of(piece)]);
     }
 
     /// What is added to the timestamps of a frame. A new time line goes on where the last one was.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use patchbay_media::{Codec, Kind};
 use rtc::crypto::RTCCryptoProvider;
-use rtc::interceptor::{NackGeneratorBuilder, NackResponderBuilder, ReceiverReportBuilder, Registry, Slot};
+use rtc::interceptor::{NackGeneratorBuilder, ReceiverReportBuilder, Registry, Slot};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::interceptor_registry::{
     configure_simulcast_extension_headers, configure_twcc_receiver_only,
@@ -25,6 +25,7 @@ use rtc::shared::error::Error;
 use super::feedback::{Feedback, Listener};
 use super::outgoing::Outgoing;
 use crate::sdp::{Description, Format, SdpError, Section};
+use crate::srtp::{self, Tap};
 
 /// Without a packet for so long the peer is disconnected, and the session is over.
 const DISCONNECTED_AFTER: Duration = Duration::from_secs(5);
@@ -34,9 +35,6 @@ const FAILED_AFTER: Duration = Duration::from_secs(25);
 
 /// Between two signs of life.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
-
-/// Sent packets that are kept for retransmission; they share the memory of their frames.
-const KEPT_PACKETS: u16 = 2048;
 
 /// Where the listener stands among the interceptors: behind all others.
 pub const LISTENER_SLOT: usize = 14_000;
@@ -74,6 +72,7 @@ pub struct Parts {
     pub(super) connection: RTCPeerConnection,
     pub(super) feedback: Arc<Mutex<Feedback>>,
     pub(super) outgoing: Vec<Outgoing>,
+    pub(super) tap: Arc<Tap>,
 }
 
 /// Answers an offer. `own` are the candidates of the shared sockets, `told` those in the answer.
@@ -98,9 +97,7 @@ pub fn answer(
         }
     }
     let feedback: Arc<Mutex<Feedback>> = Arc::default();
-    let mut registry = Registry::new()
-        .with(Slot::NackResponder, NackResponderBuilder::new().with_size(KEPT_PACKETS).build())
-        .with(Slot::from(LISTENER_SLOT), Listener::new(Arc::clone(&feedback)));
+    let mut registry = Registry::new().with(Slot::from(LISTENER_SLOT), Listener::new(Arc::clone(&feedback)));
     if receives {
         registry = registry
             .with(Slot::NackGenerator, NackGeneratorBuilder::new().build())
@@ -109,10 +106,11 @@ pub fn answer(
         configure_simulcast_extension_headers(&mut engine)?;
     }
     let (ufrag, password) = (random_text(16), random_text(32));
+    let (crypto, tap) = srtp::watch(crypto);
     let settings = SettingEngineBuilder::new()
         .with_ice_credentials(ufrag.clone(), password.clone())
         .with_ice_timeouts(Some(DISCONNECTED_AFTER), Some(FAILED_AFTER), Some(KEEP_ALIVE_EVERY))
-        .with_crypto_provider(Arc::clone(crypto))
+        .with_crypto_provider(crypto)
         .build();
     let now = Instant::now();
     let mut connection = RTCPeerConnectionBuilder::new()
@@ -152,7 +150,7 @@ pub fn answer(
         description.silence(index);
     }
     let text = description.with_candidates(told);
-    Ok((Parts { ufrag, password, connection, feedback, outgoing }, text))
+    Ok((Parts { ufrag, password, connection, feedback, outgoing, tap }, text))
 }
 
 /// The format that a section keeps. One that is not used keeps one too: a section without any would be refused, and some
