@@ -18,7 +18,7 @@ LIMIT = 20 * 60
 
 
 def main():
-    lanes = int(sys.argv[1]) if len(sys.argv) > 1 else max(2, (os.cpu_count() or 2) - 1)
+    lanes = int(sys.argv[1]) if len(sys.argv) > 1 else max(3, len(os.sched_getaffinity(0)) - 1)
     begun, printing, results = time.monotonic(), threading.Lock(), []
 
     def one(lane, line):
