@@ -48,7 +48,7 @@ pub use patchbay_media as media;
 pub use patchbay_plugin_api as api;
 pub use patchbay_plugin_api::message::Class;
 pub use routes::Routes;
-pub use runtime::{blocking, spawn};
+pub use runtime::{blocking, or_pending, spawn};
 pub use server::Server;
 pub use sink::Sink;
 pub use source::Source;

@@ -39,19 +39,8 @@ pub fn runs() -> u64 {
 
 /// Totals of this library for `/metrics`.
 fn totals() -> Counters {
-    let units = reader::counters();
-    let counters = [
-        ("mux_runs", &RUNS),
-        ("units_copied", &units.live_units),
-        ("history_units_copied", &units.history_units),
-        ("histories_read", &units.histories),
-    ];
-    Counters {
-        counters: counters
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.load(Ordering::Relaxed)))
-            .collect(),
-    }
+    let all = [("mux_runs", runs())].into_iter().chain(reader::counters().named());
+    Counters { counters: all.map(|(name, value)| (name.to_owned(), value)).collect() }
 }
 
 /// A plugin that muxes.

@@ -42,6 +42,18 @@ static COUNTERS: ReadCounters = ReadCounters {
     histories: AtomicU64::new(0),
 };
 
+impl ReadCounters {
+    /// Their names in `/metrics` and values.
+    pub fn named(&self) -> [(&'static str, u64); 3] {
+        [
+            ("units_copied", &self.live_units),
+            ("history_units_copied", &self.history_units),
+            ("histories_read", &self.histories),
+        ]
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+    }
+}
+
 /// Counters of all readers of this library.
 pub fn counters() -> &'static ReadCounters {
     &COUNTERS

@@ -63,3 +63,11 @@ pub async fn blocking<T: Send + 'static>(step: impl FnOnce() -> T + Send + 'stat
         .await
         .map_err(|error| Error::protocol(format!("a blocking step failed: {error}")))
 }
+
+/// What `future` gives; never completes without one. For branches of `select!` that are not always there.
+pub async fn or_pending<F: Future>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,8 +1,12 @@
 //! Role `server`: own listeners; viewers become consumers, publishers become sources.
 
+mod claim;
+mod listeners;
+
+use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use patchbay_plugin_api::message::{
     self, Bound, Consume, ConsumerCounters, Counters, Ended, Listening, Publish, command, event,
@@ -11,6 +15,9 @@ use patchbay_plugin_api::{Code, Host};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+pub use claim::{Claim, START_TIMEOUT, Wanted, is_unknown, settled};
+pub use listeners::{accept, listen};
 
 use crate::Plugin;
 use crate::entry::Opening;
@@ -21,6 +28,9 @@ use crate::source::{Control, Session};
 /// For the macro.
 #[doc(hidden)]
 pub const ROLE: u32 = message::role::SERVER;
+
+/// Between two reports of a server's counters.
+const METRICS_EVERY: Duration = Duration::from_secs(5);
 
 /// A plugin with its own listeners.
 pub trait Server: Plugin {
@@ -44,6 +54,20 @@ impl Context {
     /// Tells that a listener is bound: it is logged as `[protocol] listen addr=...` and shown in `GET /api`.
     pub fn listening(&self, listening: &Listening) -> Result<(), Error> {
         self.link.emit(event::LISTENING, listening)
+    }
+
+    /// Binds `address` (see [`listen`]) and tells it, with `info` for `GET /api`.
+    pub async fn listen(
+        &self,
+        protocol: &str,
+        address: &str,
+        mut info: serde_json::Map<String, serde_json::Value>,
+    ) -> Result<TcpListener, Error> {
+        let listener = listen(address).await?;
+        let addr = listeners::shown(address, listener.local_addr()?);
+        info.insert("listen".to_owned(), address.into());
+        self.listening(&Listening { protocol: protocol.to_owned(), addr, info })?;
+        Ok(listener)
     }
 
     /// The host, for [`crate::reader::Reader`].
@@ -79,6 +103,16 @@ impl Context {
     /// Counters of this plugin for `/metrics`; values only grow. Send them every few seconds.
     pub fn metrics(&self, counters: &Counters) -> Result<(), Error> {
         self.link.emit(event::METRICS, counters)
+    }
+
+    /// Reports `totals` as [`Context::metrics`] every few seconds, for ever.
+    pub async fn report<N: Into<String>>(&self, totals: impl Fn() -> Vec<(N, u64)>) -> Infallible {
+        let mut every = tokio::time::interval(METRICS_EVERY);
+        loop {
+            every.tick().await;
+            let counters = totals().into_iter().map(|(name, value)| (name.into(), value)).collect();
+            let _ = self.metrics(&Counters { counters });
+        }
     }
 
     /// Completes when another instance of this plugin takes over: stop listening, call [`Context::drained`], and end when
@@ -182,31 +216,6 @@ impl Publisher {
                 None => return Error::eof("closed"),
             }
         }
-    }
-}
-
-/// Binds `host:port`; an empty host is every address of both families.
-pub async fn listen(address: &str) -> Result<TcpListener, Error> {
-    let explain = |error: std::io::Error| {
-        let mut error = Error::from(error);
-        error.message = format!("cannot listen on {address}: {}", error.message);
-        error
-    };
-    match address.strip_prefix(':') {
-        None => TcpListener::bind(address).await.map_err(explain),
-        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
-            Ok(listener) => Ok(listener),
-            // A machine without IPv6.
-            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await.map_err(explain),
-        },
-    }
-}
-
-/// The address as configured, with the port that was bound: for [`Listening`].
-pub fn shown(configured: &str, bound: SocketAddr) -> String {
-    match configured.rsplit_once(':') {
-        Some((host, _)) => format!("{host}:{}", bound.port()),
-        None => bound.to_string(),
     }
 }
 

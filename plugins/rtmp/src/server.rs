@@ -10,7 +10,6 @@ pub mod connection;
 pub mod play;
 pub mod publish;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,11 +17,9 @@ use std::time::Duration;
 
 use patchbay_fanout::Limits;
 use patchbay_sdk::Error;
-use patchbay_sdk::api::message::{Counters, Listening};
-use patchbay_sdk::server::{Context, listen, shown};
+use patchbay_sdk::server::{Context, accept};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
 
 use play::Hub;
 
@@ -32,7 +29,6 @@ pub const MAX_CONNECTIONS: usize = 4_096;
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two questions whether a silent peer is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-const METRICS_EVERY: Duration = Duration::from_secs(5);
 
 /// Settings of the server: the `rtmp` section.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -49,36 +45,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves connections until it is dropped, which ends them, or until the last has left after `draining`.
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut connections = JoinSet::new();
-        let draining = self.context.draining();
-        tokio::pin!(draining);
-        loop {
-            tokio::select! {
-                () = &mut draining => break,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, remote)) if connections.len() < MAX_CONNECTIONS => {
-                        connections.spawn(Arc::clone(&self).connection(stream, remote));
-                    }
-                    Ok(_) => tracing::warn!(max = MAX_CONNECTIONS, "too many connections"),
-                    Err(error) => {
-                        tracing::warn!("cannot accept a connection: {error}");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-                Some(ended) = connections.join_next() => {
-                    if let Err(error) = ended && error.is_panic() {
-                        tracing::error!("a connection panicked");
-                    }
-                }
-            }
-        }
-        drop(listener);
-        let _ = self.context.drained();
-        while connections.join_next().await.is_some() {}
-    }
-
     async fn connection(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let socket = SockRef::from(&stream);
@@ -93,22 +59,17 @@ impl Server {
     }
 
     /// Totals for `/metrics`.
-    fn metrics(&self) -> BTreeMap<String, u64> {
+    fn metrics(&self) -> Vec<(&'static str, u64)> {
         let play = self.hub.counters();
-        let units = patchbay_sdk::reader::counters();
-        [
+        let counters = [
             ("rtmp_mux_runs", &play.runs),
             ("rtmp_muxed_units", &play.units),
             ("rtmp_lost_units", &play.lost),
             ("rtmp_histories", &play.histories),
             ("rtmp_joins", &play.joins),
-            ("units_copied", &units.live_units),
-            ("history_units_copied", &units.history_units),
-            ("histories_read", &units.histories),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.load(Relaxed)))
-        .collect()
+        ];
+        let own = counters.into_iter().map(|(name, counter)| (name, counter.load(Relaxed)));
+        own.chain(patchbay_sdk::reader::counters().named()).collect()
     }
 }
 
@@ -118,23 +79,14 @@ pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
         context.closed().await;
         return Ok(());
     }
-    let listener = listen(&config.listen).await?;
-    let addr = shown(&config.listen, listener.local_addr()?);
-    let mut info = serde_json::Map::new();
-    info.insert("listen".to_owned(), config.listen.clone().into());
-    context.listening(&Listening { protocol: "rtmp".to_owned(), addr, info })?;
+    let listener = context.listen("rtmp", &config.listen, serde_json::Map::new()).await?;
     let hub = Hub::new(context.host(), Limits::default());
     let server = Arc::new(Server { context: context.clone(), hub });
-    let metrics = async {
-        let mut every = tokio::time::interval(METRICS_EVERY);
-        loop {
-            every.tick().await;
-            let _ = context.metrics(&Counters { counters: server.metrics() });
-        }
-    };
+    let connection = |stream, remote| Arc::clone(&server).connection(stream, remote);
+    let drained = || drop(context.drained());
     tokio::select! {
-        () = Arc::clone(&server).accept(listener) => {}
-        () = metrics => {}
+        () = accept(vec![listener], MAX_CONNECTIONS, connection, context.draining(), drained) => {}
+        _ = context.report(|| server.metrics()) => {}
         () = context.closed() => {}
     }
     Ok(())

@@ -25,22 +25,17 @@ pub mod session;
 pub mod streams;
 pub mod url;
 
-use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
 use std::time::Duration;
 
 use patchbay_fanout::Limits;
 use patchbay_rtp::packetize::DEFAULT_MAX_PAYLOAD;
 use patchbay_sdk::Error;
-use patchbay_sdk::api::message::{Counters, Listening};
-use patchbay_sdk::server::{Context, listen, shown};
+use patchbay_sdk::server::{Context, accept};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 use entry::{Ends, Entry};
 use play::{Clock, Hub, Pool};
@@ -53,7 +48,6 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Unsent bytes that the kernel takes for one peer (512 KiB). What a stalled player does not take stays in the shared log;
 /// unlike a small send buffer this does not slow a far one.
 const UNSENT_MAX: u32 = 512 << 10;
-const METRICS_EVERY: Duration = Duration::from_secs(5);
 
 /// Settings of the server: the `rtsp` section.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
@@ -137,40 +131,15 @@ impl<S: Streams> Server<S> {
         &self.streams
     }
 
-    /// Serves connections until it is dropped, which ends them, or until the last has left after `draining`. `drained`
-    /// is called when it has stopped listening.
+    /// Serves connections: see [`accept`].
     pub async fn accept(
         self: Arc<Self>,
         listeners: impl IntoIterator<Item = TcpListener>,
         draining: impl Future<Output = ()>,
-        drained: impl Fn(),
+        drained: impl FnOnce(),
     ) {
-        let listeners: Vec<TcpListener> = listeners.into_iter().collect();
-        let mut connections = JoinSet::new();
-        let mut draining = std::pin::pin!(draining);
-        loop {
-            tokio::select! {
-                () = &mut draining => break,
-                accepted = accept_any(&listeners) => match accepted {
-                    Ok((stream, remote)) if connections.len() < MAX_CONNECTIONS => {
-                        connections.spawn(Arc::clone(&self).connection(stream, remote));
-                    }
-                    Ok(_) => tracing::warn!(max = MAX_CONNECTIONS, "too many connections"),
-                    Err(error) => {
-                        tracing::warn!("cannot accept a connection: {error}");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-                Some(ended) = connections.join_next() => {
-                    if let Err(error) = ended && error.is_panic() {
-                        tracing::error!("a connection panicked");
-                    }
-                }
-            }
-        }
-        drop(listeners);
-        drained();
-        while connections.join_next().await.is_some() {}
+        let connection = |stream, remote| Arc::clone(&self).connection(stream, remote);
+        accept(listeners.into_iter().collect(), MAX_CONNECTIONS, connection, draining, drained).await;
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
@@ -187,23 +156,18 @@ impl<S: Streams> Server<S> {
     }
 
     /// Totals for `/metrics`.
-    pub fn metrics(&self) -> BTreeMap<String, u64> {
+    pub fn metrics(&self) -> Vec<(&'static str, u64)> {
         let play = self.hub.counters();
-        let units = patchbay_sdk::reader::counters();
-        [
+        let counters = [
             ("rtsp_packetize_runs", &play.runs),
             ("rtsp_packetized_units", &play.units),
             ("rtsp_lost_units", &play.lost),
             ("rtsp_histories", &play.histories),
             ("rtsp_joins", &play.joins),
             ("rtsp_datagrams_dropped", &play.datagrams_dropped),
-            ("units_copied", &units.live_units),
-            ("history_units_copied", &units.history_units),
-            ("histories_read", &units.histories),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.load(Relaxed)))
-        .collect()
+        ];
+        let own = counters.into_iter().map(|(name, counter)| (name, counter.load(Relaxed)));
+        own.chain(patchbay_sdk::reader::counters().named()).collect()
     }
 }
 
@@ -219,43 +183,18 @@ pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
             tracing::error!("tls_listen needs tls_cert and tls_key");
             continue;
         }
-        let listener = listen(address).await?;
-        let addr = listener.local_addr()?;
         let mut info = serde_json::Map::new();
-        info.insert("listen".to_owned(), address.clone().into());
         info.insert("default_query".to_owned(), config.default_query.clone().into());
-        let listening = Listening { protocol: protocol.to_owned(), addr: shown(address, addr), info };
-        context.listening(&listening)?;
-        listeners.push(listener);
+        listeners.push(context.listen(protocol, address, info).await?);
     }
     if listeners.is_empty() {
         context.closed().await;
         return Ok(());
     }
-    let metrics = async {
-        let mut every = tokio::time::interval(METRICS_EVERY);
-        loop {
-            every.tick().await;
-            let _ = context.metrics(&Counters { counters: server.metrics() });
-        }
-    };
     tokio::select! {
         () = Arc::clone(&server).accept(listeners, context.draining(), || drop(context.drained())) => {}
-        () = metrics => {}
+        _ = context.report(|| server.metrics()) => {}
         () = context.closed() => {}
     }
     Ok(())
-}
-
-/// The next connection of any listener.
-async fn accept_any(listeners: &[TcpListener]) -> std::io::Result<(TcpStream, SocketAddr)> {
-    poll_fn(|cx| {
-        for listener in listeners {
-            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
-                return Poll::Ready(accepted);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }

@@ -1,6 +1,6 @@
 //! The server: one set of sockets, the sessions on them, and what they are told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use patchbay_media::Kind;
-use patchbay_sdk::api::message::{Connection, Counters, Listening};
+use patchbay_sdk::api::message::{Connection, Listening};
 use patchbay_sdk::server::Context;
 use patchbay_sdk::{Class, Error};
 use rtc::crypto::RTCCryptoProvider;
@@ -34,9 +34,6 @@ const MAX_SESSIONS: usize = 4096;
 
 /// How long sessions have to end with the server.
 const SHUT_LIMIT: Duration = Duration::from_millis(500);
-
-/// How often totals are reported.
-const METRICS_EVERY: Duration = Duration::from_secs(5);
 
 /// Everything that sessions share.
 pub struct Engine {
@@ -246,32 +243,28 @@ impl Engine {
     }
 
     /// Totals for `/metrics`.
-    fn metrics(&self) -> BTreeMap<String, u64> {
+    fn metrics(&self) -> Vec<(&'static str, u64)> {
         let totals = *self.totals.lock();
         let feeds = self.feeds.counters();
-        let mut metrics: BTreeMap<String, u64> = [
+        let mut metrics = vec![
             ("webrtc_sessions", totals.sessions),
             ("webrtc_connected", totals.connected),
             ("webrtc_packetized_units", feeds.units.load(Relaxed)),
             ("webrtc_lost_units", feeds.lost.load(Relaxed)),
             ("webrtc_histories", feeds.histories.load(Relaxed)),
             ("webrtc_joins", feeds.joins.load(Relaxed)),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+        ];
         if let Some(hub) = &*self.hub.lock() {
             let counters = hub.counters();
-            for (name, counter) in [
+            let of_hub = [
                 ("webrtc_datagrams_received", &counters.received),
                 ("webrtc_datagrams_of_strangers", &counters.strangers),
                 ("webrtc_send_calls", &counters.sends),
                 ("webrtc_packets_sent", &counters.packets),
                 ("webrtc_packets_dropped", &counters.dropped),
                 ("webrtc_ticks", &counters.ticks),
-            ] {
-                metrics.insert(name.to_owned(), counter.load(Relaxed));
-            }
+            ];
+            metrics.extend(of_hub.map(|(name, counter)| (name, counter.load(Relaxed))));
         }
         metrics
     }
@@ -377,15 +370,11 @@ async fn bind(config: &Config) -> Result<Mux, Error> {
 
 /// A listener on `host:port`; an empty host is every address of both families.
 async fn listen_tcp(host: &str, port: u16) -> Option<TcpListener> {
-    let result = match host {
-        "" => match TcpListener::bind(("::", port)).await {
-            Ok(listener) => Ok(listener),
-            // A machine without IPv6.
-            Err(_) => TcpListener::bind(("0.0.0.0", port)).await,
-        },
-        host => TcpListener::bind((host, port)).await,
-    };
-    result.inspect_err(|error| tracing::warn!("cannot listen on tcp {host}:{port}: {error}")).ok()
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    patchbay_sdk::server::listen(&format!("{host}:{port}"))
+        .await
+        .inspect_err(|error| tracing::warn!("{error}"))
+        .ok()
 }
 
 /// Runs the server role until the host closes it.
@@ -402,13 +391,10 @@ pub async fn serve(engine: &Arc<Engine>, context: Context) -> Result<(), Error> 
         let addr = format!("{host}:{port}/{name}");
         context.listening(&Listening { protocol: "webrtc".to_owned(), addr, info: info.clone() })?;
     }
-    let mut every = tokio::time::interval(METRICS_EVERY);
-    loop {
-        tokio::select! {
-            _ = every.tick() => drop(context.metrics(&Counters { counters: engine.metrics() })),
-            () = context.closed() => break,
-            () = context.draining() => break,
-        }
+    tokio::select! {
+        _ = context.report(|| engine.metrics()) => {}
+        () = context.closed() => {}
+        () = context.draining() => {}
     }
     drop(hub);
     engine.shut().await;

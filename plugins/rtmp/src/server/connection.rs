@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use patchbay_fanout::Writer;
-use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Bound, Connection as Shown, ConsumerCounters};
+use patchbay_sdk::server::is_unknown;
+use patchbay_sdk::{Error, or_pending};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use super::Server;
-use super::play::{Claim, Meta, Wanted, claim, is_unknown, wanted_of};
+use super::play::{Claim, Meta, Wanted, claim, wanted_of};
 use super::publish::Ingest;
 use crate::session::server::{Event, Phase, Session};
 use crate::wire::handshake::BLOCK_BYTES;
@@ -147,21 +148,21 @@ impl Connection {
                     let refused = self.session.phase() == Phase::Refused;
                     return Ok(if refused { End::Refused } else { End::Timeout });
                 }
-                done = or_pending(&mut self.work) => {
+                done = or_pending(self.work.as_mut()) => {
                     self.work = None;
                     if let Some(end) = self.done(done) {
                         return Ok(end);
                     }
                 }
-                bound = next_bound(&mut self.playing) => match bound {
+                bound = or_pending(self.playing.as_mut().map(|claim| claim.consumer.next())) => match bound {
                     Ok(bound) => self.rebound(&bound),
                     Err(error) => self.over(error.message),
                 },
-                reason = room_over(&mut self.over) => {
+                reason = or_pending(self.over.as_mut().map(room_over)) => {
                     tracing::debug!(remote = %self.remote, "the source is away: {reason}");
                     self.away();
                 }
-                error = ingest_ended(&mut self.ingest) => self.over(error.message),
+                error = or_pending(self.ingest.as_mut().map(Ingest::ended)) => self.over(error.message),
                 _ = self.report.tick() => self.count(),
             }
         }
@@ -327,32 +328,10 @@ impl Connection {
     }
 }
 
-async fn or_pending<T>(work: &mut Option<Boxed<T>>) -> T {
-    match work {
-        Some(work) => work.await,
-        None => pending().await,
-    }
-}
-
-async fn next_bound(playing: &mut Option<Claim>) -> Result<Bound, Error> {
-    match playing {
-        Some(claim) => claim.consumer.next().await,
-        None => pending().await,
-    }
-}
-
-async fn room_over(over: &mut Option<watch::Receiver<Option<String>>>) -> String {
-    let Some(over) = over else { return pending().await };
-    let reason = over.wait_for(Option::is_some).await.map(|reason| reason.clone()).ok().flatten();
-    match reason {
-        Some(reason) => reason,
-        None => pending().await,
-    }
-}
-
-async fn ingest_ended(ingest: &mut Option<Ingest>) -> Error {
-    match ingest {
-        Some(ingest) => ingest.ended().await,
-        None => pending().await,
+/// Why the room is over, once it is.
+async fn room_over(over: &mut watch::Receiver<Option<String>>) -> String {
+    match over.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+        Ok(Some(reason)) => reason,
+        _ => pending().await,
     }
 }

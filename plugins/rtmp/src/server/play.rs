@@ -10,32 +10,23 @@ mod room;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use patchbay_fanout::Limits;
-use patchbay_media::Parameters;
 use patchbay_sdk::Error;
 use patchbay_sdk::api::Host;
 use patchbay_sdk::api::message::{Bound, BoundTrack, Connection, Consume, History, Media};
-use patchbay_sdk::server::{Consumer, Context};
-use patchbay_sdk::track;
-use tokio::time::timeout_at;
+pub use patchbay_sdk::server::Wanted;
+use patchbay_sdk::server::{Consumer, Context, START_TIMEOUT, is_unknown, settled};
 
 pub use messages::{Meta, Timed};
 pub use room::Room;
 
 use crate::session::server::Wish;
 
-/// How long a player waits for a known stream that is slow to start.
-const START_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long it waits for parameter sets once the tracks are known.
-const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Query keys that choose tracks.
 const FILTERS: [&str; 2] = ["video", "audio"];
-/// The host's words for a name that it does not know.
-const UNKNOWN: &str = "stream not found";
-
 /// Totals for `/metrics`.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -49,19 +40,6 @@ pub struct Counters {
     pub histories: AtomicU64,
     /// Viewers that joined.
     pub joins: AtomicU64,
-}
-
-/// One track that a viewer gets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Wanted {
-    /// The host's id of the source.
-    pub source: u64,
-    /// Track id within it.
-    pub track: u32,
-    /// Epoch of `parameters`.
-    pub epoch: u32,
-    /// Codec and configuration.
-    pub parameters: Parameters,
 }
 
 /// All rooms of the server.
@@ -156,11 +134,6 @@ pub async fn claim(
     Err(refused)
 }
 
-/// Whether it is refused because there is no such name.
-pub fn is_unknown(error: &Error) -> bool {
-    error.class == patchbay_sdk::Class::NotFound && error.message == UNKNOWN
-}
-
 /// Filters of the query, else what the player says it understands, else what every player does.
 pub(crate) fn tracks_of(wish: &Wish) -> (String, Vec<Media>) {
     let is_filter = |pair: &&str| FILTERS.contains(&pair.split('=').next().unwrap_or_default());
@@ -181,27 +154,7 @@ pub(crate) fn tracks_of(wish: &Wish) -> (String, Vec<Media>) {
 
 pub(crate) async fn bind(context: &Context, consume: &Consume) -> Result<(Consumer, Vec<Wanted>), Error> {
     let mut consumer = context.consume(consume)?;
-    // A little later than the host, whose reason is better.
-    let mut until = tokio::time::Instant::now() + START_TIMEOUT + Duration::from_secs(1);
-    let mut known: Option<Bound> = None;
-    loop {
-        match timeout_at(until, consumer.next()).await {
-            Ok(Ok(bound)) => {
-                let is_complete = !bound.tracks.is_empty() && bound.tracks.iter().all(is_complete);
-                if known.is_none() {
-                    until = until.min(tokio::time::Instant::now() + PARAMETERS_TIMEOUT);
-                }
-                known = Some(bound);
-                if is_complete {
-                    break;
-                }
-            }
-            Ok(Err(error)) => return Err(error),
-            Err(_) if known.is_some() => break,
-            Err(_) => return Err(Error::timeout("the stream has not started")),
-        }
-    }
-    let wanted = wanted_of(&known.unwrap_or_default());
+    let wanted = wanted_of(&settled(&mut consumer, is_complete).await?);
     if wanted.is_empty() {
         return Err(Error::unsupported("no track of the stream can be sent over RTMP"));
     }
@@ -211,11 +164,9 @@ pub(crate) async fn bind(context: &Context, consume: &Consume) -> Result<(Consum
 /// The tracks that go out: RTMP has one of each kind.
 pub(crate) fn wanted_of(bound: &Bound) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
-    for bound in bound.tracks.iter().filter(|bound| is_complete(bound)) {
-        let Some(parameters) = track::parameters(&bound.info) else { continue };
-        if !wanted.iter().any(|w| w.parameters.codec.kind() == parameters.codec.kind()) {
-            let (source, track, epoch) = (bound.source, bound.info.id, bound.epoch);
-            wanted.push(Wanted { source, track, epoch, parameters });
+    for track in bound.tracks.iter().filter(|bound| is_complete(bound)).filter_map(Wanted::new) {
+        if !wanted.iter().any(|w| w.parameters.codec.kind() == track.parameters.codec.kind()) {
+            wanted.push(track);
         }
     }
     wanted

@@ -14,10 +14,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use patchbay_fanout::Writer;
 use patchbay_rtp::sdp;
-use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Connection as Shown, ConsumerCounters, Publish};
+use patchbay_sdk::{Error, or_pending};
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use super::entry::Ends;
 use super::link::Link;
@@ -179,19 +179,19 @@ impl<S: Streams> Connection<S> {
                     }
                 }
                 error = self.writer.drive() => return Err(error.into()),
-                () = sleep_until(wake) => self.session.timeout(self.server.clock.at()),
-                done = or_pending(&mut self.work) => {
+                () = or_pending(wake.map(sleep_until)) => self.session.timeout(self.server.clock.at()),
+                done = or_pending(self.work.as_mut()) => {
                     self.work = None;
                     self.done(done);
                 }
-                bound = next_bound(&mut self.described) => match bound {
+                bound = or_pending(self.described.as_mut().map(|described| described.claim.next())) => match bound {
                     // What changes within the tracks is told by the ring.
                     Ok(bound) => if let Some(end) = self.rebound(&bound) { return Ok(end) },
                     Err(error) => return Ok(End::Stream(error.message)),
                 },
-                reason = room_over(&mut self.over) => return Ok(End::Stream(reason)),
-                error = ingest_ended(&mut self.ingest) => return Ok(End::Stream(error.message)),
-                () = or_pending(&mut self.sending) => self.sending = None,
+                reason = or_pending(self.over.as_mut().map(room_over)) => return Ok(End::Stream(reason)),
+                error = or_pending(self.ingest.as_mut().map(Ingest::ended)) => return Ok(End::Stream(error.message)),
+                () = or_pending(self.sending.as_mut()) => self.sending = None,
                 datagram = self.received.next() => {
                     if let Some(end) = self.packet(datagram.track, datagram.is_rtcp, &datagram.data) {
                         return Ok(end);
@@ -472,41 +472,10 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => pending().await,
-    }
-}
-
-async fn or_pending<T>(work: &mut Option<Boxed<T>>) -> T {
-    match work {
-        Some(work) => work.await,
-        None => pending().await,
-    }
-}
-
-async fn next_bound<S: Streams>(
-    described: &mut Option<Described<S>>,
-) -> Result<patchbay_sdk::api::message::Bound, Error> {
-    match described {
-        Some(described) => described.claim.next().await,
-        None => pending().await,
-    }
-}
-
-async fn room_over(over: &mut Option<watch::Receiver<Option<String>>>) -> String {
-    let Some(over) = over else { return pending().await };
-    let reason = over.wait_for(Option::is_some).await.map(|reason| reason.clone()).ok().flatten();
-    match reason {
-        Some(reason) => reason,
-        None => pending().await,
-    }
-}
-
-async fn ingest_ended<I: super::streams::Intake>(ingest: &mut Option<Ingest<I>>) -> Error {
-    match ingest {
-        Some(ingest) => ingest.ended().await,
-        None => pending().await,
+/// Why the room is over, once it is.
+async fn room_over(over: &mut watch::Receiver<Option<String>>) -> String {
+    match over.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+        Ok(Some(reason)) => reason,
+        _ => pending().await,
     }
 }

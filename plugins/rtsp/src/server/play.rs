@@ -20,8 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use patchbay_fanout::{Buffer, Fanout, Join, Limits, Tracks, Writer};
-use patchbay_media::Parameters;
 use patchbay_sdk::Error;
+pub use patchbay_sdk::server::Wanted;
 use tokio::sync::watch;
 
 use feed::LinkedTrack;
@@ -83,19 +83,6 @@ impl Default for Clock {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// One track that a viewer may get.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Wanted {
-    /// The host's id of the source.
-    pub source: u64,
-    /// Track id within it.
-    pub track: u32,
-    /// Epoch of `parameters`.
-    pub epoch: u32,
-    /// Codec and configuration.
-    pub parameters: Parameters,
 }
 
 /// All feeds and rooms of the server.

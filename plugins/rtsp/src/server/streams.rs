@@ -5,7 +5,8 @@ use std::future::Future;
 use patchbay_media::{Parameters, Unit};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::Host;
-use patchbay_sdk::api::message::{Bound, Clock, Consume, ConsumerCounters, Publish};
+use patchbay_sdk::api::message::{Clock, Consume, Publish};
+pub use patchbay_sdk::server::Claim;
 use patchbay_sdk::server::{Consumer, Context, Publisher};
 use patchbay_sdk::source::Tracks;
 
@@ -26,14 +27,6 @@ pub trait Streams: Send + Sync + 'static {
     fn consume(&self, consume: &Consume) -> Result<Self::Claim, Error>;
     /// Offers a stream; done when the host has taken it.
     fn publish(&self, publish: Publish) -> impl Future<Output = Result<Self::Intake, Error>> + Send;
-}
-
-/// One player's claim; dropping it ends it.
-pub trait Claim: Send + 'static {
-    /// What may be read, each time it changes. Nothing is lost when the future is dropped.
-    fn next(&mut self) -> impl Future<Output = Result<Bound, Error>> + Send;
-    /// What was sent.
-    fn counters(&self, counters: &ConsumerCounters);
 }
 
 /// One publisher; dropping it ends it.
@@ -65,16 +58,6 @@ impl Streams for Context {
 
     async fn publish(&self, publish: Publish) -> Result<Publisher, Error> {
         Context::publish(self, &publish).await
-    }
-}
-
-impl Claim for Consumer {
-    fn next(&mut self) -> impl Future<Output = Result<Bound, Error>> + Send {
-        Consumer::next(self)
-    }
-
-    fn counters(&self, counters: &ConsumerCounters) {
-        Consumer::counters(self, counters);
     }
 }
 

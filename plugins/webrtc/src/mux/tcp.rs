@@ -1,15 +1,16 @@
 //! ICE over TCP: connections that carry packets behind a length of two bytes (RFC 4571, RFC 6544).
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use patchbay_sdk::server;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::Hub;
 use crate::config::Transport;
@@ -91,22 +92,8 @@ pub struct TooLong {
 
 /// Accepts for ever.
 pub(super) async fn accept(hub: Arc<Hub>, listener: TcpListener) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, remote)) if connections.len() < MAX_CONNECTIONS => {
-                    connections.spawn(serve(Arc::clone(&hub), stream, remote));
-                }
-                Ok(_) => tracing::warn!(max = MAX_CONNECTIONS, "too many connections"),
-                Err(error) => {
-                    tracing::warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
+    let connection = |stream, remote| serve(Arc::clone(&hub), stream, remote);
+    server::accept(vec![listener], MAX_CONNECTIONS, connection, pending(), || ()).await;
 }
 
 async fn serve(hub: Arc<Hub>, mut stream: TcpStream, remote: SocketAddr) {

@@ -1,31 +1,22 @@
 //! DESCRIBE: a claim on the stream, waiting for it, and the room of its tracks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use patchbay_media::{Codec, Parameters};
 use patchbay_rtp::packetize::{self, PAYLOAD_LIMITS};
-use patchbay_sdk::api::message::{Bound, Class, Connection, Consume};
+use patchbay_sdk::api::message::{Class, Connection, Consume};
+use patchbay_sdk::server::{START_TIMEOUT, is_unknown, settled};
 use patchbay_sdk::{Error, track};
-use tokio::time::{Instant, timeout_at};
 
 use crate::server::play::{Room, Wanted};
-use crate::server::streams::{Claim, Streams};
+use crate::server::streams::Streams;
 use crate::server::{Server, url};
 
-/// How long a player waits for a known stream that is slow to start (S12).
-pub(super) const START_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long it waits for parameter sets once the tracks are known: players decide from the description alone (S42).
-const PARAMETERS_TIMEOUT: Duration = Duration::from_secs(3);
 /// `Retry-After` of a 503.
 pub(super) const RETRY_AFTER_S: u64 = 2;
 
 /// Query keys that choose tracks.
 const FILTERS: [&str; 4] = ["video", "audio", "mp4", "microphone"];
-
-/// The host's words for a name that it does not know. A camera that is not found has the same class, but its stream is
-/// known, and players must come back.
-const UNKNOWN: &str = "stream not found";
 
 /// A stream that a player was told of.
 pub(super) struct Described<S: Streams> {
@@ -41,24 +32,21 @@ pub(super) async fn describe<S: Streams>(
     query: String,
     connection: Connection,
 ) -> Result<Described<S>, Error> {
+    let consume = Consume {
+        query: filters(&query, &server.config.default_query),
+        connection,
+        source: url::query_value(&query, "source").unwrap_or_default(),
+        timeout_ms: START_TIMEOUT.as_millis() as u64,
+        ..Consume::default()
+    };
     let bare = stream.trim_end_matches('/').to_owned();
-    let names = if bare == stream { vec![stream] } else { vec![stream, bare] };
-    let mut result = Err(Error::not_found(UNKNOWN));
-    for name in names {
-        let consume = Consume {
-            stream: name,
-            query: filters(&query, &server.config.default_query),
-            connection: connection.clone(),
-            source: url::query_value(&query, "source").unwrap_or_default(),
-            timeout_ms: START_TIMEOUT.as_millis() as u64,
-            ..Consume::default()
-        };
-        result = claim(&server, &consume, &query).await;
-        if !result.as_ref().is_err_and(is_unknown) {
-            break;
+    let has_bare = bare != stream;
+    match claim(&server, &Consume { stream, ..consume.clone() }, &query).await {
+        Err(error) if has_bare && is_unknown(&error) => {
+            claim(&server, &Consume { stream: bare, ..consume }, &query).await
         }
+        result => result,
     }
-    result
 }
 
 async fn claim<S: Streams>(
@@ -67,50 +55,14 @@ async fn claim<S: Streams>(
     query: &str,
 ) -> Result<Described<S>, Error> {
     let mut claim = server.streams.consume(consume)?;
-    // A little later than the host, whose reason is better.
-    let mut until = Instant::now() + START_TIMEOUT + Duration::from_secs(1);
-    let mut known: Option<Bound> = None;
-    loop {
-        match timeout_at(until, claim.next()).await {
-            Ok(Ok(bound)) => {
-                let is_complete =
-                    !bound.tracks.is_empty() && bound.tracks.iter().all(|t| is_complete(&t.info));
-                if known.is_none() {
-                    until = until.min(Instant::now() + PARAMETERS_TIMEOUT);
-                }
-                known = Some(bound);
-                if is_complete {
-                    break;
-                }
-            }
-            Ok(Err(error)) => return Err(error),
-            Err(_) if known.is_some() => break,
-            Err(_) => return Err(Error::timeout("the stream has not started")),
-        }
-    }
-    let bound = known.unwrap_or_default();
-    let wanted: Vec<Wanted> = bound
-        .tracks
-        .iter()
-        .filter_map(|bound| {
-            let parameters = track::parameters(&bound.info)?;
-            packetize::is_supported(parameters.codec).then_some(Wanted {
-                source: bound.source,
-                track: bound.info.id,
-                epoch: bound.epoch,
-                parameters,
-            })
-        })
-        .collect();
+    let bound = settled(&mut claim, |bound| is_complete(&bound.info)).await?;
+    let wanted = bound.tracks.iter().filter_map(Wanted::new);
+    let wanted: Vec<Wanted> = wanted.filter(|w| packetize::is_supported(w.parameters.codec)).collect();
     if wanted.is_empty() {
         return Err(Error::unsupported("no track of the stream can be sent over RTSP"));
     }
     let room = server.hub.room(&wanted, packet_size(query, server.config.pkt_size));
     Ok(Described { claim, room, wanted })
-}
-
-fn is_unknown(error: &Error) -> bool {
-    error.class == Class::NotFound && error.message == UNKNOWN
 }
 
 /// The RTSP status of a refusal, and when to come back: 404 only for a name that does not exist (S12, S62).
