@@ -16,6 +16,7 @@ pub mod merge;
 pub mod node;
 pub mod patch;
 pub mod problem;
+mod schema;
 pub mod settings;
 pub mod source;
 pub mod vars;
@@ -194,6 +195,22 @@ impl Config {
     /// Sections that no installed plugin reads.
     pub fn unknown_plugins(&self, installed: &[&str]) -> Vec<Problem> {
         decode::unknown_plugins(self, installed)
+    }
+
+    /// Settings of a plugin that its option schema does not allow.
+    pub fn misfits(&self, plugin: &str, options: &serde_json::Value) -> Vec<Problem> {
+        let Some(section) = self.section(plugin) else { return Vec::new() };
+        schema::check(section, options, &format!("{plugin}:"))
+            .into_iter()
+            .map(|misfit| Problem {
+                severity: Severity::Warning,
+                source: self.names.get(usize::from(misfit.at.source)).cloned().unwrap_or_default(),
+                line: misfit.at.line,
+                column: misfit.at.column,
+                message: misfit.message,
+                hint: misfit.hint,
+            })
+            .collect()
     }
 
     /// The files among the sources that were read, and those that were missing.

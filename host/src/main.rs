@@ -220,20 +220,8 @@ fn check(serve: &Serve) -> ExitCode {
         say(&problem.to_string());
     }
     let catalogue = catalogue(serve, &config);
-    let names: Vec<&str> = catalogue.entries.iter().map(|entry| entry.manifest.name.as_str()).collect();
-    for problem in config.unknown_plugins(&names) {
+    for problem in catalogue.problems(&config) {
         say(&problem.to_string());
-    }
-    for stream in &config.streams {
-        for url in &stream.sources {
-            let scheme = url.split(':').next().unwrap_or(url);
-            if catalogue.scheme(scheme).is_none() {
-                say(&format!(
-                    "{}:{}: warning: no plugin dials {scheme}: (stream {})",
-                    stream.file, stream.line, stream.name
-                ));
-            }
-        }
     }
     if config.has_errors() {
         return ExitCode::FAILURE;

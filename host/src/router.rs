@@ -136,6 +136,8 @@ struct Source {
     failures: usize,
     error: Option<Ended>,
     live_since: Option<Time>,
+    /// The first failure since it was live.
+    down_since: Option<Time>,
     last_media: Time,
     idle_since: Option<Time>,
     demand: Vec<u32>,
@@ -378,6 +380,7 @@ impl Core {
         source.told_at = now;
         source.last_media = now;
         source.live_since.get_or_insert(now);
+        source.down_since = None;
         if source.external {
             self.replace_publishers(id);
         }
@@ -412,6 +415,7 @@ impl Core {
     pub fn ended(&mut self, now: Time, id: u64, ended: Ended) {
         let Some(source) = self.sources.get_mut(&id) else { return };
         source.live_since = None;
+        source.down_since.get_or_insert(now);
         source.demand.clear();
         if source.external {
             self.forget(id);
@@ -530,6 +534,7 @@ impl Core {
                 failures: 0,
                 error: None,
                 live_since: None,
+                down_since: None,
                 last_media: now,
                 idle_since: None,
                 demand: Vec::new(),

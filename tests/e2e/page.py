@@ -11,7 +11,7 @@ from run import HERE, Camera, Server, free_port, peer, run
 def main():
     peer("chromium", "chromium")
     peer("node", "nodejs")
-    camera = Camera()
+    camera = Camera("--auth", "digest")
     extra = f"webrtc:\n  listen: 127.0.0.1:{free_port()}\n  ice_servers: []\n  filters: {{loopback: true}}\n"
     try:
         with Server(extra=extra) as server:

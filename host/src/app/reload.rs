@@ -99,7 +99,14 @@ impl App {
         *self.config_error.lock() = None;
     }
 
-    /// What would be wrong if this were the configuration file.
+    /// What would be wrong, or do nothing, if this were the configuration file.
+    pub fn try_config(&self, text: &str) -> Vec<Problem> {
+        let config = Config::load_with(&self.sources_of_config, Variables::of_process(), Some(text));
+        let of_plugins = self.catalogue().problems(&config);
+        config.problems.into_iter().chain(of_plugins).collect()
+    }
+
+    /// What would make this no configuration file.
     pub fn check_config(&self, text: &str) -> Vec<Problem> {
         let config = Config::load_with(&self.sources_of_config, Variables::of_process(), Some(text));
         config.problems.into_iter().filter(|problem| problem.severity == Severity::Error).collect()

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Call, Peer, empty, text};
 use crate::app::PluginState;
 use crate::cli;
-use crate::config::{WriteError, merge};
+use crate::config::{Problem, WriteError, merge};
 use crate::log::Level;
 
 /// `GET /api`.
@@ -66,6 +66,10 @@ pub(super) fn config(call: &Call) -> Response {
     let Ok(content) = std::str::from_utf8(&call.body) else {
         return text(StatusCode::BAD_REQUEST, "the configuration must be UTF-8");
     };
+    if call.method == Method::POST && call.query.get("check").is_some() {
+        let list: Vec<Value> = call.app.try_config(content).iter().map(problem).collect();
+        return super::json(&Value::Array(list));
+    }
     let merged = match call.method {
         Method::PATCH => merge::fragment(&file.read().unwrap_or_default(), content).map_err(Into::into),
         _ => Ok(content.to_owned()),
@@ -92,6 +96,13 @@ pub(super) fn config(call: &Call) -> Response {
         }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
+}
+
+fn problem(problem: &Problem) -> Value {
+    json!({
+        "severity": problem.severity.to_string(), "source": problem.source, "line": problem.line,
+        "column": problem.column, "message": problem.message, "hint": problem.hint,
+    })
 }
 
 fn text_of(errors: &[String]) -> Response {
@@ -202,7 +213,7 @@ pub(super) fn plugins(call: &Call) -> Response {
 fn plugin_list(call: &Call) -> Vec<Value> {
     let app = &call.app;
     let show_path = call.sees_secrets() || matches!(call.peer, Peer::Unix) || call.peer.is_local();
-    let catalogue = app.catalogue();
+    let (catalogue, config) = (app.catalogue(), app.config());
     let mut list: Vec<Value> = catalogue
         .entries
         .iter()
@@ -217,10 +228,15 @@ fn plugin_list(call: &Call) -> Vec<Value> {
             };
             let schemes: Vec<&str> =
                 entry.manifest.schemes.iter().map(|scheme| scheme.name.as_str()).collect();
+            let creatable = entry.manifest.schemes.iter().filter(|scheme| {
+                scheme.api && scheme.role != "sink" && config.allows_module(scheme.module.as_deref())
+            });
+            let sources: Vec<&str> = creatable.map(|scheme| scheme.name.as_str()).collect();
             let mut plugin = json!({
                 "name": entry.manifest.name, "version": entry.manifest.version, "abi": entry.manifest.abi,
-                "roles": entry.manifest.roles, "schemes": schemes, "licence": entry.manifest.licence,
-                "description": entry.manifest.description, "shipped": entry.shipped, "state": state,
+                "roles": entry.manifest.roles, "schemes": schemes, "sources": sources, "licence": entry.manifest.licence,
+                "description": entry.manifest.description, "home": entry.manifest.home,
+                "shipped": entry.shipped, "state": state, "options": entry.manifest.options,
             });
             if let Some(map) = plugin.as_object_mut() {
                 let running = app.running();

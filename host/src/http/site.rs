@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
@@ -25,6 +25,23 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; media-src 
 /// Pages that other sites may show in a frame: the players.
 const FRAMED: [&str; 3] = ["stream.html", "webrtc.html", "hls.html"];
 
+/// All other pages: file, title, the module that fills it, the entry of the navigation it belongs to.
+const PAGES: [(&str, &str, &str, &str); 7] = [
+    ("index.html", "Streams", "streams.js", "index.html"),
+    ("watch.html", "Stream", "watch.js", "index.html"),
+    ("links.html", "Stream", "watch.js", "index.html"),
+    ("add.html", "Add a stream", "add.js", "index.html"),
+    ("plugins.html", "Plugins", "plugins.js", "plugins.html"),
+    ("log.html", "Log", "log.js", "log.html"),
+    ("config.html", "Configuration", "config.js", "config.html"),
+];
+
+/// What the pages have in common; `{title}`, `{module}` and `{entry}` differ.
+const PAGE: &str = include_str!("../web/page.html");
+
+/// The page of a player.
+const FRAME: &str = include_str!("../web/frame.html");
+
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
         [$(($name, include_bytes!(concat!("../web/", $name)).as_slice())),*]
@@ -33,40 +50,38 @@ macro_rules! files {
 
 /// A file and what its ETag is.
 struct File {
-    content: &'static [u8],
+    content: Bytes,
     tag: HeaderValue,
 }
 
 static FILES: LazyLock<HashMap<&'static str, File>> = LazyLock::new(|| {
     let files = files![
-        "add.html",
         "add.js",
         "api.js",
-        "config.html",
         "config.js",
         "dom.js",
+        "form.js",
         "frame.js",
         "icon.svg",
-        "index.html",
-        "links.html",
-        "log.html",
         "log.js",
         "modes.js",
         "patchbay-player.js",
-        "plugins.html",
         "plugins.js",
         "shell.js",
-        "stream.html",
         "streams.js",
         "style.css",
         "theme.js",
         "video-rtc.js",
         "video-stream.js",
-        "watch.html",
         "watch.js",
-        "webrtc.html",
     ];
-    let tagged = files.into_iter().filter_map(|(name, content)| {
+    let scripts = files.into_iter().map(|(name, content)| (name, Bytes::from_static(content)));
+    let pages = PAGES.into_iter().map(|(name, title, module, entry)| {
+        let text = PAGE.replace("{title}", title).replace("{module}", module).replace("{entry}", entry);
+        (name, Bytes::from(text))
+    });
+    let frames = FRAMED.into_iter().map(|name| (name, Bytes::from_static(FRAME.as_bytes())));
+    let tagged = scripts.chain(pages).chain(frames).filter_map(|(name, content)| {
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
         let tag = HeaderValue::from_str(&format!("\"{:016x}\"", hasher.finish())).ok()?;
@@ -107,7 +122,7 @@ fn embedded(path: &str, headers: &HeaderMap) -> Response {
     let mut response = if is_listed(known, &file.tag) {
         empty(StatusCode::NOT_MODIFIED)
     } else {
-        let mut response = Response::new(Body::from(file.content));
+        let mut response = Response::new(Body::from(file.content.clone()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind(name)));
         response
     };
@@ -173,6 +188,15 @@ mod tests {
         assert_eq!(get("", "index.html", Some(&tag)).await.status(), StatusCode::NOT_MODIFIED);
         assert_eq!(get("", "", Some(&format!("\"x\", W/{tag}"))).await.status(), StatusCode::NOT_MODIFIED);
         assert_eq!(get("", "", Some("\"x\"")).await.status(), StatusCode::OK);
+        for (name, title, module, _) in PAGES {
+            let body = axum::body::to_bytes(get("", name, None).await.into_body(), 1 << 16).await.unwrap();
+            let page = std::str::from_utf8(&body).unwrap();
+            assert!(
+                page.contains(&format!("<title>{title} · Patchbay</title>")) && !page.contains('{'),
+                "{page}"
+            );
+            assert!(FILES.contains_key(module) && page.contains(module), "{page}");
+        }
         assert_eq!(get("", "nothing.html", None).await.status(), StatusCode::NOT_FOUND);
         let player = get("", "stream.html", None).await;
         assert!(!player.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().contains("frame-ancestors"));

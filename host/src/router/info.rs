@@ -67,6 +67,16 @@ impl Core {
         map.insert("state".to_owned(), state.into());
         if let Some(error) = &source.error {
             map.insert("error".to_owned(), error.message.clone().into());
+            map.insert("error_class".to_owned(), json!(error.class));
+        }
+        let since = match source.phase {
+            Phase::Idle => None,
+            Phase::Live => source.live_since,
+            Phase::Waiting { .. } => source.down_since,
+            Phase::Connecting { since } => source.down_since.or(Some(since)),
+        };
+        if let Some(at) = since.and_then(|since| self.unix_ms(since)) {
+            map.insert("since".to_owned(), at.into());
         }
         if let Phase::Waiting { until } = source.phase
             && let Some(at) = self.unix_ms(until)
@@ -112,6 +122,9 @@ impl Core {
             media_text(&media.kind, "sendonly", &codecs)
         });
         map.insert("medias".to_owned(), medias.collect());
+        if let Some(at) = self.unix_ms(consumer.since) {
+            map.insert("since".to_owned(), at.into());
+        }
         let (bytes, packets, drops) = consumer.counters;
         let senders: Vec<Value> = consumer
             .bound
@@ -168,6 +181,11 @@ fn codec(track: &patchbay_plugin_api::message::TrackInfo) -> Value {
     }
     map.insert("codec_name".to_owned(), track.codec.as_str().into());
     map.insert("codec_type".to_owned(), track.kind.as_str().into());
+    for (key, pixels) in [("width", track.width), ("height", track.height)] {
+        if pixels > 0 {
+            map.insert(key.to_owned(), pixels.into());
+        }
+    }
     if track.sample_rate > 0 {
         map.insert("sample_rate".to_owned(), track.sample_rate.into());
     }

@@ -1,93 +1,169 @@
-// A new stream: its address is tried before it is kept.
-import { ask, json } from './api.js';
+// A new stream: a form made from the plugins' option schemas. The source is tried under a name of its own before anything is
+// written into the configuration.
+import { ask, json, url } from './api.js';
+import { field, fields, isOption, sourceUrl } from './form.js';
 import { h, icon, say, toast } from './dom.js';
 
-const EXAMPLES = {
-  rtsp: '192.0.2.10/stream1', rtsps: '192.0.2.10/stream1', rtspx: '192.0.2.10/stream1', http: '192.0.2.10/video.mjpeg', https: '192.0.2.10/index.m3u8',
-  rtmp: '192.0.2.10/live/camera', webrtc: 'https://192.0.2.10/whep/camera', file: '/videos/clip.mp4', tcp: '192.0.2.10:5000', demo: '',
-};
-const INSECURE = new Set(['exec', 'echo', 'expr']);
+const BARE = { type: 'object', required: ['address'], properties: { address: { type: 'string', title: 'Address', examples: ['192.0.2.10/stream'] } } };
 const main = document.querySelector('main');
-const scheme = h('select', { id: 'scheme', onchange: () => shape() });
-const address = h('input', { id: 'address', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false', 'aria-describedby': 'source' });
-const user = h('input', { id: 'user', autocomplete: 'off', autocapitalize: 'off', spellcheck: 'false' });
-const password = h('input', { id: 'password', type: 'password', autocomplete: 'new-password' });
-const name = h('input', { id: 'name', required: true, autocomplete: 'off', pattern: '[^?#]+' });
-const source = h('small', { id: 'source', class: 'mono' });
+const scheme = h('select', { id: 'scheme', 'aria-describedby': 'about', onchange: () => shape() });
+const about = h('small', { id: 'about' });
+const name = field('name', { title: 'Name', description: 'What players and pages call it', examples: ['front-door'] }, true, 'name');
+const source = h('code', { class: 'source' });
 const result = h('div', { role: 'status' });
 const go = h('button', { type: 'submit' }, 'Try and add');
-const login = h('div', { class: 'form' }, h('div', { class: 'field' }, h('label', { for: 'user' }, 'User (if the camera has one)'), user), h('div', { class: 'field' }, h('label', { for: 'password' }, 'Password'), password));
-const form = h('form', { class: 'form panel' },
-  h('div', { class: 'field' }, h('label', { for: 'name' }, 'Name'), name),
-  h('div', { class: 'field' }, h('label', { for: 'scheme' }, 'Kind of source'), scheme),
-  h('div', { class: 'field' }, h('label', { for: 'address' }, 'Address'), address, source),
-  login, h('div', {}, go), result);
+const first = h('div', { class: 'parts' });
+const rest = h('div', { class: 'parts' });
+const more = h('details', { class: 'more' }, h('summary', {}, 'More options'), rest);
+const form = h('form', { class: 'form panel', novalidate: true },
+  name.element,
+  h('div', { class: 'field' }, h('label', { for: 'scheme' }, 'Kind of source'), scheme, about),
+  first, more,
+  h('div', { class: 'field' }, h('span', { class: 'dim' }, 'In the configuration it will be'), source),
+  result, h('div', {}, go));
 main.append(h('div', { class: 'bar' }, h('a', { class: 'button quiet square', href: 'index.html', 'aria-label': 'All streams' }, icon('back')), h('h1', {}, 'Add a stream')), form);
 
-/** The source as it is written into the configuration. */
-function whole() {
-  const kind = scheme.value;
-  const text = address.value.trim();
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text) && kind !== 'webrtc') return withLogin(text);
-  if (['demo', 'file', 'webrtc'].includes(kind)) return `${kind}:${text}`;
-  return withLogin(`${kind}://${text}`);
-}
-
-function withLogin(text) {
-  if (!user.value || /:\/\/[^/]*@/.test(text)) return text;
-  return text.replace('://', `://${encodeURIComponent(user.value)}:${encodeURIComponent(password.value)}@`);
-}
+/** Scheme to what its plugin says of it. */
+const kinds = new Map();
+let schema = BARE, all = [];
 
 function shape() {
-  login.hidden = ['demo', 'file'].includes(scheme.value);
-  address.placeholder = EXAMPLES[scheme.value] ?? '';
-  address.required = scheme.value !== 'demo';
+  const kept = new Map(all.map((one) => [one.name, one]));
+  const kind = kinds.get(scheme.value);
+  schema = kind?.schema ?? BARE;
+  all = fields(schema);
+  for (const one of all) {
+    const old = kept.get(one.name)?.control;
+    if (old && old.type === one.control.type) { one.control.value = old.value; one.control.checked = old.checked; }
+    one.control.addEventListener('input', show);
+  }
+  for (const one of all) if (one.name === 'address') one.control.addEventListener('input', pasted);
+  const options = all.filter((one) => isOption(one.name, one.property));
+  first.replaceChildren(...all.filter((one) => !options.includes(one)).map((one) => one.element));
+  rest.replaceChildren(...options.map((one) => one.element));
+  first.hidden = !first.childElementCount;
+  more.hidden = !options.length;
+  say(about, kind ? `${kind.plugin.description}.` : '');
   show();
 }
 
-const show = () => say(source, whole().replace(/:\/\/[^@/]*@/, '://***@'));
-address.addEventListener('input', () => {
-  // A whole address that is pasted tells its kind.
-  const pasted = /^([a-z][a-z0-9+.-]*):/i.exec(address.value.trim())?.[1].toLowerCase();
-  if (pasted && [...scheme.options].some((option) => option.value === pasted) && scheme.value !== pasted && address.value.includes('://')) {
-    scheme.value = pasted;
-    shape();
+/** A whole address that is pasted tells its kind, its user and its password. */
+function pasted() {
+  const address = all.find((one) => one.name === 'address');
+  const found = /^([a-z][a-z0-9+.-]*):\/\/(?:([^/@:]*)(?::([^/@]*))?@)?(.*)$/i.exec(address.value());
+  const wanted = found?.[1].toLowerCase();
+  if (!found || !kinds.has(wanted) || schema['x-url']) return;
+  const [, , user, password, left] = found;
+  scheme.value = wanted;
+  shape();
+  const set = (key, text) => {
+    const one = all.find((part) => part.name === key && !isOption(key, part.property));
+    if (one && text !== undefined) { try { one.control.value = decodeURIComponent(text); } catch { one.control.value = text; } }
+  };
+  if (!kinds.get(wanted).schema['x-url']) {
+    all.find((one) => one.name === 'address').control.value = left;
+    set('username', user);
+    set('password', password);
   }
+  all.find((one) => one.name === 'address').control.focus();
   show();
-});
-for (const field of [user, password]) field.addEventListener('input', show);
+}
 
-const remove = () => ask('api/streams', { method: 'DELETE', query: { src: name.value.trim() } });
-const open = () => { location.href = `watch.html?${new URLSearchParams({ src: name.value.trim() })}`; };
+function show() {
+  // `***` instead of what is secret, whatever it was encoded to.
+  const hidden = all.map((one) => (one.property.writeOnly && one.value() ? { ...one, value: () => '***' } : one));
+  say(source, sourceUrl(scheme.value, schema, hidden));
+}
+
+function fault(key, reason) {
+  const one = key === 'name' ? name : all.find((part) => part.name === key) ?? all.find((part) => part.name === 'address') ?? name;
+  one.fault(reason);
+  if (more.contains(one.element)) more.open = true;
+  one.control.focus();
+}
+
+function checked() {
+  let fine = true;
+  for (const one of [...all, name].reverse()) {
+    const wrong = one === name && /[?#]/.test(name.value()) ? 'A name has no ? and no #.' : one.check();
+    one.fault('');
+    if (wrong) { fault(one.name, wrong); fine = false; }
+  }
+  return fine;
+}
+
+const PATIENCE = 15000; // ms that a camera may take to tell its tracks
+
+/** Which field an end of this class is about. */
+const FIELD_OF = { auth: 'password', not_found: 'address', busy: 'address', timeout: 'address' };
+
+/** Dials the source as a stream that is only in memory; throws what is wrong, with its `field`. */
+async function tried(src) {
+  const trial = `try-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
+  const away = () => fetch(url('api/streams', { src: trial }), { method: 'DELETE', keepalive: true });
+  addEventListener('pagehide', away);
+  try {
+    await ask('api/streams', { method: 'PATCH', query: { name: trial, src } });
+    const end = Date.now() + PATIENCE;
+    for (;;) {
+      try {
+        await json('api/streams', { query: { src: trial, video: 'all', audio: 'all' } });
+        return;
+      } catch (error) {
+        const now = await json('api/streams', { query: { src: trial } }).catch(() => null);
+        const is = now?.producers?.[0];
+        // A camera that has not answered yet may still do so.
+        if (is?.state === 'connecting' && !is.error && Date.now() < end) continue;
+        throw Object.assign(error, { field: FIELD_OF[is?.error_class] ?? 'address', dialled: true });
+      }
+    }
+  } finally {
+    removeEventListener('pagehide', away);
+    await away().catch(() => {});
+  }
+}
+
+async function keep(src) {
+  await ask('api/streams', { method: 'PUT', query: { name: name.value(), src } });
+  location.href = `watch.html?${new URLSearchParams({ src: name.value() })}`;
+}
 
 form.addEventListener('submit', async (event) => {
   event.preventDefault();
-  const wanted = name.value.trim();
+  if (go.disabled) return;
+  result.replaceChildren();
+  if (!checked()) return;
+  const src = sourceUrl(scheme.value, schema, all);
   go.disabled = true;
-  result.replaceChildren(h('p', { class: 'why' }, 'Trying…'));
+  result.replaceChildren(h('p', { class: 'busy' }, 'Trying it. Cameras may take some seconds.'));
   try {
-    const streams = await json('api/streams');
-    if (wanted in streams) throw new Error(`There is a stream ${wanted} already: take another name.`);
-    await ask('api/streams', { method: 'PUT', query: { name: wanted, src: whole() } });
-    try {
-      await json('api/streams', { query: { src: wanted, video: 'all', audio: 'all' } });
-      open();
-    } catch (error) {
-      result.replaceChildren(
-        h('p', { class: 'banner' }, `No picture: ${error.message.replace(/^streams: /, '')}`),
-        h('div', { class: 'tools' },
-          h('button', { type: 'button', onclick: async () => { await remove().catch((refused) => toast(refused.message, true)); result.replaceChildren(); address.focus(); } }, 'Change it'),
-          h('button', { type: 'button', class: 'quiet', onclick: open }, 'Keep it all the same')));
+    if (name.value() in await json('api/streams')) {
+      result.replaceChildren();
+      fault('name', 'There is a stream of this name already.');
+      return;
     }
+    await tried(src);
+    await keep(src);
   } catch (error) {
-    result.replaceChildren(h('p', { class: 'banner' }, error.message));
+    const reason = error.message.replace(/^streams: /, '');
+    if (!error.dialled) { result.replaceChildren(h('p', { class: 'note bad' }, reason)); return; }
+    fault(error.field, reason);
+    result.replaceChildren(h('p', { class: 'note' }, 'Nothing is written yet. ',
+      h('button', { type: 'button', class: 'quiet', onclick: () => keep(src).catch((refused) => toast(refused.message, true)) }, 'Add it all the same')));
   } finally { go.disabled = false; }
 });
 
 try {
-  const schemes = (await json('api/schemes')).filter((one) => !INSECURE.has(one)).sort();
-  scheme.append(...schemes.map((one) => h('option', { value: one }, one)));
-  if (schemes.includes('rtsp')) scheme.value = 'rtsp';
+  for (const plugin of await json('api/plugins')) {
+    if (plugin.state === 'off' || plugin.state === 'refused') continue;
+    const creatable = (plugin.sources ?? []).filter((one) => !kinds.has(one));
+    for (const one of creatable) kinds.set(one, { plugin, schema: plugin.options?.$defs?.source ?? BARE });
+    if (creatable.length) {
+      scheme.append(h('optgroup', { label: plugin.options?.$defs?.source?.title ?? plugin.name },
+        ...creatable.map((one) => h('option', { value: one }, `${one}:`))));
+    }
+  }
+  if (kinds.has('rtsp')) scheme.value = 'rtsp';
 } catch (error) { toast(error.message, true); }
 shape();
-name.focus();
+name.control.focus();
