@@ -34,6 +34,7 @@ mod feeds;
 mod keep;
 mod plugins;
 mod reload;
+mod talk;
 
 /// Between two looks at idle runs.
 const BEAT: Duration = Duration::from_millis(500);
@@ -110,6 +111,8 @@ enum Target {
     Drained,
     Route(mpsc::UnboundedSender<RouteEvent>),
     Consumer(u64),
+    /// A talker and its ring.
+    Talk(u64),
 }
 
 /// Which session feeds a source now.
@@ -119,7 +122,8 @@ enum Feed {
     Publisher { instance: Arc<Instance>, session: u64 },
 }
 
-/// Who hears what became of a consumer.
+/// Who hears what became of a consumer or talker.
+#[derive(Clone)]
 enum Taker {
     Plugin { instance: Arc<Instance>, session: u64 },
     Host(mpsc::UnboundedSender<ConsumerNews>),

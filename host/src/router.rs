@@ -11,8 +11,10 @@ use patchbay_plugin_api::message::{
 mod codecs;
 mod info;
 mod negotiate;
+mod talk;
 
 pub use codecs::{media_text, parse_filters, reference_name};
+pub use talk::TALK_SILENCE;
 
 /// Monotonic time.
 pub type Time = Duration;
@@ -83,6 +85,31 @@ pub enum Action {
         consumer: u64,
         /// Why.
         ended: Ended,
+    },
+    /// A talker may push: its ring is there.
+    TalkAccepted {
+        /// The talker, and its ring.
+        talk: u64,
+        /// What it pushes.
+        track: TrackInfo,
+    },
+    /// The session of a source is to pass a talk on.
+    Talk {
+        /// The talker, and its ring.
+        talk: u64,
+        /// The source.
+        source: u64,
+        /// Which of the tracks that it accepts.
+        send: u32,
+        /// What is pushed.
+        track: TrackInfo,
+    },
+    /// A talk is over.
+    TalkEnd {
+        /// The talker, and its ring.
+        talk: u64,
+        /// The source.
+        source: u64,
     },
     /// A publisher was replaced or its stream is gone.
     Unpublished {
@@ -156,6 +183,8 @@ struct Consumer {
     bound: Vec<BoundTrack>,
     pending: Option<u64>,
     counters: (u64, u64, u64),
+    /// What it was told that the cameras accept.
+    send: Vec<SendTrack>,
 }
 
 /// The state of all streams.
@@ -165,6 +194,7 @@ pub struct Core {
     aliases: BTreeMap<String, String>,
     sources: HashMap<u64, Source>,
     consumers: BTreeMap<u64, Consumer>,
+    talkers: BTreeMap<u64, talk::Talker>,
     actions: VecDeque<Action>,
     last_id: u64,
     jitter: u64,
@@ -217,6 +247,7 @@ impl Core {
                 .chain(stream.slots.iter().filter_map(|slot| slot.source))
                 .collect()
         });
+        self.talk_renewed(name, &kept);
         let ids: Vec<u64> =
             self.consumers.iter().filter(|(_, c)| c.stream == name).map(|(id, _)| *id).collect();
         for id in ids {
@@ -313,6 +344,7 @@ impl Core {
                 bound: Vec::new(),
                 pending: None,
                 counters: (0, 0, 0),
+                send: Vec::new(),
             },
         );
         self.negotiate(now, id);
@@ -388,6 +420,7 @@ impl Core {
         if let Some(source) = self.sources.get_mut(&id) {
             source.demand.clear();
         }
+        self.talk_again(id);
         self.negotiate_all(now, id);
     }
 
@@ -402,6 +435,9 @@ impl Core {
 
     /// Units arrive.
     pub fn media(&mut self, now: Time, id: u64) {
+        if self.talk_media(now, id) {
+            return;
+        }
         if let Some(source) = self.sources.get_mut(&id) {
             source.last_media = now;
             source.error = None;
@@ -462,6 +498,7 @@ impl Core {
         for id in late {
             self.give_up(id);
         }
+        self.talk_tick(now);
         let mut due = Vec::new();
         let mut silent = Vec::new();
         for (id, source) in &self.sources {
@@ -509,7 +546,7 @@ impl Core {
             .then(|| source.told_at + READY_LIMIT);
             [phase, ready, source.idle_since.map(|since| since + LINGER)].into_iter().flatten()
         });
-        consumers.chain(sources).min()
+        consumers.chain(sources).chain(self.talk_wakes()).min()
     }
 
     /// The next thing to do.
@@ -570,6 +607,7 @@ impl Core {
 
     fn is_wanted(&self, id: u64) -> bool {
         self.consumers.values().any(|c| c.pending == Some(id) || c.bound.iter().any(|b| b.source == id))
+            || self.talkers.values().any(|talker| talker.needs() == Some(id))
     }
 
     /// Demands and lingers follow from who reads what.
@@ -585,6 +623,9 @@ impl Core {
                     tracks.push(track.info.id);
                 }
             }
+        }
+        for source in self.talkers.values().filter_map(talk::Talker::needs) {
+            wanted.entry(source).or_default();
         }
         let mut over = Vec::new();
         for (id, source) in &mut self.sources {
@@ -621,6 +662,7 @@ impl Core {
 
     fn forget(&mut self, id: u64) {
         self.sources.remove(&id);
+        self.talk_gone(id);
         for stream in self.streams.values_mut() {
             stream.publishers.retain(|publisher| *publisher != id);
             for slot in &mut stream.slots {

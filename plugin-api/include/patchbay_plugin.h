@@ -76,8 +76,8 @@ extern "C" {
 #define PATCHBAY_COMMAND_DATA 6      /* bytes for a demuxer */
 #define PATCHBAY_COMMAND_DATA_END 7  /* {"class","message"}: no more bytes */
 #define PATCHBAY_COMMAND_JOIN 8      /* {"join","history"}: a viewer of an output arrives */
-#define PATCHBAY_COMMAND_BOUND 9     /* {"tracks":[{"source","epoch","info"}]}: what a consumer may read */
-#define PATCHBAY_COMMAND_REFUSED 10  /* {"class","message"}: a consumer, publisher or caller is refused, or over */
+#define PATCHBAY_COMMAND_BOUND 9     /* {"tracks":[{"source","epoch","info"}],"send"}: what a consumer may read, what the camera hears */
+#define PATCHBAY_COMMAND_REFUSED 10  /* {"class","message"}: a consumer, publisher, talker or caller is refused, or over */
 #define PATCHBAY_COMMAND_BODY 11     /* bytes of a request's body */
 #define PATCHBAY_COMMAND_BODY_END 12 /* nothing: the body is complete */
 #define PATCHBAY_COMMAND_ACCEPTED 13 /* nothing: a publisher was taken: send TRACKS and units */
@@ -85,12 +85,14 @@ extern "C" {
 #define PATCHBAY_COMMAND_PING 15     /* anything: answer with PONG and the same, from the thread that does the plugin's work */
 #define PATCHBAY_COMMAND_LOG_LEVEL 16 /* a number: the highest log level wanted from now on */
 #define PATCHBAY_COMMAND_DRAIN 17    /* nothing: another instance takes over; stop listening, say DRAINING, end with the last client */
+#define PATCHBAY_COMMAND_TALK 18     /* {"source","send","track"}: to a source: read track 0 of that source, send it to the camera */
+#define PATCHBAY_COMMAND_TALK_END 19 /* {"source"}: that talk is over */
 #define PATCHBAY_COMMAND_CALL 20     /* {"method","value"}: a further call of a conversation with a service; see PATCHBAY_EVENT_CALL */
 #define PATCHBAY_COMMAND_ANSWER 21   /* {"method","value"}: what a service tells its caller; see PATCHBAY_EVENT_CALL */
 
 /* ---- Events: plugin to host ------------------------------------------------------------------------------------------ */
 
-#define PATCHBAY_EVENT_TRACKS 1     /* {"receive":[track],"final"}: see patchbay_unit */
+#define PATCHBAY_EVENT_TRACKS 1     /* {"receive":[track],"send":[{"codec","sample_rate","channels","packet_ms"}],"final"}: see patchbay_unit */
 #define PATCHBAY_EVENT_TRACK 2      /* {"epoch","track"}: a new configuration, before the first unit that names it */
 #define PATCHBAY_EVENT_CLOCK 3      /* {"track","pts","unix_ns"}: wall time of a track */
 #define PATCHBAY_EVENT_ENDED 4      /* {"class","message","retry_after_ms"}: the session is over */
@@ -112,6 +114,7 @@ extern "C" {
 #define PATCHBAY_EVENT_DRAINING 21  /* nothing: a server no longer listens; its clients go on */
 #define PATCHBAY_EVENT_MESSAGE 22   /* {"type","value"}: a message to the WebSocket that asked the route */
 #define PATCHBAY_EVENT_CONNECTION 23 /* {"protocol","remote_addr"}: what a consumer's connection has become */
+#define PATCHBAY_EVENT_TALK 24      /* {"stream","consumer","track"}: under a new id; ACCEPTED (then push) or REFUSED comes */
 /* Calls of services of other plugins. A call or answer may have bytes behind its JSON: then its payload is a 0, the length of
  * the JSON (4 bytes, big-endian), the JSON, the bytes. At most 1 MiB; CONSUMED and WRITABLE keep the bytes of a conversation within 256 KiB. */
 #define PATCHBAY_EVENT_CALL 25      /* {"service","method","value","session"}: under a new id; ANSWER or REFUSED comes. The same id again: further calls */

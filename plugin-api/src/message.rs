@@ -2,13 +2,14 @@
 //!
 //! Payloads are JSON objects of the structs here unless a kind says "bytes". Unknown fields are ignored and missing ones
 //! have defaults, so that fields can be added. Session ids: the host chooses them for `open`, the plugin (with
-//! [`PLUGIN_ID`] set) for [`event::CONSUME`], [`event::PUBLISH`] and [`event::CALL`].
+//! [`PLUGIN_ID`] set) for [`event::CONSUME`], [`event::PUBLISH`], [`event::TALK`] and [`event::CALL`].
 //!
 //! ```text
 //! source, demuxer:  open ▶ TRACKS ◀  DEMAND ▶  push ◀ ...  ENDED ◀      (DATA, DATA_END ▶ for demuxers)
 //! transport:        open ▶ HEAD ◀  write ◀ ...  WRITABLE ▶  ENDED ◀
 //! output:           open ▶ OUTPUT ◀  write(INIT) ◀ write ◀ ...  JOIN ▶ write(HISTORY) ◀
 //! server:           open ▶ LISTENING ◀   CONSUME ◀ BOUND ▶ (read ◀) DETACH ◀   PUBLISH ◀ ACCEPTED ▶ TRACKS, push ◀
+//! talk:             a server: TALK ◀ ACCEPTED ▶ push ◀ ... DETACH ◀   the camera's source: TALK ▶ (read ◀) TALK_END ▶
 //! service:          open ▶ ANSWER ◀  CALL ▶ ...     caller: CALL ◀ ANSWER ▶ CALL ◀ ... DETACH ◀ or REFUSED ▶
 //! routes:           open ▶ RESPONSE ◀ + write, BLOBS ◀ + ENDED ◀   or   SERVE ◀   or   MESSAGE ◀ ... ENDED ◀
 //! ```
@@ -64,13 +65,13 @@ pub mod command {
     pub const JOIN: u32 = 8;
     /// [`super::Bound`] to a consumer: what it may read, again whenever that changes.
     pub const BOUND: u32 = 9;
-    /// [`super::Ended`] to a consumer, publisher or caller: refused, or over.
+    /// [`super::Ended`] to a consumer, publisher, talker or caller: refused, or over.
     pub const REFUSED: u32 = 10;
     /// Bytes of a request body.
     pub const BODY: u32 = 11;
     /// The request body is complete (no payload).
     pub const BODY_END: u32 = 12;
-    /// A publisher was taken (no payload): send tracks and units.
+    /// A publisher was taken (no payload): send tracks and units. A talker was: send units.
     pub const ACCEPTED: u32 = 13;
     /// [`super::Seek`]: the next [`DATA`] starts at this offset.
     pub const DATA_AT: u32 = 14;
@@ -81,6 +82,10 @@ pub mod command {
     /// To a server (no payload): another instance takes over. Stop listening, say so with
     /// [`super::event::DRAINING`], and end when the last client has left.
     pub const DRAIN: u32 = 17;
+    /// [`super::TalkOpen`] to a source: somebody speaks to its camera. One at a time; a new one replaces the one before.
+    pub const TALK: u32 = 18;
+    /// [`super::TalkEnd`] to a source: that talk is over.
+    pub const TALK_END: u32 = 19;
     /// [`super::Call`] to a service: a further one of its conversation; with bytes as [`super::with_bytes`] says.
     pub const CALL: u32 = 20;
     /// [`super::Answer`] to whoever called a service; with bytes as [`super::with_bytes`] says.
@@ -116,7 +121,7 @@ pub mod event {
     pub const CONSUMER: u32 = 13;
     /// [`super::Publish`] under a new plugin-chosen id; answered by `ACCEPTED` or `REFUSED`.
     pub const PUBLISH: u32 = 14;
-    /// A consumer, publisher or caller has left (no payload, or [`super::Ended`]).
+    /// A consumer, publisher, talker or caller has left (no payload, or [`super::Ended`]).
     pub const DETACH: u32 = 15;
     /// [`super::Listening`]: a listener of a server is bound.
     pub const LISTENING: u32 = 16;
@@ -135,6 +140,9 @@ pub mod event {
     pub const MESSAGE: u32 = 22;
     /// [`super::Connection`] of a consumer, when more is known of it than before; empty fields change nothing.
     pub const CONNECTION: u32 = 23;
+    /// [`super::Talk`] under a new plugin-chosen id; answered by `ACCEPTED` (then units may be pushed) or `REFUSED`, which also
+    /// ends it.
+    pub const TALK: u32 = 24;
     /// [`super::Call`] under a plugin-chosen id: the first one is answered by `ANSWER` or `REFUSED`.
     pub const CALL: u32 = 25;
     /// [`super::Answer`] of a service.
@@ -301,6 +309,40 @@ pub struct SendTrack {
     pub channels: u32,
     /// Wanted length of a packet.
     pub packet_ms: u32,
+}
+
+/// Sound of a player for the camera of a stream.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Talk {
+    /// Name of the stream.
+    pub stream: String,
+    /// Id of the consumer of the same player, for `/api/streams`; 0: it only talks.
+    pub consumer: u64,
+    /// What will be pushed, as track 0: codec, clock rate, sample rate and channels are known.
+    pub track: TrackInfo,
+    /// For `/api/streams`, when there is no consumer.
+    pub connection: Connection,
+}
+
+/// A talk that a source is to pass on to its camera.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TalkOpen {
+    /// Source id for `read`, `locate`, `track_config`; its only track is 0.
+    pub source: u64,
+    /// Index in the `send` of the source's last [`Tracks`].
+    pub send: u32,
+    /// What is read.
+    pub track: TrackInfo,
+}
+
+/// The end of a talk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TalkEnd {
+    /// The `source` of its [`TalkOpen`].
+    pub source: u64,
 }
 
 /// Tracks of a source, and what its connection looks like.
@@ -505,6 +547,9 @@ pub struct BoundTrack {
 pub struct Bound {
     /// In the order of the consumer's medias.
     pub tracks: Vec<BoundTrack>,
+    /// What the cameras behind the stream accept, as far as they are connected: what [`event::TALK`] may offer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub send: Vec<SendTrack>,
 }
 
 /// Counters of a consumer.

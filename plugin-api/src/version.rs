@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn drafts_must_be_equal() {
-        assert_eq!(check("1.0.0-draft.3", None, "1.0.0-draft.3"), Ok(Direction::PluginHasAll));
-        assert!(matches!(check("1.0.0-draft.2", None, "1.0.0-draft.3"), Err(Refusal::Draft { .. })));
-        assert!(matches!(check("1.0.0", None, "1.0.0-draft.3"), Err(Refusal::Draft { .. })));
+        assert_eq!(check("1.0.0-draft.4", None, "1.0.0-draft.4"), Ok(Direction::PluginHasAll));
+        assert!(matches!(check("1.0.0-draft.3", None, "1.0.0-draft.4"), Err(Refusal::Draft { .. })));
+        assert!(matches!(check("1.0.0", None, "1.0.0-draft.4"), Err(Refusal::Draft { .. })));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod server;
 mod session;
 pub mod sink;
 pub mod source;
+pub mod talk;
 pub mod track;
 pub mod transport;
 

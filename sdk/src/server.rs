@@ -24,6 +24,7 @@ use crate::entry::Opening;
 use crate::error::Error;
 use crate::session::{self, Command, Link};
 use crate::source::{Control, Session};
+use crate::talk::{Offer, Talker};
 
 /// For the macro.
 #[doc(hidden)]
@@ -100,6 +101,14 @@ impl Context {
         Err(Error::eof("closed"))
     }
 
+    /// Offers the sound of a player to the camera of a stream.
+    ///
+    /// # Errors
+    /// As [`Talker::offer`].
+    pub async fn talk(&self, offer: &Offer) -> Result<Talker, Error> {
+        Talker::offer(self.link.host, offer).await
+    }
+
     /// Counters of this plugin for `/metrics`; values only grow. Send them every few seconds.
     pub fn metrics(&self, counters: &Counters) -> Result<(), Error> {
         self.link.emit(event::METRICS, counters)
@@ -132,7 +141,14 @@ impl Context {
     }
 }
 
-struct Detach(Link);
+/// Tells the host that a session of the plugin's own has left, when it is dropped.
+pub(crate) struct Detach(Link);
+
+impl Detach {
+    pub(crate) fn new(link: Link) -> Self {
+        Self(link)
+    }
+}
 
 impl Drop for Detach {
     fn drop(&mut self) {
@@ -166,6 +182,11 @@ impl Consumer {
             }
         }
         Err(Error::eof("closed"))
+    }
+
+    /// Its id, for [`crate::talk::Offer::consumer`].
+    pub fn id(&self) -> u64 {
+        self.link.id
     }
 
     /// Tells what is known of the connection by now, for `/api/streams`; empty fields change nothing.

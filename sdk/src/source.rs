@@ -9,7 +9,7 @@ use patchbay_media::{Parameters, Unit};
 use patchbay_plugin_api::abi::RawUnit;
 use patchbay_plugin_api::abi::Slice;
 use patchbay_plugin_api::message::{
-    self, Clock, Connection, Demand, SendTrack, TrackChanged, command, event,
+    self, Clock, Connection, Demand, SendTrack, TalkEnd, TalkOpen, TrackChanged, command, event,
 };
 use patchbay_plugin_api::{Code, flags};
 use tokio::sync::{Notify, mpsc, watch};
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::entry::Opening;
 use crate::error::Error;
 use crate::session::{Command, Link};
+use crate::talk::Talks;
 use crate::{Plugin, track};
 
 /// For the macro.
@@ -77,10 +78,13 @@ pub struct Session {
     link: Link,
     shared: Arc<Shared>,
     demand: watch::Receiver<Demand>,
+    talk: watch::Receiver<Option<TalkOpen>>,
 }
 
 #[derive(Default)]
 struct Shared {
+    /// What the camera accepts.
+    send: Arc<Mutex<Vec<SendTrack>>>,
     tracks: Mutex<Vec<TrackState>>,
     keyframe: Notify,
     refused: AtomicU32,
@@ -97,8 +101,10 @@ impl Session {
     /// A session around `link`, with the sender that the demand arrives by.
     pub(crate) fn new(link: Link) -> (Self, Control) {
         let (demand_tx, demand) = watch::channel(Demand::default());
+        let (talk_tx, talk) = watch::channel(None);
         let shared = Arc::new(Shared::default());
-        (Self { link, shared: Arc::clone(&shared), demand }, Control { demand: demand_tx, shared })
+        let control = Control { demand: demand_tx, talk: talk_tx, shared: Arc::clone(&shared) };
+        (Self { link, shared, demand, talk }, control)
     }
 
     /// Announces the tracks; again when more become known (the earlier ones first, unchanged).
@@ -113,6 +119,7 @@ impl Session {
                 }
             }
         }
+        self.shared.send.lock().clone_from(&tracks.send);
         let receive = tracks.receive.iter().enumerate().map(|(id, t)| {
             let mut info = track::info(id as u32, &t.parameters);
             info.label.clone_from(&t.label);
@@ -211,6 +218,11 @@ impl Session {
         self.demand.clone()
     }
 
+    /// What players say to the camera, when `send` of the tracks is not empty.
+    pub fn talks(&self) -> Talks {
+        Talks::new(self.link.host, self.talk.clone(), Arc::clone(&self.shared.send))
+    }
+
     /// Waits until some track is wanted.
     pub async fn wanted(&self) -> Result<Demand, Error> {
         let mut demand = self.demand.clone();
@@ -251,6 +263,7 @@ impl Session {
 /// The host's side of a [`Session`]: feeds its demand.
 pub(crate) struct Control {
     demand: watch::Sender<Demand>,
+    talk: watch::Sender<Option<TalkOpen>>,
     shared: Arc<Shared>,
 }
 
@@ -260,6 +273,19 @@ impl Control {
         match command.kind {
             command::DEMAND => {
                 let _ = self.demand.send(command.json());
+            }
+            command::TALK => {
+                let _ = self.talk.send(Some(command.json()));
+            }
+            command::TALK_END => {
+                let over: TalkEnd = command.json();
+                self.talk.send_if_modified(|open| {
+                    let is_it = open.as_ref().is_some_and(|open| open.source == over.source);
+                    if is_it {
+                        *open = None;
+                    }
+                    is_it
+                });
             }
             command::KEYFRAME => self.shared.keyframe.notify_waiters(),
             _ => return Some(command),

@@ -8,7 +8,7 @@ impl App {
     /// The source that a session feeds.
     pub(crate) fn source_of(&self, ctx: u64, session: u64) -> Option<Arc<Source>> {
         match self.sessions.read().get(&(ctx, session)) {
-            Some(Target::Feed(id)) => self.source(*id),
+            Some(Target::Feed(id) | Target::Talk(id)) => self.source(*id),
             _ => None,
         }
     }
@@ -48,6 +48,7 @@ impl App {
         match kind {
             event::CONSUME => return self.consume_event(instance, session, json(payload)),
             event::PUBLISH => return self.publish_event(instance, session, &json(payload)),
+            event::TALK => return self.talk_event(instance, session, &json(payload)),
             event::METRICS => {
                 *instance.counters.lock() = json::<message::Counters>(payload).counters;
                 return Code::Ok;
@@ -268,6 +269,10 @@ impl App {
             Target::Consumer(id) => {
                 self.consumers.lock().remove(&id);
                 self.core.lock().detach(now, id);
+            }
+            Target::Talk(id) => {
+                self.consumers.lock().remove(&id);
+                self.core.lock().talk_over(now, id);
             }
         }
         self.news.notify_one();

@@ -43,6 +43,9 @@ impl App {
                 Some(Feed::Chain(chain)) => chain.demand(&demand),
                 None => {}
             },
+            Action::TalkAccepted { talk, track } => self.talk_accepted(talk, track),
+            Action::Talk { talk, source, send, track } => self.pass_talk(source, talk, send, track),
+            Action::TalkEnd { talk, source } => self.end_talk(source, talk),
             Action::Bound { consumer, bound } => match self.consumers.lock().get(&consumer) {
                 Some(Taker::Plugin { instance, session }) => {
                     self.show(instance, &bound.tracks);

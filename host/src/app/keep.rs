@@ -167,7 +167,7 @@ impl App {
         let core = self.core.lock();
         let entries = kept.into_iter().map(|(name, query, id)| {
             let query = if query.is_empty() { "video&audio".to_owned() } else { query };
-            let consumer = core.consumer_info(id).unwrap_or_default();
+            let consumer = core.consumer_info(id, &|_| Vec::new()).unwrap_or_default();
             (name, serde_json::json!({"consumer": consumer, "query": query}))
         });
         serde_json::Value::Object(entries.collect())

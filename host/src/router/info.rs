@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::codecs::media_text;
+use super::talk::Talker;
 use super::{Consumer, Core, Phase, Source, Time};
 
 /// Counters that the data plane keeps: `(bytes, units)` by track id of a source.
@@ -30,7 +31,8 @@ impl Core {
             .consumers
             .iter()
             .filter(|(_, c)| c.stream == name)
-            .map(|(id, c)| self.consumer(*id, c))
+            .map(|(id, c)| self.consumer(*id, c, counts))
+            .chain(self.only_talkers(&name, counts))
             .collect();
         let producers = if producers.is_empty() { Value::Null } else { Value::Array(producers) };
         let none = consumers.is_empty() && !stream.had_consumer;
@@ -51,7 +53,7 @@ impl Core {
         (self.streams.len(), self.sources.len(), self.consumers.len())
     }
 
-    fn producer(&self, id: u64, source: &Source, url: &str, counts: TrackCounts<'_>) -> Value {
+    fn producer(&self, id: u64, source: &Source, url: &str, talks: TrackCounts<'_>) -> Value {
         let mut map = Map::new();
         let state = match source.phase {
             Phase::Idle => "idle",
@@ -93,7 +95,7 @@ impl Core {
                 .iter()
                 .map(|t| media_text("audio", "sendonly", &[(t.codec.clone(), t.sample_rate, t.channels)]));
             map.insert("medias".to_owned(), receive.chain(send).collect());
-            let counts = counts(id);
+            let counts = talks(id);
             let receivers: Vec<Value> = source
                 .tracks
                 .iter()
@@ -105,15 +107,16 @@ impl Core {
             map.insert("receivers".to_owned(), receivers.into());
             map.insert("bytes_recv".to_owned(), counts.iter().map(|(bytes, _)| bytes).sum::<u64>().into());
         }
+        self.senders(id, &mut map, talks);
         Value::Object(map)
     }
 
     /// One consumer.
-    pub fn consumer_info(&self, id: u64) -> Option<Value> {
-        self.consumers.get(&id).map(|consumer| self.consumer(id, consumer))
+    pub fn consumer_info(&self, id: u64, counts: TrackCounts<'_>) -> Option<Value> {
+        self.consumers.get(&id).map(|consumer| self.consumer(id, consumer, counts))
     }
 
-    fn consumer(&self, id: u64, consumer: &Consumer) -> Value {
+    fn consumer(&self, id: u64, consumer: &Consumer, counts: TrackCounts<'_>) -> Value {
         let mut map = Map::new();
         map.insert("id".to_owned(), id.into());
         connection(&mut map, &consumer.connection, true);
@@ -121,9 +124,15 @@ impl Core {
             let codecs: Vec<_> = media.codecs.iter().map(|codec| (codec.clone(), 0, 0)).collect();
             media_text(&media.kind, "sendonly", &codecs)
         });
+        let talkers = || self.talkers.iter().filter(|(_, talker)| talker.consumer == Some(id));
+        let medias = medias.chain(talkers().map(|(_, talker)| microphone(talker)));
         map.insert("medias".to_owned(), medias.collect());
         if let Some(at) = self.unix_ms(consumer.since) {
             map.insert("since".to_owned(), at.into());
+        }
+        if talkers().next().is_some() {
+            let receivers: Vec<Value> = talkers().map(|(id, talker)| receiver(*id, talker, counts)).collect();
+            map.insert("receivers".to_owned(), receivers.into());
         }
         let (bytes, packets, drops) = consumer.counters;
         let senders: Vec<Value> = consumer
@@ -141,6 +150,40 @@ impl Core {
             }
         }
         Value::Object(map)
+    }
+
+    /// Those who speak and do not watch.
+    fn only_talkers(&self, name: &str, counts: TrackCounts<'_>) -> impl Iterator<Item = Value> {
+        let alone = |talker: &Talker| talker.consumer.is_none_or(|id| !self.consumers.contains_key(&id));
+        self.talkers.iter().filter(move |(_, t)| t.stream == name && t.to.is_some() && alone(t)).map(
+            move |(id, talker)| {
+                let mut map = Map::new();
+                map.insert("id".to_owned(), (*id).into());
+                connection(&mut map, &talker.connection, true);
+                map.insert("medias".to_owned(), json!([microphone(talker)]));
+                map.insert("receivers".to_owned(), json!([receiver(*id, talker, counts)]));
+                Value::Object(map)
+            },
+        )
+    }
+
+    /// Who speaks to a source.
+    fn senders(&self, source: u64, map: &mut Map<String, Value>, counts: TrackCounts<'_>) {
+        let to = |talker: &Talker| talker.to.is_some_and(|(to, _)| to == source);
+        let senders: Vec<Value> = self
+            .talkers
+            .iter()
+            .filter(|(_, talker)| to(talker))
+            .map(|(id, talker)| {
+                let (bytes, packets) = counts(*id).first().copied().unwrap_or_default();
+                json!({"id": id * 64 + 1, "codec": codec(&talker.track), "parent": id * 64, "bytes": bytes, "packets": packets})
+            })
+            .collect();
+        if !senders.is_empty() {
+            let bytes: u64 = senders.iter().filter_map(|sender| sender.get("bytes")?.as_u64()).sum();
+            map.insert("senders".to_owned(), senders.into());
+            map.insert("bytes_send".to_owned(), bytes.into());
+        }
     }
 
     fn unix_ms(&self, at: Time) -> Option<u64> {
@@ -172,6 +215,18 @@ fn connection(
             map.insert(key.to_owned(), value.as_str().into());
         }
     }
+}
+
+/// What a talker sends, as a media of its connection.
+fn microphone(talker: &Talker) -> String {
+    let track = &talker.track;
+    let rate = if track.sample_rate == 0 { track.clock_rate } else { track.sample_rate };
+    media_text("audio", "recvonly", &[(track.codec.clone(), rate, track.channels)])
+}
+
+fn receiver(id: u64, talker: &Talker, counts: TrackCounts<'_>) -> Value {
+    let (bytes, packets) = counts(id).first().copied().unwrap_or_default();
+    json!({"id": id * 64, "codec": codec(&talker.track), "childs": [id * 64 + 1], "bytes": bytes, "packets": packets})
 }
 
 fn codec(track: &patchbay_plugin_api::message::TrackInfo) -> Value {

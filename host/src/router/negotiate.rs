@@ -48,6 +48,7 @@ impl Core {
         for id in ids {
             self.negotiate(now, id);
         }
+        self.talk_news(now);
         self.settle(now);
     }
 
@@ -57,6 +58,7 @@ impl Core {
         for id in ids {
             self.negotiate(now, id);
         }
+        self.talk_news(now);
     }
 
     /// Matches a consumer's medias with the sources of its stream, in order; dials only what it needs.
@@ -153,6 +155,7 @@ impl Core {
             }
         }
         let _ = since;
+        let send = self.accepted(&name);
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         consumer.pending = pending;
         let first = consumer.deadline.is_some();
@@ -179,10 +182,16 @@ impl Core {
                 .iter()
                 .zip(&old)
                 .all(|(a, b)| a.source == b.source && a.info.id == b.info.id && a.info.codec == b.info.codec);
+        // A camera that is away for a moment accepts what it did.
+        let same = same && (send.is_empty() || consumer.send == send);
         consumer.bound.clone_from(&bound);
+        if !send.is_empty() {
+            consumer.send.clone_from(&send);
+        }
+        let send = consumer.send.clone();
         if first || !same {
             consumer.deadline = None;
-            self.actions.push_back(Action::Bound { consumer: id, bound: Bound { tracks: bound } });
+            self.actions.push_back(Action::Bound { consumer: id, bound: Bound { tracks: bound, send } });
         }
     }
 

@@ -255,7 +255,7 @@ impl HostEntry for Recorder {
             }
             event::ENDED => seen.ended = true,
             // The kit has no streams: whoever wants one is sent away.
-            event::CONSUME => return Code::Unknown,
+            event::CONSUME | event::TALK => return Code::Unknown,
             _ => {}
         }
         seen.events.push(Event { kind, payload: payload.to_vec() });

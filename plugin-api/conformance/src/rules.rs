@@ -7,7 +7,8 @@ use std::time::Duration;
 use patchbay_plugin_api::abi::chunk_flags;
 use patchbay_plugin_api::message::{
     BoundTrack, Class, Credit, Demand, DemuxerOpen, Ended, Head, History, Join, Listening, OutputOpen,
-    Response, RouteOpen, ServerOpen, SourceOpen, TrackInfo, TransportOpen, command, event, role,
+    Response, RouteOpen, SendTrack, ServerOpen, SourceOpen, TalkEnd, TalkOpen, TrackInfo, Tracks,
+    TransportOpen, command, event, role,
 };
 use patchbay_plugin_api::{Code, Manifest};
 
@@ -98,6 +99,43 @@ fn play(kit: &mut Kit, url: &str, units: u64) -> (u64, Result<Seen, String>) {
     (session, outcome)
 }
 
+/// The last tracks of a session.
+fn announced(seen: &Seen) -> Option<Tracks> {
+    serde_json::from_slice(&seen.last(event::TRACKS)?.payload).ok()
+}
+
+/// Speaks to each of the tracks that a source accepts, and to some that it does not.
+fn talk(kit: &Kit, session: u64, tracks: &Tracks) -> Result<(), String> {
+    let none = SendTrack { codec: "pcm_alaw".to_owned(), sample_rate: 8000, channels: 1, packet_ms: 20 };
+    let sends = tracks.send.iter().chain(std::iter::once(&none));
+    for (index, send) in (0..).zip(sends) {
+        if send.codec.is_empty() {
+            return Err("a track that it accepts has no codec".to_owned());
+        }
+        let rate = if send.sample_rate == 0 { 8000 } else { send.sample_rate };
+        let track = host::described(0, "audio", &send.codec, rate, &[]);
+        host::set_tracks(std::slice::from_ref(&track));
+        host::push_unit(0, true, 0, &[0xd5; 160]);
+        kit.caller.command(session, command::TALK, &TalkOpen { source: SOURCE, send: index, track })?;
+        for packet in 1..20_i64 {
+            host::push_unit(0, true, packet * i64::from(rate) / 50, &[0xd5; 160]);
+        }
+        let before = host::wait(session, Duration::ZERO, |_| true).0.units;
+        kit.caller.command_bytes(session, command::TALK, b"{".to_vec())?;
+        kit.caller.command(session, command::TALK_END, &TalkEnd { source: SOURCE })?;
+        kit.caller.command(session, command::TALK_END, &TalkEnd { source: SOURCE })?;
+        let (seen, went_on) =
+            host::wait(session, FIRST_LIMIT, |seen| seen.units > before || seen.has(event::ENDED));
+        if let Some(ended) = ended(&seen) {
+            return Err(format!("it ended: {}", ended.message));
+        }
+        if !went_on {
+            return Err("no unit within 20 s of a talk".to_owned());
+        }
+    }
+    Ok(())
+}
+
 /// Role `source`.
 pub(crate) fn source(kit: &mut Kit, manifest: &Manifest, material: &Material) {
     let scheme = manifest.schemes.iter().find(|scheme| scheme.role == "source");
@@ -125,10 +163,14 @@ pub(crate) fn source(kit: &mut Kit, manifest: &Manifest, material: &Material) {
     let (session, outcome) = play(kit, &url, 25);
     let seen = outcome.as_ref().ok().cloned();
     kit.rule("source: plays", outcome.map(drop));
-    if let Some(seen) = seen {
-        kit.rule("source: units are valid", clean(&seen));
+    if let Some(seen) = &seen {
+        kit.rule("source: units are valid", clean(seen));
         let outcome = kit.caller.command(session, command::DEMAND, &Demand::default()).map(drop);
         kit.rule("source: takes an empty demand", outcome);
+    }
+    if let Some(tracks) = seen.as_ref().and_then(announced).filter(|tracks| !tracks.send.is_empty()) {
+        let outcome = talk(kit, session, &tracks);
+        kit.rule("source: takes what players say, and its end", outcome);
     }
     let outcome = kit.closes(session);
     kit.rule("source: ends when it is closed", outcome);

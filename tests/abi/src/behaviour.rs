@@ -32,6 +32,8 @@ pub enum Behaviour {
     Eof,
     /// A source of H.264 whose pictures say when they were pushed: [`crate::stamps`].
     Stamps,
+    /// A source that hears, and says what it heard: [`crate::talk`].
+    Talk,
 }
 
 impl Behaviour {
@@ -50,6 +52,7 @@ impl Behaviour {
             "garbage" => Self::Garbage,
             "eof" => Self::Eof,
             "stamps" => Self::Stamps,
+            "talk" => Self::Talk,
             _ => Self::Ok,
         }
     }

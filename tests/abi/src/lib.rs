@@ -10,6 +10,7 @@ pub mod server;
 pub mod sink;
 pub mod source;
 pub mod stamps;
+pub mod talk;
 
 pub use behaviour::Behaviour;
 

@@ -62,6 +62,11 @@ async fn connection(stream: TcpStream, context: &Context) -> Result<(), Error> {
                 ended = publisher.run() => Err(ended),
             }
         }
+        ["talk", name, codec, count] => {
+            let count = count.parse().map_err(|_| Error::protocol("fixture: how many?"))?;
+            crate::talk::speak(name, codec, count, stream.get_mut(), context).await
+        }
+        ["listen", name] => crate::talk::listen(name, stream.get_mut(), context).await,
         _ => Err(Error::protocol("fixture: neither play nor publish")),
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use crate::{Behaviour, Fixture};
 
 /// Ticks between two pictures at 90 kHz.
-const STEP: i64 = 4500;
+pub const STEP: i64 = 4500;
 
 /// The shortest thing that starts and ends as a JPEG does.
 pub const PICTURE: &[u8] = b"\xff\xd8\xff\xd9";
@@ -44,6 +44,9 @@ pub async fn play(behaviour: Behaviour, session: Session) -> Result<(), Error> {
     }
     if behaviour == Behaviour::Stamps {
         return crate::stamps::play(&session).await;
+    }
+    if behaviour == Behaviour::Talk {
+        return crate::talk::camera(&session).await;
     }
     session.tracks(&Tracks { receive: vec![parameters().into()], ..Tracks::default() })?;
     session.wanted().await?;

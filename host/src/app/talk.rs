@@ -1,0 +1,70 @@
+//! Talk between the stream core and plugins: a ring per talker, which the session of the camera's source reads.
+
+use patchbay_plugin_api::message::{Talk, TalkEnd, TalkOpen, TrackInfo, Tracks};
+
+use super::*;
+
+impl App {
+    /// A plugin's client wants to speak.
+    pub(super) fn talk_event(self: &Arc<Self>, instance: &Arc<Instance>, session: u64, talk: &Talk) -> Code {
+        if talk.track.kind != "audio" || talk.track.codec.is_empty() || talk.track.clock_rate == 0 {
+            let message = "talk: the track has no codec or no clock rate".to_owned();
+            let ended = Ended { class: Class::Unsupported, message, retry_after_ms: 0 };
+            instance.command(session, command::REFUSED, &ended);
+            return Code::Invalid;
+        }
+        let consumer = match self.sessions.read().get(&(instance.ctx, talk.consumer)) {
+            Some(Target::Consumer(id)) => Some(*id),
+            _ => None,
+        };
+        let talking = {
+            let now = self.now();
+            let mut core = self.core.lock();
+            let talking = core.talk(now, talk, consumer);
+            if let Ok(id) = talking {
+                let taker = Taker::Plugin { instance: Arc::clone(instance), session };
+                self.consumers.lock().insert(id, taker);
+                self.sessions.write().insert((instance.ctx, session), Target::Talk(id));
+            }
+            talking
+        };
+        if let Err(error) = talking {
+            instance.command(session, command::REFUSED, &not_found(&error));
+        }
+        self.drive();
+        self.news.notify_one();
+        Code::Ok
+    }
+
+    /// Its ring takes what the talker pushes from now on.
+    pub(super) fn talk_accepted(&self, talk: u64, track: TrackInfo) {
+        let (Some(ring), Some(Taker::Plugin { instance, session })) =
+            (self.source(talk), self.consumers.lock().get(&talk).cloned())
+        else {
+            return;
+        };
+        ring.begin(session);
+        let _ = ring.tracks(session, &Tracks { receive: vec![track], is_final: true, ..Tracks::default() });
+        instance.command_bytes(session, command::ACCEPTED, Bytes::from_static(b"{}"));
+    }
+
+    /// The session of a source is to read a talk's ring.
+    pub(super) fn pass_talk(&self, source: u64, talk: u64, send: u32, track: TrackInfo) {
+        let Some(ring) = self.source(talk) else { return };
+        if let Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) =
+            self.feeds.lock().get(&source)
+        {
+            instance.show(&ring);
+            instance.command(*session, command::TALK, &TalkOpen { source: talk, send, track });
+        }
+    }
+
+    /// A talk is over.
+    pub(super) fn end_talk(&self, source: u64, talk: u64) {
+        if let Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) =
+            self.feeds.lock().get(&source)
+        {
+            instance.command(*session, command::TALK_END, &TalkEnd { source: talk });
+        }
+    }
+}
