@@ -112,7 +112,7 @@ mod tests {
             track.info.codec = (*codec).to_owned();
             track
         };
-        Bound { tracks: codecs.iter().map(track).collect() }
+        Bound { tracks: codecs.iter().map(track).collect(), ..Bound::default() }
     }
 
     async fn settle(said: impl IntoIterator<Item = Result<Bound, Error>>) -> Result<Bound, Error> {
