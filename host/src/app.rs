@@ -26,14 +26,16 @@ use crate::hub::Run;
 use crate::instance::{Instance, Isolated};
 use crate::log::{Level, LogHandle};
 use crate::restart::{Deaths, Policy};
-use crate::router::{Action, Core, LookupError, Time, Told};
+use crate::router::{Action, Core, LookupError, Time};
 use crate::source::Source;
+use services::Delegation;
 
 mod calls;
 mod feeds;
 mod keep;
 mod plugins;
 mod reload;
+mod services;
 mod talk;
 
 /// Between two looks at idle runs.
@@ -113,6 +115,10 @@ enum Target {
     Consumer(u64),
     /// A talker and its ring.
     Talk(u64),
+    /// A service that another plugin has called.
+    Service(Arc<Delegation>),
+    /// Who has called it.
+    Call(Arc<Delegation>),
 }
 
 /// Which session feeds a source now.

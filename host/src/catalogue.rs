@@ -218,6 +218,12 @@ impl Catalogue {
         all.filter(|scheme| scheme.role != SINK)
     }
 
+    /// Who gives a service to other plugins; one that is switched off when there is no other.
+    pub fn service(&self, name: &str) -> Option<&Entry> {
+        let has = |entry: &&Entry| entry.manifest.services.iter().any(|service| service == name);
+        self.entries.iter().filter(has).max_by_key(|entry| (entry.enabled, entry.manifest.rank))
+    }
+
     /// Who muxes a format.
     pub fn output(&self, format: &str) -> Option<&Entry> {
         self.enabled()

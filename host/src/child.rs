@@ -67,6 +67,9 @@ pub struct Child {
     socket: UnixStream,
     process: Mutex<std::process::Child>,
     started: Instant,
+    /// Bytes of payload that went to it, and that came.
+    sent: AtomicU64,
+    received: AtomicU64,
     /// ms since `started` of the last answer to a ping: of the process, and of the plugin's own runtime (0: it never
     /// gave one).
     pong: AtomicU64,
@@ -122,6 +125,8 @@ impl Child {
             socket: ours.try_clone().map_err(failed)?,
             process: Mutex::new(process),
             started: Instant::now(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             pong: AtomicU64::new(0),
             plugin_pong: AtomicU64::new(ANSWER.lock().contains(&hello.name).into()),
             silent: AtomicU64::new(0),
@@ -186,7 +191,13 @@ impl Child {
 
     /// Writes a message; blocks while the child does not read, which its silence ends.
     pub fn send(&self, message: &Message) -> io::Result<()> {
+        self.sent.fetch_add(message.payload.len() as u64, Ordering::Relaxed);
         wire::send(&self.socket, message)
+    }
+
+    /// Bytes of payload that went to it over the socket, and that came from it.
+    pub fn socket_bytes(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
     }
 
     /// Asks the process, and the plugin's own runtime, whether they live.
@@ -381,6 +392,7 @@ fn take(instance: &Arc<Instance>, child: &Child, message: &Message, rate: &mut R
     if rate.window.elapsed() >= Duration::from_secs(1) {
         *rate = Rate { window: Instant::now(), units: 0, bytes: 0, events: 0 };
     }
+    child.received.fetch_add(message.payload.len() as u64, Ordering::Relaxed);
     let (ctx, id) = (instance.ctx, message.id);
     match message.kind {
         kind::EMIT => {
@@ -408,7 +420,7 @@ fn take(instance: &Arc<Instance>, child: &Child, message: &Message, rate: &mut R
                 return child.fault("a unit without its header");
             };
             let source = bridge::app().and_then(|app| app.source_of(ctx, id));
-            let codec = source.and_then(|source| source.codec(unit.track));
+            let codec = source.and_then(|source| source.codec(id, unit.track));
             if codec.is_some_and(|codec| matches!(codec.as_str(), "h264" | "hevc")) && !is_whole(data) {
                 return child.fault("NAL units that do not add up to their unit");
             }

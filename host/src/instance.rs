@@ -188,6 +188,12 @@ impl Instance {
         self.phase.load(Ordering::Relaxed) != RUNNING
     }
 
+    /// Bytes that went to its process over the socket, and that came from it; none when it has no process.
+    pub fn socket_bytes(&self) -> Option<[(&'static str, u64); 2]> {
+        let (sent, received) = self.child.get()?.socket_bytes();
+        Some([("to", sent), ("from", received)])
+    }
+
     /// Its process, when it has one of its own.
     pub fn pid(&self) -> Option<u32> {
         self.child.get().map(|child| child.pid)

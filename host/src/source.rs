@@ -1,5 +1,6 @@
 //! The data plane of one source: its ring, its tracks' configuration epochs, its place in time.
 
+mod feeders;
 mod placement;
 
 use std::collections::BTreeMap;
@@ -9,10 +10,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use patchbay_plugin_api::Code;
 use patchbay_plugin_api::abi::RawUnit;
-use patchbay_plugin_api::message::{Clock, TrackChanged, TrackInfo, Tracks};
+use patchbay_plugin_api::message::{Clock, Demand, TrackChanged, TrackInfo, Tracks};
 use patchbay_ring::{BackingKind, Budget, Limits, PushError, Ring, RingError, RingHandle, UnitHeader, flags};
 
+use self::feeders::Feeders;
 use self::placement::Placement;
+use crate::router::Told;
 
 /// Largest unit of compressed media, in bytes.
 pub const MAX_UNIT: usize = 8 << 20;
@@ -41,7 +44,7 @@ pub struct Source {
 struct Inner {
     ring: Ring,
     tracks: Vec<Track>,
-    session: u64,
+    feeders: Feeders,
     placement: Placement,
     last_media: Duration,
 }
@@ -63,6 +66,8 @@ struct Track {
 /// Counters of one track.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TrackCounters {
+    /// There is, or was, a track of this id.
+    pub is_known: bool,
     /// Payload bytes that came in.
     pub bytes: u64,
     /// Units that came in.
@@ -80,7 +85,7 @@ impl Source {
         let inner = Inner {
             ring,
             tracks: Vec::new(),
-            session: 0,
+            feeders: Feeders::default(),
             placement: Placement::default(),
             last_media: Duration::ZERO,
         };
@@ -90,34 +95,67 @@ impl Source {
     /// A new session feeds this source from now on; what an older one pushes is refused.
     pub fn begin(&self, session: u64) {
         let mut inner = self.inner.lock();
-        inner.session = session;
+        inner.feeders.begin(session);
         inner.placement.begin();
         for track in &mut inner.tracks {
             track.session_epochs.clear();
         }
     }
 
-    /// Takes a session's tracks. Gives them back with the host's epochs: `(epoch, info)` by id.
-    pub fn tracks(&self, session: u64, tracks: &Tracks) -> Option<Vec<(u32, TrackInfo)>> {
-        let mut inner = self.inner.lock();
-        if inner.session != session || tracks.receive.len() > MAX_TRACKS {
-            return None;
-        }
-        for info in &tracks.receive {
-            inner.configure(info, 0)?;
-        }
-        // Not those that only an earlier session had.
-        let told = inner.tracks.iter().filter(|track| !track.session_epochs.is_empty());
-        Some(told.map(|track| (track.epoch, track.info.clone())).collect())
+    /// A service that the session `of` has called feeds this source too; false when it may not.
+    pub fn join(&self, of: u64, session: u64) -> bool {
+        self.inner.lock().feeders.join(of, session)
     }
 
-    /// Takes a session's new configuration of a track: the host's epoch of it.
-    pub fn track_changed(&self, session: u64, changed: &TrackChanged) -> Option<u32> {
+    /// A service feeds this source no longer. Its tracks that are left, as [`Self::tracks`] gives them; none when it did not.
+    pub fn leave(&self, session: u64) -> Option<(Vec<(u32, TrackInfo)>, Told)> {
         let mut inner = self.inner.lock();
-        if inner.session != session {
+        let gone = inner.feeders.leave(session)?;
+        for track in inner.tracks.iter_mut().take(gone.end).skip(gone.start) {
+            track.session_epochs.clear();
+        }
+        Some((inner.known(), inner.feeders.told()))
+    }
+
+    /// Takes the tracks of a session. Gives back those of all that feed this source, with the host's epochs: `(epoch, info)`
+    /// by id.
+    pub fn tracks(&self, session: u64, tracks: &Tracks) -> Option<(Vec<(u32, TrackInfo)>, Told)> {
+        let mut inner = self.inner.lock();
+        if tracks.receive.len() > MAX_TRACKS {
             return None;
         }
-        inner.configure(&changed.track, changed.epoch)
+        let place =
+            |info: &TrackInfo| Some(TrackInfo { id: inner.feeders.track(session, info.id)?, ..info.clone() });
+        let placed: Option<Vec<TrackInfo>> = tracks.receive.iter().map(place).collect();
+        inner.feeders.track(session, 0)?;
+        for info in placed? {
+            inner.configure(&info, 0)?;
+        }
+        inner.feeders.tell(session, tracks);
+        Some((inner.known(), inner.feeders.told()))
+    }
+
+    /// Takes a session's new configuration of a track: the host's epoch and description of it.
+    pub fn track_changed(&self, session: u64, changed: &TrackChanged) -> Option<(u32, TrackInfo)> {
+        let mut inner = self.inner.lock();
+        let id = inner.feeders.track(session, changed.track.id)?;
+        let info = TrackInfo { id, ..changed.track.clone() };
+        Some((inner.configure(&info, changed.epoch)?, info))
+    }
+
+    /// What of a demand is for a service that feeds this source, by its own ids.
+    pub fn demand_of(&self, session: u64, demand: &Demand) -> Option<Demand> {
+        self.inner.lock().feeders.demand(session, demand)
+    }
+
+    /// Whether services feed this source.
+    pub fn is_delegated(&self) -> bool {
+        self.inner.lock().feeders.are_many()
+    }
+
+    /// Who takes talk by the send track `index` of this source: its session, and the index there.
+    pub fn sender(&self, index: usize) -> Option<(u64, usize)> {
+        self.inner.lock().feeders.sender(index)
     }
 
     /// Copies a unit into the ring. True with the code when the stream core wants to hear of media: at most twice a second.
@@ -125,10 +163,8 @@ impl Source {
         let Some(mut inner) = self.inner.try_lock_for(Duration::from_millis(100)) else {
             return (Code::Busy, false);
         };
-        if inner.session != session {
-            return (Code::Unknown, false);
-        }
-        let code = inner.push(unit, data);
+        let Some(track) = inner.feeders.track(session, unit.track) else { return (Code::Unknown, false) };
+        let code = inner.push(track, unit, data);
         let now = Duration::from_nanos(monotonic_ns());
         let tell = code == Code::Ok && now.saturating_sub(inner.last_media) >= Duration::from_millis(500);
         if tell {
@@ -140,8 +176,8 @@ impl Source {
     /// Takes a sender report of a session.
     pub fn clock(&self, session: u64, clock: &Clock) {
         let mut inner = self.inner.lock();
-        if inner.session == session {
-            inner.placement.clock(clock.track as usize, clock.pts, clock.unix_ns);
+        if let Some(track) = inner.feeders.track(session, clock.track) {
+            inner.placement.clock(track as usize, clock.pts, clock.unix_ns);
         }
     }
 
@@ -157,9 +193,11 @@ impl Source {
         tracks.flat_map(|(id, t)| t.epochs.iter().map(move |(e, info)| (id, *e, info.clone()))).collect()
     }
 
-    /// Codec of a track.
-    pub fn codec(&self, track: u32) -> Option<String> {
-        self.inner.lock().tracks.get(track as usize).map(|track| track.info.codec.clone())
+    /// Codec of a session's track.
+    pub fn codec(&self, session: u64, track: u32) -> Option<String> {
+        let inner = self.inner.lock();
+        let track = inner.feeders.track(session, track)?;
+        inner.tracks.get(track as usize).map(|track| track.info.codec.clone())
     }
 
     /// Keeps at least `ms` of history.
@@ -171,7 +209,14 @@ impl Source {
     pub fn counters(&self) -> Vec<TrackCounters> {
         let inner = self.inner.lock();
         let counters = inner.tracks.iter();
-        counters.map(|t| TrackCounters { bytes: t.bytes, units: t.units, refused: t.refused }).collect()
+        counters
+            .map(|t| TrackCounters {
+                is_known: !t.epochs.is_empty(),
+                bytes: t.bytes,
+                units: t.units,
+                refused: t.refused,
+            })
+            .collect()
     }
 
     /// Figures of the ring.
@@ -186,6 +231,12 @@ impl Source {
 }
 
 impl Inner {
+    /// The tracks of the sessions that feed this source now; not those that only an earlier one had.
+    fn known(&self) -> Vec<(u32, TrackInfo)> {
+        let told = self.tracks.iter().filter(|track| !track.session_epochs.is_empty());
+        told.map(|track| (track.epoch, track.info.clone())).collect()
+    }
+
     /// Gives the session's `epoch` of a track a host's epoch; equal descriptions keep theirs.
     fn configure(&mut self, info: &TrackInfo, epoch: u32) -> Option<u32> {
         let id = info.id as usize;
@@ -219,10 +270,9 @@ impl Inner {
         Some(newest)
     }
 
-    fn push(&mut self, unit: &RawUnit, data: &[u8]) -> Code {
+    fn push(&mut self, id: u32, unit: &RawUnit, data: &[u8]) -> Code {
         let now = monotonic_ns();
-        let Some(track) = self.tracks.get_mut(unit.track as usize).filter(|track| !track.epochs.is_empty())
-        else {
+        let Some(track) = self.tracks.get_mut(id as usize).filter(|track| !track.epochs.is_empty()) else {
             return Code::Unknown;
         };
         let limit = if track.info.codec == "rawvideo" { MAX_RAW_UNIT } else { MAX_UNIT };
@@ -231,8 +281,7 @@ impl Inner {
             track.refused += 1;
             return Code::OverLimit;
         }
-        let Some(placed) = self.placement.place(unit.track as usize, unit.pts, unit.dts, i128::from(now))
-        else {
+        let Some(placed) = self.placement.place(id as usize, unit.pts, unit.dts, i128::from(now)) else {
             return Code::Unknown;
         };
         let known = flags::KEY | flags::DISCONTINUITY | flags::INCOMPLETE | flags::END;
@@ -244,7 +293,7 @@ impl Inner {
             bits |= flags::CONFIG;
         }
         let header = UnitHeader {
-            track: unit.track as u16,
+            track: id as u16,
             flags: bits,
             epoch,
             pts: placed.pts,
@@ -306,11 +355,32 @@ mod tests {
         let both =
             Tracks { receive: vec![info(0, "video", 90_000), info(1, "audio", 8_000)], ..Tracks::default() };
         source.begin(1);
-        assert_eq!(source.tracks(1, &both).unwrap().len(), 2);
+        assert_eq!(source.tracks(1, &both).unwrap().0.len(), 2);
         source.begin(2);
         let one = Tracks { receive: vec![info(0, "video", 90_000)], ..Tracks::default() };
-        assert_eq!(source.tracks(2, &one).unwrap().len(), 1);
-        assert_eq!(source.tracks(2, &both).unwrap().len(), 2, "a late track");
+        assert_eq!(source.tracks(2, &one).unwrap().0.len(), 1);
+        assert_eq!(source.tracks(2, &both).unwrap().0.len(), 2, "a late track");
+    }
+
+    #[test]
+    fn a_service_feeds_the_source_of_its_caller() {
+        let source = Source::new(1, &Budget::new(1 << 30)).unwrap();
+        source.begin(1);
+        let one = Tracks { receive: vec![info(0, "audio", 8_000)], is_final: true, ..Tracks::default() };
+        source.tracks(1, &one).unwrap();
+        assert!(source.tracks(2, &one).is_none(), "not called yet");
+        assert!(source.join(1, 2));
+        let ids =
+            |(tracks, _): (Vec<(u32, TrackInfo)>, Told)| tracks.iter().map(|t| t.1.id).collect::<Vec<_>>();
+        assert_eq!(ids(source.tracks(2, &one).unwrap()), [0, 32]);
+        assert_eq!(source.push(1, &unit(0, 0), &[1]).0, Code::Ok);
+        assert_eq!(source.push(2, &unit(0, 0), &[2]).0, Code::Ok);
+        assert_eq!(source.push(2, &unit(1, 0), &[2]).0, Code::Unknown);
+        let changed = TrackChanged { epoch: 1, track: info(0, "audio", 16_000) };
+        assert_eq!(source.track_changed(2, &changed).unwrap().1.id, 32);
+        assert_eq!(times(&source).iter().map(|unit| unit.0).collect::<Vec<_>>(), [0, 32]);
+        assert_eq!(ids(source.leave(2).unwrap()), [0]);
+        assert_eq!(source.push(2, &unit(0, 0), &[2]).0, Code::Unknown);
     }
 
     #[test]

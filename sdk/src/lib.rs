@@ -18,6 +18,7 @@
 //! | output | [`Output`] | tracks and units | chunks that the host fans out |
 //! | server | [`Server`] | its own listeners | consumers and publishers |
 //! | routes | [`Routes`] | HTTP requests, WebSocket messages | answers |
+//! | service | [`Service`] | calls of other plugins | answers; tracks and units for the caller's source |
 //!
 //! Every session runs as a task on the plugin's own tokio runtime, started at the first `open`. A panic ends its session
 //! with a line in the log, `tracing` events reach the host's log, and nothing may block a worker.
@@ -35,6 +36,7 @@ pub mod reader;
 pub mod routes;
 mod runtime;
 pub mod server;
+pub mod service;
 mod session;
 pub mod sink;
 pub mod source;
@@ -51,6 +53,7 @@ pub use patchbay_plugin_api::message::Class;
 pub use routes::Routes;
 pub use runtime::{blocking, or_pending, spawn};
 pub use server::Server;
+pub use service::Service;
 pub use sink::Sink;
 pub use source::Source;
 pub use transport::Transport;

@@ -22,6 +22,7 @@ pub use listeners::{accept, listen};
 use crate::Plugin;
 use crate::entry::Opening;
 use crate::error::Error;
+use crate::service::Conversation;
 use crate::session::{self, Command, Link};
 use crate::source::{Control, Session};
 use crate::talk::{Offer, Talker};
@@ -107,6 +108,16 @@ impl Context {
     /// As [`Talker::offer`].
     pub async fn talk(&self, offer: &Offer) -> Result<Talker, Error> {
         Talker::offer(self.link.host, offer).await
+    }
+
+    /// Calls a service of another plugin.
+    pub fn call(
+        &self,
+        service: &str,
+        method: &str,
+        value: &impl serde::Serialize,
+    ) -> Result<Conversation, Error> {
+        Conversation::open(self.link.host, 0, service, method, value)
     }
 
     /// Counters of this plugin for `/metrics`; values only grow. Send them every few seconds.

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::entry::Opening;
 use crate::error::Error;
+use crate::service::Conversation;
 use crate::session::{Command, Link};
 use crate::talk::Talks;
 use crate::{Plugin, track};
@@ -201,6 +202,16 @@ impl Session {
             }
             Err(code) => Err(code.into()),
         }
+    }
+
+    /// Calls a service of another plugin, which may feed this source.
+    pub fn call(
+        &self,
+        service: &str,
+        method: &str,
+        value: &impl serde::Serialize,
+    ) -> Result<Conversation, Error> {
+        Conversation::open(self.link.host, self.link.id, service, method, value)
     }
 
     /// Units that the host refused so far.

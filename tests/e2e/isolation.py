@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 from faults import FIXTURES, library, prefix
 from run import Server, clip, metrics, wait
@@ -119,7 +120,8 @@ def third_party():
         os.environ["PATCHBAY_PLUGINS"] = folder
         try:
             for setting, isolation in (("", "process"), ("fixture:\n  isolation: in-process\n", "in-process")):
-                with Server(binary=binary, extra=setting) as server:
+                streams = "streams:\n  demo: \"demo:\"\n  delegated: fixture:delegate\n"
+                with Server(binary=binary, streams=streams, extra=setting) as server:
                     assert server.get("api/fixture", "POST", b"abc")[::2] == (200, b"abc")
                     found = victim(server)
                     assert found["isolation"] == isolation and ("pid" in found) == (isolation == "process") and not found["shipped"], found
@@ -134,6 +136,17 @@ def third_party():
                                 connection.settimeout(10)
                                 size = int.from_bytes(connection.recv(4, socket.MSG_WAITALL), "big")
                                 assert 10 < size < 100_000 and len(connection.recv(size, socket.MSG_WAITALL)) == size, size
+                    # A source that another plugin's service feeds, here its own; more than a window of messages goes both ways.
+                    with urllib.request.urlopen(server.url("api/stream.fixture?src=delegated"), timeout=20) as stream:
+                        for _ in range(40):
+                            assert stream.read(100), "a picture"
+                    (source,) = server.json("api/streams?src=delegated")["producers"]
+                    assert source["state"] == "live" and "error" not in source, source
+                    assert [receiver["id"] % 64 for receiver in source["receivers"]] == [32], source
+                    wait(lambda: not server.json("api/streams?src=delegated")["consumers"], 10, "end of the viewer")
+                    before = metrics(server)["patchbay_sessions"]
+                    # The source lingers 5 s; then both ends of its call are gone.
+                    wait(lambda: metrics(server)["patchbay_sessions"] <= before - 3, 20, "end of the call with its source")
                     print(f"ok a third-party plugin with {setting.split() or 'no settings'}: {isolation}", flush=True)
         finally:
             del os.environ["PATCHBAY_PLUGINS"]

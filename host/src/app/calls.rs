@@ -9,6 +9,7 @@ impl App {
     pub(crate) fn source_of(&self, ctx: u64, session: u64) -> Option<Arc<Source>> {
         match self.sessions.read().get(&(ctx, session)) {
             Some(Target::Feed(id) | Target::Talk(id)) => self.source(*id),
+            Some(Target::Service(delegation)) => self.source(delegation.source()?),
             _ => None,
         }
     }
@@ -49,6 +50,7 @@ impl App {
             event::CONSUME => return self.consume_event(instance, session, json(payload)),
             event::PUBLISH => return self.publish_event(instance, session, &json(payload)),
             event::TALK => return self.talk_event(instance, session, &json(payload)),
+            event::CALL => return self.call_event(instance, session, payload),
             event::METRICS => {
                 *instance.counters.lock() = json::<message::Counters>(payload).counters;
                 return Code::Ok;
@@ -68,20 +70,13 @@ impl App {
             return Code::Unknown;
         };
         match (target, kind) {
-            (Target::Feed(id), event::TRACKS) => self.tracks_event(session, id, json(payload)),
-            (Target::Feed(id), event::TRACK) => {
-                let changed: message::TrackChanged = json(payload);
-                let Some(epoch) = self.source(id).and_then(|source| source.track_changed(session, &changed))
-                else {
-                    return Code::Unknown;
-                };
-                self.streams(|core, now| core.track_changed(now, id, epoch, changed.track));
+            (Target::Feed(id), event::TRACKS | event::TRACK | event::CLOCK) => {
+                return self.feed_event(session, id, kind, payload);
             }
-            (Target::Feed(id), event::CLOCK) => {
-                if let Some(source) = self.source(id) {
-                    source.clock(session, &json(payload));
-                }
+            (Target::Service(delegation), _) => {
+                return self.service_event(&delegation, kind, payload);
             }
+            (Target::Call(delegation), event::CONSUMED) => delegation.caller_took(&json(payload)),
             (Target::Feed(id), event::SEEK) => {
                 if let Some(Feed::Chain(chain)) = self.feeds.lock().get(&id) {
                     chain.seek(json::<message::Seek>(payload).offset);
@@ -156,14 +151,28 @@ impl App {
         self.log.write(level, plugin, &event.message, &fields);
     }
 
+    /// What a session that feeds a source says of it.
+    pub(super) fn feed_event(self: &Arc<Self>, session: u64, id: u64, kind: u32, payload: &[u8]) -> Code {
+        let Some(source) = self.source(id) else { return Code::Unknown };
+        match kind {
+            event::TRACKS => self.tracks_event(session, id, json(payload)),
+            event::TRACK => {
+                let Some((epoch, track)) = source.track_changed(session, &json(payload)) else {
+                    return Code::Unknown;
+                };
+                self.streams(|core, now| core.track_changed(now, id, epoch, track));
+            }
+            _ => source.clock(session, &json(payload)),
+        }
+        Code::Ok
+    }
+
     pub(super) fn tracks_event(self: &Arc<Self>, session: u64, id: u64, tracks: message::Tracks) {
         let Some(source) = self.source(id) else { return };
-        let Some(known) = source.tracks(session, &tracks) else { return };
-        let mut connection = tracks.connection;
+        let Some((known, mut told)) = source.tracks(session, &tracks) else { return };
         if let Some(Feed::Chain(chain)) = self.feeds.lock().get(&id) {
-            chain.describe(&mut connection);
+            chain.describe(&mut told.connection);
         }
-        let told = Told { send: tracks.send, is_final: tracks.is_final, connection };
         self.streams(|core, now| core.tracks(now, id, known, told));
     }
 
@@ -228,7 +237,10 @@ impl App {
         let Some(target) = self.sessions.write().remove(&(instance.ctx, session)) else { return };
         let now = self.now();
         match target {
+            Target::Service(delegation) => self.service_ended(&delegation, ended),
+            Target::Call(delegation) => self.caller_left(&delegation),
             Target::Feed(id) => {
+                self.end_calls_of(instance.ctx, session);
                 let current = {
                     let mut feeds = self.feeds.lock();
                     let current = feeds.get(&id).is_some_and(|feed| feed.is(instance.ctx, session));

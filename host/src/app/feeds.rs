@@ -39,6 +39,7 @@ impl App {
             Action::Demand { source, demand } => match self.feeds.lock().get(&source) {
                 Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) => {
                     instance.command(*session, command::DEMAND, &demand);
+                    self.tell_services(source, &demand);
                 }
                 Some(Feed::Chain(chain)) => chain.demand(&demand),
                 None => {}
@@ -66,6 +67,7 @@ impl App {
                 let feed = self.feeds.lock().remove(&source);
                 match feed {
                     Some(Feed::Publisher { instance, session }) => {
+                        self.end_calls_of(instance.ctx, session);
                         self.sessions.write().remove(&(instance.ctx, session));
                         instance.command(session, command::REFUSED, &ended);
                     }
@@ -181,6 +183,7 @@ impl App {
     pub(super) fn close_feed(&self, source: u64) {
         match self.feeds.lock().remove(&source) {
             Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) => {
+                self.end_calls_of(instance.ctx, session);
                 instance.close(session);
             }
             Some(Feed::Chain(chain)) => {

@@ -318,7 +318,9 @@ impl App {
                 Target::Feed(source) => fed.push(*source),
                 Target::Transport(chain) => fed.push(chain.source),
                 Target::Server => drop(self.sessions.write().remove(&(instance.ctx, id))),
-                Target::Consumer(_) | Target::Talk(_) => instance.command(id, command::REFUSED, &ended),
+                Target::Consumer(_) | Target::Talk(_) | Target::Call(_) => {
+                    instance.command(id, command::REFUSED, &ended);
+                }
                 _ => {}
             }
             self.end(&instance, id, &ended);

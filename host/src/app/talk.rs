@@ -51,6 +51,15 @@ impl App {
     /// The session of a source is to read a talk's ring.
     pub(super) fn pass_talk(&self, source: u64, talk: u64, send: u32, track: TrackInfo) {
         let Some(ring) = self.source(talk) else { return };
+        // It may be a service that has the way to the camera.
+        let sender = self.source(source).and_then(|source| source.sender(send as usize));
+        if let Some((session, index)) = sender
+            && let Some((provider, session)) = self.service_of(source, session)
+        {
+            let send = u32::try_from(index).unwrap_or(u32::MAX);
+            provider.show(&ring);
+            return provider.command(session, command::TALK, &TalkOpen { source: talk, send, track });
+        }
         if let Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) =
             self.feeds.lock().get(&source)
         {
@@ -65,6 +74,9 @@ impl App {
             self.feeds.lock().get(&source)
         {
             instance.command(*session, command::TALK_END, &TalkEnd { source: talk });
+        }
+        for (provider, session) in self.services_of(source) {
+            provider.command(session, command::TALK_END, &TalkEnd { source: talk });
         }
     }
 }

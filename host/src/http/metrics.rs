@@ -30,7 +30,8 @@ pub(super) fn page(app: &App) -> Response {
     metric("patchbay_blob_bytes", "gauge", "", bytes as u64);
     metric("patchbay_log_lines_dropped_total", "counter", "", app.log.dropped());
     for source in app.sources() {
-        for (track, counters) in source.counters().into_iter().enumerate() {
+        let tracks = source.counters().into_iter().enumerate();
+        for (track, counters) in tracks.filter(|(_, counters)| counters.is_known) {
             let labels = format!("{{source=\"{}\",track=\"{track}\"}}", source.id);
             metric("patchbay_source_units_total", "counter", &labels, counters.units);
             metric("patchbay_source_bytes_total", "counter", &labels, counters.bytes);
@@ -51,6 +52,10 @@ pub(super) fn page(app: &App) -> Response {
             &format!("{{plugin=\"{name}\"}}"),
             instance.wakes.load(Ordering::Relaxed),
         );
+        for (direction, bytes) in instance.socket_bytes().into_iter().flatten() {
+            let labels = format!("{{plugin=\"{name}\",direction=\"{direction}\"}}");
+            metric("patchbay_plugin_socket_bytes_total", "counter", &labels, bytes);
+        }
         for (counter, value) in instance.counters.lock().iter() {
             let safe: String =
                 counter.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').take(64).collect();

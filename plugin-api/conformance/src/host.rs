@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use parking_lot::{Condvar, Mutex};
 use patchbay_plugin_api::abi::{RawUnit, ReadOut, Slice, StartInfo, target};
 use patchbay_plugin_api::entry::{ChunkRef, HostEntry, host_table};
-use patchbay_plugin_api::message::{TrackChanged, TrackInfo, Tracks, event};
+use patchbay_plugin_api::message::{Consume, TrackChanged, TrackInfo, Tracks, event};
 use patchbay_plugin_api::{Code, Plugin, UnitHeader, flags};
 use patchbay_ring::{BackingKind, Limits, Ring, Target};
 use rustix::event::{EventfdFlags, eventfd};
@@ -77,6 +77,8 @@ struct Recorder {
     pending: Mutex<bool>,
     state: Mutex<HashMap<String, Vec<u8>>>,
     panics: Mutex<Vec<String>>,
+    /// Claims on streams, by the ids that the plugin chose; nothing: whoever wants a stream is sent away.
+    claims: Mutex<Option<Vec<(u64, Consume)>>>,
 }
 
 static RECORDER: OnceLock<Recorder> = OnceLock::new();
@@ -101,6 +103,7 @@ pub(crate) fn start(plugin: &Plugin, threads: u32, settings: &str) -> Code {
         pending: Mutex::new(false),
         state: Mutex::default(),
         panics: Mutex::default(),
+        claims: Mutex::default(),
     };
     if RECORDER.set(recorder).is_err() {
         return Code::Busy;
@@ -160,6 +163,18 @@ pub(crate) fn after_end() -> Vec<String> {
 /// Panics that the plugin's guards have reported.
 pub(crate) fn panics() -> Vec<String> {
     recorder().map(|recorder| std::mem::take(&mut *recorder.panics.lock())).unwrap_or_default()
+}
+
+/// From now on claims on streams are taken down, or sent away.
+pub(crate) fn take_claims(taken: bool) {
+    if let Some(recorder) = recorder() {
+        *recorder.claims.lock() = taken.then(Vec::new);
+    }
+}
+
+/// The newest claim on a stream: the id that the plugin chose, and what it wants.
+pub(crate) fn claim() -> Option<(u64, Consume)> {
+    recorder()?.claims.lock().as_ref()?.last().cloned()
 }
 
 /// The tracks of the source that outputs read.
@@ -254,8 +269,13 @@ impl HostEntry for Recorder {
                 }
             }
             event::ENDED => seen.ended = true,
-            // The kit has no streams: whoever wants one is sent away.
-            event::CONSUME | event::TALK => return Code::Unknown,
+            event::CONSUME => {
+                let mut claims = recorder.claims.lock();
+                let Some(claims) = &mut *claims else { return Code::Unknown };
+                claims.push((session, serde_json::from_slice(payload).unwrap_or_default()));
+            }
+            // The kit has no services and no cameras.
+            event::CALL | event::TALK => return Code::Unknown,
             _ => {}
         }
         seen.events.push(Event { kind, payload: payload.to_vec() });

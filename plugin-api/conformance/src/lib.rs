@@ -14,6 +14,7 @@
 
 mod host;
 mod rules;
+mod talkers;
 
 use std::sync::mpsc;
 use std::thread;
@@ -72,6 +73,8 @@ pub fn check(plugin: Plugin, manifest: &Manifest, material: &Material) -> Vec<Fi
                 "output" => rules::output(&mut kit, manifest),
                 "server" => rules::server(&mut kit),
                 "routes" => rules::routes(&mut kit, manifest),
+                "sink" => talkers::sink(&mut kit, manifest),
+                "service" => talkers::service(&mut kit, manifest),
                 _ => {}
             }
         }

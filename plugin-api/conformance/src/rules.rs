@@ -16,15 +16,15 @@ use crate::host::{self, SOURCE, Seen, WINDOW};
 use crate::{Kit, Material, Verdict};
 
 /// How long a session has to end after `close`.
-const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a source or transport has to say its first word.
-const FIRST_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const FIRST_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long anything on this machine has.
-const LOCAL_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LOCAL_LIMIT: Duration = Duration::from_secs(5);
 
-fn ended(seen: &Seen) -> Option<Ended> {
+pub(crate) fn ended(seen: &Seen) -> Option<Ended> {
     seen.last(event::ENDED).map(|event| serde_json::from_slice(&event.payload).unwrap_or_default())
 }
 
@@ -35,7 +35,7 @@ fn clean(seen: &Seen) -> Result<(), String> {
 
 impl Kit {
     /// Closes a session and sees it end.
-    fn closes(&self, session: u64) -> Result<(), String> {
+    pub(crate) fn closes(&self, session: u64) -> Result<(), String> {
         self.caller.close(session)?;
         let (_, over) = host::wait(session, CLOSE_LIMIT, |seen| seen.has(event::ENDED));
         if over { Ok(()) } else { Err("no ENDED within 3 s of close".to_owned()) }
@@ -58,7 +58,7 @@ pub(crate) fn every(kit: &mut Kit) {
         .map(drop);
     kit.rule("plugin: ignores sessions that it does not know", outcome);
     let mut outcome = Ok(());
-    for wanted in 1..=6 {
+    for wanted in 1..=8 {
         for request in [&b""[..], b"{", b"[]", b"null", &[0xff; 64], b"{\"url\":5}"] {
             let session = kit.session();
             outcome =
@@ -298,7 +298,7 @@ const Y4M: &[u8] = b"W2 H2 F25:1 C420jpeg";
 const AVCC: &[u8] = b"\x01\x64\x00\x1e\xff\xe1\x00\x17\x67\x64\x00\x1e\xac\xb3\x01\x40\x5f\xf2\xe0\x22\x00\x00\x03\x00\x02\x00\x00\x03\x00\x64\x1e\x2c\x5c\xd0\x01\x00\x06\x68\xe9\x70\x29\x2c\x8b";
 
 /// Tracks that an output is offered, one set after the other until it takes one.
-fn offers() -> Vec<Vec<TrackInfo>> {
+pub(crate) fn offers() -> Vec<Vec<TrackInfo>> {
     let h264 = host::described(0, "video", "h264", 90_000, AVCC);
     let aac = host::described(1, "audio", "aac", 48_000, &[0x11, 0x88]);
     let only = |info: &TrackInfo| vec![TrackInfo { id: 0, ..info.clone() }];
@@ -313,7 +313,7 @@ fn offers() -> Vec<Vec<TrackInfo>> {
 }
 
 /// A second of media: 25 pictures, the first a key, and as much sound.
-fn second(tracks: &[TrackInfo], number: i64) {
+pub(crate) fn second(tracks: &[TrackInfo], number: i64) {
     for at in 0..25_i64 {
         for track in tracks {
             let time = (number * 25 + at) * i64::from(track.clock_rate) / 25;

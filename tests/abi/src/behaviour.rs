@@ -30,6 +30,8 @@ pub enum Behaviour {
     Garbage,
     /// Ends after a short while, as a file does.
     Eof,
+    /// A source that has the service `fixture` feed it, and talks with it all the while.
+    Delegate,
     /// A source of H.264 whose pictures say when they were pushed: [`crate::stamps`].
     Stamps,
     /// A source that hears, and says what it heard: [`crate::talk`].
@@ -51,6 +53,7 @@ impl Behaviour {
             "silent" => Self::Silent,
             "garbage" => Self::Garbage,
             "eof" => Self::Eof,
+            "delegate" => Self::Delegate,
             "stamps" => Self::Stamps,
             "talk" => Self::Talk,
             _ => Self::Ok,

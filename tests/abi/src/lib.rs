@@ -7,6 +7,7 @@ pub mod bytes_side;
 pub mod faults;
 pub mod output;
 pub mod server;
+pub mod service;
 pub mod sink;
 pub mod source;
 pub mod stamps;
@@ -34,5 +35,5 @@ impl Plugin for Fixture {
 patchbay_sdk::plugin! {
     manifest: "../manifest.json",
     plugin: Fixture,
-    roles: [source, demuxer, transport, output, server, routes, sink],
+    roles: [source, demuxer, transport, output, server, routes, sink, service],
 }

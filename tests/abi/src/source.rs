@@ -48,6 +48,9 @@ pub async fn play(behaviour: Behaviour, session: Session) -> Result<(), Error> {
     if behaviour == Behaviour::Talk {
         return crate::talk::camera(&session).await;
     }
+    if behaviour == Behaviour::Delegate {
+        return crate::service::delegate(&session).await;
+    }
     session.tracks(&Tracks { receive: vec![parameters().into()], ..Tracks::default() })?;
     session.wanted().await?;
     for turn in 0.. {

@@ -18,7 +18,16 @@ fn a_source_that_lies_is_found_out() {
     };
     let Verdict::Broken(how) = verdict("source: units are valid") else { panic!("{findings:#?}") };
     assert!(how.contains("id above 63"), "{how}");
-    for rule in ["plugin: starts", "source: tells a refused login", "output fixture: muxes"] {
+    for rule in [
+        "plugin: starts",
+        "source: tells a refused login",
+        "output fixture: muxes",
+        "sink: says why it cannot push",
+        "sink: takes tracks that change",
+        "sink: ends when it is closed",
+        "service fixture: survives calls that are garbage",
+        "service fixture: ends when it is closed",
+    ] {
         assert_eq!(verdict(rule), Verdict::Kept, "{rule}: {findings:#?}");
     }
 }
