@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use patchbay_plugin_api::Manifest;
 use patchbay_plugin_api::manifest::{
-    Demuxes, Magic, Route, Scheme, plugin_name, program_manifest, program_name,
+    Demuxes, Magic, Raw, Route, Scheme, plugin_name, program_manifest, program_name,
 };
 use patchbay_plugin_api::message::Head;
 use patchbay_plugin_api::version;
@@ -263,6 +263,11 @@ impl Catalogue {
                 && (route.path == path
                     || (route.path.ends_with('/') && path.starts_with(route.path.as_str())))
         })
+    }
+
+    /// What connections of other protocols are known by.
+    pub fn raws(&self) -> impl Iterator<Item = (&Entry, &Raw)> {
+        self.enabled().flat_map(|entry| entry.manifest.raw.iter().map(move |raw| (entry, raw)))
     }
 
     /// Who answers a message type on `/api/ws`.

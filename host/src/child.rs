@@ -200,6 +200,11 @@ impl Child {
         (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
     }
 
+    /// Writes a message with a descriptor.
+    pub fn send_with(&self, message: &Message, descriptor: &OwnedFd) -> io::Result<()> {
+        wire::send_with(&self.socket, message, descriptor)
+    }
+
     /// Asks the process, and the plugin's own runtime, whether they live.
     pub fn ping(&self) -> io::Result<()> {
         self.send(&Message { kind: kind::PING, id: self.now(), ..Message::default() })?;

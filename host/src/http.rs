@@ -1,40 +1,38 @@
 //! The HTTP server: go2rtc's core routes, Patchbay's own, and those of plugins.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION,
     CONTENT_TYPE, HOST, LOCATION, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use axum::serve::IncomingStream;
 use base64::Engine as _;
-use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
 
 use crate::app::App;
 use crate::log::Level;
 
 mod api;
+mod entrance;
 mod ingest;
 mod metrics;
 mod plugin_route;
 mod site;
 mod streams;
+mod tls;
 mod websocket;
+
+use entrance::Listener;
 
 /// Largest body of a request to the host's own routes, in bytes.
 const MAX_BODY: usize = 4 << 20;
-
-/// Unsent bytes that the kernel takes for one client (512 KiB). What a stalled viewer does not take stays in the shared
-/// log; unlike a small send buffer this does not slow a far one.
-const UNSENT_MAX: u32 = 512 << 10;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -58,20 +56,6 @@ impl Peer {
             Self::Tcp(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
             Self::Unix => "@".to_owned(),
         }
-    }
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        let _ = stream.io().set_nodelay(true);
-        let _ = SockRef::from(stream.io()).set_tcp_notsent_lowat(UNSENT_MAX);
-        Self::Tcp(*stream.remote_addr())
-    }
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(_: IncomingStream<'_, UnixListener>) -> Self {
-        Self::Unix
     }
 }
 
@@ -122,53 +106,53 @@ impl Query {
 pub async fn listen(app: &Arc<App>) {
     let config = app.config();
     let api = &config.api;
-    let service = Router::new().fallback(handle).with_state(Arc::clone(app));
     if !api.listen.is_empty() {
-        match bind(&api.listen).await {
-            Ok(listener) => {
-                let shown = listener
-                    .local_addr()
-                    .ok()
-                    .filter(|_| api.listen.ends_with(":0"))
-                    .map_or_else(|| api.listen.clone(), |address| address.to_string());
-                let service = service.clone().into_make_service_with_connect_info::<Peer>();
-                tokio::spawn(async move { axum::serve(listener, service).await });
-                app.log.write(Level::Info, "api", "listen", &[("addr", &shown)]);
-            }
-            Err(error) => {
-                let fields = [("error", error.to_string()), ("addr", api.listen.clone())];
-                let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (*k, v.as_str())).collect();
-                app.log.write(Level::Error, "api", "listen", &fields);
-            }
-        }
+        listen_tcp(app, &api.listen, None).await;
     }
     if !api.unix_listen.is_empty() {
-        let _ = std::fs::remove_file(&api.unix_listen);
-        match UnixListener::bind(&api.unix_listen) {
+        match bind_unix(&api.unix_listen) {
             Ok(listener) => {
-                let service = service.into_make_service_with_connect_info::<Peer>();
-                tokio::spawn(async move { axum::serve(listener, service).await });
+                tokio::spawn(entrance::run(Arc::clone(app), Listener::Unix(listener), None));
                 app.log.write(Level::Info, "api", "listen", &[("addr", &api.unix_listen)]);
             }
-            Err(error) => {
-                let error = error.to_string();
-                app.log.write(
-                    Level::Error,
-                    "api",
-                    "listen",
-                    &[("error", &error), ("addr", &api.unix_listen)],
-                );
-            }
+            Err(error) => not_bound(app, "listen", &api.unix_listen, &error.to_string()),
         }
     }
-    if !api.tls_listen.is_empty() {
-        app.log.write(
-            Level::Warn,
-            "api",
-            "tls_listen is not supported yet: put a TLS proxy before api.listen",
-            &[],
-        );
+    // As in the reference: all three or nothing.
+    let (certificate, key) = (&api.tls_cert, api.tls_key.expose());
+    if !api.tls_listen.is_empty() && !certificate.is_empty() && !key.is_empty() {
+        match tls::acceptor(certificate, key) {
+            Ok(acceptor) => listen_tcp(app, &api.tls_listen, Some(acceptor)).await,
+            Err(error) => not_bound(app, "tls listen", &api.tls_listen, &error.to_string()),
+        }
+    } else if !api.tls_listen.is_empty() {
+        not_bound(app, "tls listen", &api.tls_listen, "tls_listen needs tls_cert and tls_key");
     }
+}
+
+async fn listen_tcp(app: &Arc<App>, address: &str, tls: Option<TlsAcceptor>) {
+    let what = if tls.is_some() { "tls listen" } else { "listen" };
+    match bind(address).await {
+        Ok(listener) => {
+            let bound = listener.local_addr().ok().filter(|_| address.ends_with(":0"));
+            let shown = bound.map_or_else(|| address.to_owned(), |address| address.to_string());
+            tokio::spawn(entrance::run(Arc::clone(app), Listener::Tcp(listener), tls));
+            app.log.write(Level::Info, "api", what, &[("addr", &shown)]);
+        }
+        Err(error) => not_bound(app, what, address, &error.to_string()),
+    }
+}
+
+fn not_bound(app: &App, what: &str, address: &str, error: &str) {
+    app.log.write(Level::Error, "api", what, &[("error", error), ("addr", address)]);
+}
+
+/// A socket that an earlier run has left is replaced; any other file is not touched.
+fn bind_unix(path: &str) -> std::io::Result<UnixListener> {
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path)
 }
 
 async fn bind(address: &str) -> std::io::Result<TcpListener> {
@@ -181,11 +165,8 @@ async fn bind(address: &str) -> std::io::Result<TcpListener> {
     }
 }
 
-async fn handle(
-    State(app): State<Arc<App>>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request,
-) -> Response {
+/// Answers one request.
+async fn handle(app: Arc<App>, peer: Peer, request: Request) -> Response {
     let cors = app.config().api.origin == "*";
     let mut response = match login(&app, &peer, request.headers()) {
         Err(response) => return response,
@@ -218,12 +199,18 @@ fn login(app: &App, peer: &Peer, headers: &HeaderMap) -> Result<bool, Response> 
     if decoded.is_some_and(|bytes| same(&bytes, wanted.as_bytes())) {
         return Ok(true);
     }
-    if peer.is_local() && !api.local_auth {
+    if !asks_login(app, peer) {
         return Ok(false);
     }
     let mut response = text(StatusCode::UNAUTHORIZED, "Unauthorized");
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"go2rtc\""));
     Err(response)
+}
+
+/// Whether this client has to log in.
+fn asks_login(app: &App, peer: &Peer) -> bool {
+    let config = app.config();
+    config.api.has_login() && (config.api.local_auth || !peer.is_local())
 }
 
 /// Compares in a time that tells only the length.

@@ -274,6 +274,11 @@ impl Instance {
         let _ = self.calls.send(Call::Command { session, kind, payload });
     }
 
+    /// Hands a client's connection over to a route's session.
+    pub fn hand_over(&self, session: u64, descriptor: OwnedFd) {
+        let _ = self.calls.send(Call::Raw { session, descriptor });
+    }
+
     /// Ends a session.
     pub fn close(&self, session: u64) {
         let _ = self.calls.send(Call::Close { session });

@@ -19,6 +19,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use patchbay_plugin_api::abi::{Slice, StartInfo};
 use patchbay_plugin_api::entry::host_table;
 use patchbay_plugin_api::manifest::program_name;
+use patchbay_plugin_api::message::{Raw, command};
 use patchbay_plugin_api::panic::{self, Threads};
 use patchbay_plugin_api::{Code, Manifest, Plugin};
 use patchbay_ring::Mapped;
@@ -153,7 +154,7 @@ fn run() -> io::Result<()> {
         // The host has gone, or closed the socket: nothing is left to do, whatever the plugin is at.
         std::process::exit(0);
     })?;
-    while let Ok(message) = queue.recv() {
+    while let Ok((message, descriptor)) = queue.recv() {
         match message.kind {
             kind::OPEN => {
                 let code = plugin.open(message.id, message.x as u32, &message.payload);
@@ -174,6 +175,11 @@ fn run() -> io::Result<()> {
                     runner.send(&failed)?;
                 }
             }
+            kind::RAW => {
+                if let Some(descriptor) = descriptor {
+                    hand_over(&plugin, message.id, &descriptor);
+                }
+            }
             kind::CLOSE => drop(plugin.close(message.id)),
             kind::PING => runner.send(&Message { kind: kind::PONG, id: message.id, ..Message::default() })?,
             kind::STOP => {
@@ -184,6 +190,12 @@ fn run() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Gives a plugin a client's connection; it has its own descriptor of it when this returns.
+pub(crate) fn hand_over(plugin: &Plugin, session: u64, descriptor: &OwnedFd) -> Code {
+    let raw = Raw { fd: descriptor.as_raw_fd() };
+    plugin.command(session, command::RAW, &serde_json::to_vec(&raw).unwrap_or_default())
 }
 
 /// A code on the wire.
@@ -303,7 +315,7 @@ impl Runner {
         &self,
         message: Message,
         descriptors: &Mutex<std::collections::VecDeque<OwnedFd>>,
-        calls: &mpsc::Sender<Message>,
+        calls: &mpsc::Sender<(Message, Option<OwnedFd>)>,
     ) {
         match message.kind {
             kind::RING => {
@@ -330,7 +342,11 @@ impl Runner {
                 }
                 self.signal(message.id);
             }
-            _ => drop(calls.send(message)),
+            kind::RAW => {
+                let descriptor = descriptors.lock().pop_front();
+                drop(calls.send((message, descriptor)));
+            }
+            _ => drop(calls.send((message, None))),
         }
     }
 

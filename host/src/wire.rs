@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::Grants;
 
 /// Version of the frames and their kinds; both sides must have the same. They ship together.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes of a header.
 pub const HEADER: usize = 32;
@@ -57,6 +57,8 @@ pub mod kind {
     pub const GONE: u16 = 9;
     /// `id` comes back in [`PONG`].
     pub const PING: u16 = 10;
+    /// `id` session; the descriptor of a client's connection comes with it.
+    pub const RAW: u16 = 11;
     // Child to host.
     /// `x` the code of `start` (as `u32`); payload a text when the plugin could not even be loaded.
     pub const READY: u16 = 32;

@@ -89,6 +89,7 @@ extern "C" {
 #define PATCHBAY_COMMAND_TALK_END 19 /* {"source"}: that talk is over */
 #define PATCHBAY_COMMAND_CALL 20     /* {"method","value"}: a further call of a conversation with a service; see PATCHBAY_EVENT_CALL */
 #define PATCHBAY_COMMAND_ANSWER 21   /* {"method","value"}: what a service tells its caller; see PATCHBAY_EVENT_CALL */
+#define PATCHBAY_COMMAND_RAW 22      /* {"fd"}: the client's connection, from its first byte on; dup(fd) before you return */
 
 /* ---- Events: plugin to host ------------------------------------------------------------------------------------------ */
 
@@ -119,6 +120,7 @@ extern "C" {
  * the JSON (4 bytes, big-endian), the JSON, the bytes. At most 1 MiB; CONSUMED and WRITABLE keep the bytes of a conversation within 256 KiB. */
 #define PATCHBAY_EVENT_CALL 25      /* {"service","method","value","session"}: under a new id; ANSWER or REFUSED comes. The same id again: further calls */
 #define PATCHBAY_EVENT_ANSWER 26    /* {"method","value"}: of a service */
+#define PATCHBAY_EVENT_KEYFRAME 27  /* nothing: a consumer cannot go on without a key unit */
 
 /* Set in ids of sessions that the plugin chooses. */
 #define PATCHBAY_PLUGIN_ID UINT64_C(0x8000000000000000)

@@ -1,7 +1,8 @@
 //! The host table, safe to call: what the sdk builds on.
 #![allow(unsafe_code)]
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
@@ -12,6 +13,17 @@ use crate::message::{LogEvent, TrackInfo};
 
 /// Largest `state` value and largest track description that is read, in bytes.
 const MAX_VALUE: usize = 64 << 10;
+
+/// A duplicate of the descriptor that [`crate::message::command::RAW`] brings. Within that call: it is the host's, and closed
+/// when the call has returned.
+pub fn duplicate(raw: crate::message::Raw) -> io::Result<OwnedFd> {
+    if raw.fd < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is not -1, and the host keeps the descriptor open for the time of the call; of one that is not
+    // open the system says so.
+    unsafe { BorrowedFd::borrow_raw(raw.fd) }.try_clone_to_owned()
+}
 
 /// A plugin's handle on its host. Cheap to copy; every call is short and from any thread.
 #[derive(Clone, Copy)]

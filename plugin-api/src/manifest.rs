@@ -47,6 +47,8 @@ pub struct Manifest {
     pub routes: Vec<Route>,
     /// Names of the services that it gives to other plugins.
     pub services: Vec<String>,
+    /// Connections of other protocols that it takes over on the HTTP port (role `routes`).
+    pub raw: Vec<Raw>,
     /// With role `server`: module whose `listen` decides whether it is opened at start.
     pub listen: Option<Listen>,
     /// Among rivals for a scheme or format the highest wins; 0 is usual.
@@ -120,6 +122,20 @@ pub struct Route {
     /// The answer depends on path and query alone: equal GET requests that wait at the same time are asked once, and one with
     /// `Cache-Control: max-age` is given again for up to 2 s.
     pub shared: bool,
+}
+
+/// A connection on the HTTP port that is not HTTP's, told by its first bytes: at most 4 KiB within 5 s.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Raw {
+    /// What its first line starts with: `OPTIONS rtsp:`, `POST /pair-setup `.
+    pub request: String,
+    /// A header field that its head must have, in lower case; empty: none, and the first line is enough.
+    pub header: String,
+    /// Text that the field's value must hold; empty: any.
+    pub value: String,
+    /// go2rtc's module name that `app.modules` may leave out.
+    pub module: Option<String>,
 }
 
 /// When a server is opened at start.

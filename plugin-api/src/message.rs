@@ -11,6 +11,7 @@
 //! server:           open ▶ LISTENING ◀   CONSUME ◀ BOUND ▶ (read ◀) DETACH ◀   PUBLISH ◀ ACCEPTED ▶ TRACKS, push ◀
 //! talk:             a server: TALK ◀ ACCEPTED ▶ push ◀ ... DETACH ◀   the camera's source: TALK ▶ (read ◀) TALK_END ▶
 //! service:          open ▶ ANSWER ◀  CALL ▶ ...     caller: CALL ◀ ANSWER ▶ CALL ◀ ... DETACH ◀ or REFUSED ▶
+//! routes (raw):     open ▶ RAW ▶ ... ENDED ◀
 //! routes:           open ▶ RESPONSE ◀ + write, BLOBS ◀ + ENDED ◀   or   SERVE ◀   or   MESSAGE ◀ ... ENDED ◀
 //! ```
 
@@ -90,6 +91,10 @@ pub mod command {
     pub const CALL: u32 = 20;
     /// [`super::Answer`] to whoever called a service; with bytes as [`super::with_bytes`] says.
     pub const ANSWER: u32 = 21;
+    /// [`super::Raw`] to a route that was opened with [`super::RouteOpen::raw`], once and before anything else: the client's
+    /// connection, from its first byte on. The descriptor is the host's and is closed when the call has returned: take a
+    /// duplicate within it (`dup`; [`crate::host::duplicate`]).
+    pub const RAW: u32 = 22;
 }
 
 /// Events: plugin to host.
@@ -147,6 +152,8 @@ pub mod event {
     pub const CALL: u32 = 25;
     /// [`super::Answer`] of a service.
     pub const ANSWER: u32 = 26;
+    /// A consumer cannot go on without a key unit (no payload): its sources are asked for one, at most once a second.
+    pub const KEYFRAME: u32 = 27;
 }
 
 /// Class of an error: decides what the host does next.
@@ -248,6 +255,23 @@ pub struct RouteOpen {
     pub value: Option<serde_json::Value>,
     /// Tells messages of one WebSocket connection from those of others; 0 for a request.
     pub socket: u64,
+    /// A connection of another protocol on the host's port ([`crate::manifest::Raw`]): [`command::RAW`] brings it, the host
+    /// reads and writes nothing, and `ENDED` says that the plugin is done with it. `route` is what it matched.
+    pub raw: bool,
+    /// `ip:port` of the host's end, of a raw connection; empty over a Unix socket, as `remote` is.
+    pub local: String,
+    /// The raw connection came over TLS, which the host has taken off.
+    pub tls: bool,
+    /// The host would have asked this client for its login: the plugin has to ask for its own, or refuse.
+    pub login: bool,
+}
+
+/// A connection that is handed over.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Raw {
+    /// Number of a connected stream socket in the plugin's process: TCP or Unix, non-blocking or not.
+    pub fd: i32,
 }
 
 /// A text message to the client of a route on `/api/ws`.

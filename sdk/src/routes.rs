@@ -1,6 +1,7 @@
 //! Role `routes`: HTTP requests and messages on `/api/ws`.
 
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub enum Reply {
     Blobs(Response, Vec<Arc<Blob>>),
     /// Messages to the client on `/api/ws`, in order; none is an answer too.
     Messages(Vec<SocketMessage>),
+    /// Nothing: the connection was raw, and is over.
+    Done,
 }
 
 impl Reply {
@@ -127,6 +130,26 @@ impl Body {
         self.link.host
     }
 
+    /// The client's connection, of a request with [`Request::raw`]: a connected stream socket, TCP or Unix, with nothing read
+    /// yet. `None` when the host has closed the session before.
+    pub async fn connection(&mut self) -> Option<OwnedFd> {
+        let closed = self.link.closed.clone();
+        loop {
+            let command = tokio::select! {
+                command = self.commands.recv() => command?,
+                () = closed.cancelled() => return None,
+            };
+            if let Some(descriptor) = command.descriptor {
+                return Some(descriptor);
+            }
+        }
+    }
+
+    /// Completes when the host wants the request to end.
+    pub async fn closed(&self) {
+        self.link.closed.cancelled().await;
+    }
+
     /// The next bytes; `None` at the end.
     pub async fn next(&mut self) -> Option<Bytes> {
         let closed = self.link.closed.clone();
@@ -163,6 +186,7 @@ pub fn open<P: Routes>(plugin: Arc<P>, request: &[u8], session: Opening) -> Resu
             Reply::Messages(messages) => {
                 messages.iter().try_for_each(|message| link.emit(event::MESSAGE, message))
             }
+            Reply::Done => Ok(()),
             Reply::Whole(response, data) => {
                 link.emit(event::RESPONSE, &response)?;
                 for part in data.chunks(crate::transport::MAX_WRITE) {

@@ -1,11 +1,14 @@
 //! Sessions of this library: commands in, events out.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use patchbay_plugin_api::message::{Ended, PLUGIN_ID, event};
+use patchbay_plugin_api::host::duplicate;
+use patchbay_plugin_api::message::{Ended, PLUGIN_ID, Raw, command, event};
 use patchbay_plugin_api::{Code, Host};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +22,8 @@ use crate::error::Error;
 pub(crate) struct Command {
     pub(crate) kind: u32,
     pub(crate) payload: Bytes,
+    /// What [`command::RAW`] brought.
+    pub(crate) descriptor: Option<OwnedFd>,
 }
 
 impl Command {
@@ -77,7 +82,20 @@ pub(crate) fn register(host: Host, id: Option<u64>) -> (Link, mpsc::UnboundedRec
 pub(crate) fn dispatch(id: u64, kind: u32, payload: &[u8]) -> Code {
     let sessions = sessions().lock();
     let Some(entry) = sessions.open.get(&id) else { return Code::Unknown };
-    let command = Command { kind, payload: Bytes::copy_from_slice(payload) };
+    let descriptor = match kind {
+        command::RAW => {
+            let raw = serde_json::from_slice::<Raw>(payload).map_err(io::Error::from);
+            match raw.and_then(duplicate) {
+                Ok(descriptor) => Some(descriptor),
+                Err(error) => {
+                    tracing::warn!("a connection could not be taken over: {error}");
+                    return Code::Invalid;
+                }
+            }
+        }
+        _ => None,
+    };
+    let command = Command { kind, payload: Bytes::copy_from_slice(payload), descriptor };
     if entry.commands.send(command).is_ok() { Code::Ok } else { Code::Unknown }
 }
 

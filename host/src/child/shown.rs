@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Child;
 use crate::source::Source;
-use crate::wire::{self, Message, kind};
+use crate::wire::{Message, kind};
 
 /// What a child was shown of the host's rings. Belongs to the thread that writes to it.
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl Shown {
         {
             ring.generation = exported.generation;
             let message = Message { kind: kind::RING, id, x: exported.generation, ..Message::default() };
-            wire::send_with(&child.socket, &message, &exported.fd)?;
+            child.send_with(&message, &exported.fd)?;
         }
         Ok(())
     }

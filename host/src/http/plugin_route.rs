@@ -180,7 +180,8 @@ fn range_of(text: &str, length: usize) -> Option<Result<(usize, usize), ()>> {
     Some(if from < to { Ok((from, to)) } else { Err(()) })
 }
 
-struct Close(Arc<crate::instance::Instance>, u64);
+/// Ends a session of a route.
+pub(super) struct Close(pub(super) Arc<crate::instance::Instance>, pub(super) u64);
 
 impl Drop for Close {
     fn drop(&mut self) {
@@ -207,8 +208,7 @@ pub(super) fn open(
         query: query.to_owned(),
         headers: headers.collect(),
         remote: peer.text(),
-        value: None,
-        socket: 0,
+        ..RouteOpen::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one thread that calls a plugin: it loads it, or starts its process, and then does what is queued.
 
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak, mpsc};
@@ -31,6 +32,11 @@ pub(super) enum Call {
         session: u64,
         kind: u32,
         payload: Bytes,
+    },
+    /// A client's connection for a route.
+    Raw {
+        session: u64,
+        descriptor: OwnedFd,
     },
     Close {
         session: u64,
@@ -235,6 +241,12 @@ fn serve(instance: &Weak<Instance>, plugin: &Plugin, queue: &mpsc::Receiver<Call
                     instance.open_failed(session, Code::Panicked);
                 }
             }
+            Call::Raw { session, descriptor } => {
+                let code = runner::hand_over(plugin, session, &descriptor);
+                if code != Code::Ok {
+                    instance.open_failed(session, code);
+                }
+            }
             Call::Close { session } => {
                 plugin.close(session);
             }
@@ -270,6 +282,9 @@ fn serve_child(instance: &Weak<Instance>, child: &Child, queue: &mpsc::Receiver<
                 payload: payload.to_vec(),
                 ..Message::default()
             }),
+            Call::Raw { session, descriptor } => {
+                child.send_with(&Message { kind: kind::RAW, id: session, ..Message::default() }, &descriptor)
+            }
             Call::Close { session } => {
                 child.send(&Message { kind: kind::CLOSE, id: session, ..Message::default() })
             }

@@ -14,5 +14,5 @@ pub mod wire;
 patchbay_sdk::plugin! {
     manifest: "../manifest.json",
     plugin: plugin::Rtsp,
-    roles: [source, server],
+    roles: [source, server, routes],
 }

@@ -10,7 +10,8 @@
 //! | [`link`] | the socket: the client's, or a pair before TLS or a tunnel |
 //! | [`streams`], [`rings`] | the host |
 //!
-//! One port takes RTSP, TLS, the two requests of an HTTP tunnel, and WebSockets: the first bytes tell.
+//! One port takes RTSP, TLS, the two requests of an HTTP tunnel, and WebSockets: the first bytes tell. So does the host's
+//! port, whose connections come by the role `routes`.
 
 pub mod connection;
 mod entry;
@@ -26,16 +27,19 @@ pub mod streams;
 pub mod url;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use patchbay_fanout::Limits;
 use patchbay_rtp::packetize::DEFAULT_MAX_PAYLOAD;
-use patchbay_sdk::Error;
+use patchbay_sdk::api::message::RouteOpen;
 use patchbay_sdk::server::{Context, accept};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use patchbay_sdk::{Class, Error};
+use socket2::{Domain, SockRef, Socket};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use entry::{Ends, Entry};
 use play::{Clock, Hub, Pool};
@@ -148,7 +152,33 @@ impl<S: Streams> Server<S> {
         let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
         let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
         let Ok(local) = stream.local_addr() else { return };
-        match entry::serve(self, stream, Ends { local, remote }).await {
+        Self::tell(remote, entry::serve(self, stream, Ends { local, remote }).await);
+    }
+
+    /// Serves a connection that came on the host's port, to its end.
+    pub async fn take_over(self: Arc<Self>, socket: OwnedFd, request: &RouteOpen) -> Result<(), Error> {
+        // Over a Unix socket: from this machine.
+        let end = |text: &str| text.parse().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let ends = Ends { local: end(&request.local), remote: end(&request.remote) };
+        if request.login && !connection::asks_login(&self.config, ends.remote) {
+            return Err(Error::new(
+                Class::Auth,
+                "the API has a login and RTSP has none: set rtsp: username, password",
+            ));
+        }
+        let socket = Socket::from(socket);
+        socket.set_nonblocking(true)?;
+        if socket.domain()? == Domain::UNIX {
+            let stream = UnixStream::from_std(OwnedFd::from(socket).into())?;
+            Self::tell(ends.remote, entry::serve_relayed(self, stream, ends).await);
+        } else {
+            self.connection(TcpStream::from_std(socket.into())?, ends.remote).await;
+        }
+        Ok(())
+    }
+
+    fn tell(remote: SocketAddr, ended: std::io::Result<connection::End>) {
+        match ended {
             Ok(reason @ connection::End::Stream(_)) => tracing::info!(%remote, "player closed: {reason}"),
             Ok(reason) => tracing::debug!(%remote, "connection closed: {reason}"),
             Err(error) => tracing::debug!(%remote, "connection failed: {error}"),
@@ -171,8 +201,19 @@ impl<S: Streams> Server<S> {
     }
 }
 
+/// The server that listens now, for connections that come by another way.
+#[derive(Default)]
+pub struct Running(Mutex<Weak<Server<Context>>>);
+
+impl Running {
+    /// The server; `None`: it is switched off.
+    pub fn get(&self) -> Option<Arc<Server<Context>>> {
+        self.0.lock().upgrade()
+    }
+}
+
 /// Runs the server role until the host closes it.
-pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
+pub async fn serve(config: Config, context: Context, running: &Running) -> Result<(), Error> {
     let server = Server::new(config.clone(), context.clone(), Limits::default());
     let mut listeners = Vec::new();
     for (protocol, address) in [("rtsp", &config.listen), ("rtsps", &config.tls_listen)] {
@@ -191,6 +232,7 @@ pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
         context.closed().await;
         return Ok(());
     }
+    *running.0.lock() = Arc::downgrade(&server);
     tokio::select! {
         () = Arc::clone(&server).accept(listeners, context.draining(), || drop(context.drained())) => {}
         _ = context.report(|| server.metrics()) => {}

@@ -99,6 +99,11 @@ struct Connection<S: Streams> {
     report: Interval,
 }
 
+/// Whether this client has to log in.
+pub(super) fn asks_login(config: &super::Config, remote: SocketAddr) -> bool {
+    !config.username.is_empty() && (config.local_auth || !is_loopback(remote))
+}
+
 /// Serves one connection to its end. `first` is what came already.
 pub(super) async fn serve<S: Streams>(
     server: Arc<Server<S>>,
@@ -108,7 +113,7 @@ pub(super) async fn serve<S: Streams>(
     first: BytesMut,
 ) -> io::Result<End> {
     let config = &server.config;
-    let needs_login = !config.username.is_empty() && (config.local_auth || !is_loopback(remote));
+    let needs_login = asks_login(config, remote);
     let nonce = format!("{:032x}", rand::random::<u128>());
     let session = session::Config {
         id: format!("{:016x}", rand::random::<u64>()),

@@ -117,6 +117,24 @@ pub(super) async fn serve<S: Streams>(
     }
 }
 
+/// Serves a connection whose other end the host has: TLS was taken off.
+pub(super) async fn serve_relayed<S: Streams>(
+    server: Arc<Server<S>>,
+    mut stream: UnixStream,
+    ends: Ends,
+) -> io::Result<End> {
+    let mut first = BytesMut::new();
+    let Ok(kind) = timeout(IDLE_TIMEOUT, sniff(&mut stream, &mut first)).await else {
+        return Ok(End::Silent);
+    };
+    match kind? {
+        None => Ok(End::Eof),
+        Some(Kind::Rtsp) => connection::serve(server, Link::Relayed(stream), ends, Way::Tls, first).await,
+        Some(Kind::Http) => http(server, stream, first, ends).await,
+        Some(Kind::Tls) => Ok(End::NoTls),
+    }
+}
+
 async fn sniff(stream: &mut impl Stream, first: &mut BytesMut) -> io::Result<Option<Kind>> {
     loop {
         if stream.read_buf(first).await? == 0 {
