@@ -72,13 +72,13 @@ ISOLATION = ISOLATION if os.environ.get("PATCHBAY_ISOLATION") == "process" else 
 class Server:
     """A running server with its own folder and free ports."""
 
-    def __init__(self, streams="streams:\n  demo: \"demo:\"\n", extra="", binary=BINARY, preexec=None):
+    def __init__(self, streams="streams:\n  demo: \"demo:\"\n", extra="", binary=BINARY, preexec=None, api=""):
         self.folder = tempfile.TemporaryDirectory()
         self.http, self.rtsp = free_port(), free_port()
         webrtc = "" if "webrtc:" in extra else f"webrtc:\n  listen: 127.0.0.1:{free_port()}\n"
         self.path = pathlib.Path(self.folder.name)
         (self.path / "plugins.yaml").write_text(
-            f"api:\n  listen: 127.0.0.1:{self.http}\n{webrtc}rtsp:\n  listen: 127.0.0.1:{self.rtsp}\n{ISOLATION}{extra}{streams}")
+            f"api:\n  listen: 127.0.0.1:{self.http}\n{api}{webrtc}rtsp:\n  listen: 127.0.0.1:{self.rtsp}\n{ISOLATION}{extra}{streams}")
         self.log = open(self.path / "log", "w+b")
         self.process = subprocess.Popen([binary], cwd=self.path, stdout=self.log, stderr=subprocess.STDOUT, preexec_fn=preexec)
 
