@@ -22,7 +22,7 @@ use crate::session::{Command, Link};
 use crate::source::{Control, Session};
 pub use annexb::AnnexB;
 pub use clock::{FrameClock, SampleClock};
-pub use container::{Container, Event, Piece, run};
+pub use container::{Container, Event, Piece, Place, run};
 
 /// For the macro.
 #[doc(hidden)]

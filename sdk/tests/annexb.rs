@@ -96,7 +96,7 @@ fn bytes_that_never_become_a_picture_are_given_up() {
                 reader.push(Piece { offset: pushed, at: std::time::Duration::ZERO, data });
                 pushed += junk.len() as u64;
             }
-            Event::Failed(error) => break error,
+            Event::Error(error) => break error,
             event => panic!("{event:?}"),
         }
         assert!(pushed < 8 << 20, "it goes on for ever");

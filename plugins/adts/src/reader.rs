@@ -83,7 +83,7 @@ impl Reader {
     }
 
     fn fail(&mut self, why: &str) {
-        self.events.push_back(Event::Failed(Error::protocol(format!("adts: {why}"))));
+        self.events.push_back(Event::Error(Error::protocol(format!("adts: {why}"))));
         self.done = true;
     }
 }

@@ -27,13 +27,6 @@ impl Container for Tags {
     }
 
     fn poll(&mut self) -> Event {
-        match self.0.poll() {
-            flv::Event::NeedData => Event::NeedData,
-            flv::Event::Tracks(tracks) => Event::Tracks(tracks),
-            flv::Event::TrackChanged { track, parameters } => Event::TrackChanged { track, parameters },
-            flv::Event::Unit { track, unit } => Event::Unit { track, unit },
-            flv::Event::Error(error) => Event::Failed(Error::protocol(error.to_string())),
-            flv::Event::End => Event::End,
-        }
+        self.0.poll().map_error(|error| Error::protocol(error.to_string()))
     }
 }

@@ -98,10 +98,10 @@ impl Container for Pictures {
         loop {
             let Some((pts, picture)) = self.ready.pop_front() else {
                 return match (self.ended, &self.known) {
-                    (true, None) => Event::Failed(Error::protocol("mjpeg: no picture in the whole stream")),
+                    (true, None) => Event::Error(Error::protocol("mjpeg: no picture in the whole stream")),
                     (true, Some(_)) => Event::End,
                     (false, _) if self.splitter.passed() > MAX_WITHOUT => {
-                        Event::Failed(Error::protocol("mjpeg: 16 MiB without a picture"))
+                        Event::Error(Error::protocol("mjpeg: 16 MiB without a picture"))
                     }
                     (false, _) => Event::NeedData,
                 };

@@ -34,8 +34,8 @@ pub fn demux(data: &[u8]) {
             Event::TrackChanged { parameters, .. } => {
                 assert!(parameters.width > 0 && parameters.height > 0, "a picture has a size");
             }
-            Event::Seek { .. } => panic!("nothing to seek for"),
-            Event::Failed(_) | Event::End => return,
+            Event::Seek(_) => panic!("nothing to seek for"),
+            Event::Error(_) | Event::End => return,
         }
     }
 }

@@ -42,12 +42,12 @@ fn demux(is_live: bool, pieces: &[&[u8]]) -> Seen {
             Event::Tracks(tracks) => seen.sizes.push((tracks[0].width, tracks[0].height)),
             Event::TrackChanged { parameters, .. } => seen.sizes.push((parameters.width, parameters.height)),
             Event::Unit { unit, .. } => seen.units.push(unit),
-            Event::Failed(error) => {
+            Event::Error(error) => {
                 seen.error = Some(error.message);
                 return seen;
             }
             Event::End => return seen,
-            Event::Seek { .. } => panic!("nothing to seek for"),
+            Event::Seek(_) => panic!("nothing to seek for"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use patchbay_mux::mp4;
-use patchbay_sdk::demuxer::{Container, Event, Input, Piece, Request, run};
+use patchbay_sdk::demuxer::{Container, Event, Input, Piece, Place, Request, run};
 use patchbay_sdk::source::Session;
 use patchbay_sdk::{Demuxer, Error};
 
@@ -27,16 +27,7 @@ impl Container for File {
     }
 
     fn poll(&mut self) -> Event {
-        match self.0.poll() {
-            mp4::Event::NeedData => Event::NeedData,
-            mp4::Event::Seek(offset) => {
-                Event::Seek { offset, advice: "put its index first (ffmpeg -movflags +faststart)" }
-            }
-            mp4::Event::Tracks(tracks) => Event::Tracks(tracks),
-            mp4::Event::TrackChanged { track, parameters } => Event::TrackChanged { track, parameters },
-            mp4::Event::Unit { track, unit } => Event::Unit { track, unit },
-            mp4::Event::Error(error) => Event::Failed(Error::protocol(format!("mp4: {error}"))),
-            mp4::Event::End => Event::End,
-        }
+        let advice = "put its index first (ffmpeg -movflags +faststart)";
+        self.0.poll().map(|error| Error::protocol(format!("mp4: {error}")), |offset| Place { offset, advice })
     }
 }

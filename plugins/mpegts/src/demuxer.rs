@@ -28,13 +28,6 @@ impl Container for Stream {
     }
 
     fn poll(&mut self) -> Event {
-        match self.0.poll() {
-            mpegts::Event::NeedData => Event::NeedData,
-            mpegts::Event::Tracks(tracks) => Event::Tracks(tracks),
-            mpegts::Event::TrackChanged { track, parameters } => Event::TrackChanged { track, parameters },
-            mpegts::Event::Unit { track, unit } => Event::Unit { track, unit },
-            mpegts::Event::Error(error) => Event::Failed(Error::protocol(format!("mpegts: {error}"))),
-            mpegts::Event::End => Event::End,
-        }
+        self.0.poll().map_error(|error| Error::protocol(format!("mpegts: {error}")))
     }
 }

@@ -236,7 +236,7 @@ impl Reader {
     }
 
     fn fail(&mut self, error: Error) {
-        self.events.push_back(Event::Failed(error));
+        self.events.push_back(Event::Error(error));
         self.state = State::Done;
         self.buffer.clear();
     }

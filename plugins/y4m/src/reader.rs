@@ -87,7 +87,7 @@ impl Reader {
     }
 
     fn fail(&mut self, error: Error) {
-        self.events.push_back(Event::Failed(error));
+        self.events.push_back(Event::Error(error));
         self.done = true;
         self.buffer.clear();
     }

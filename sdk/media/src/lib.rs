@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Codec`], [`Parameters`] | what a track carries |
 //! | [`Unit`] | one access unit, audio frame or picture |
+//! | [`Event`] | what every demuxer gives: tracks and units |
 //! | [`AccessUnitSplitter`] | a flow of NAL units -> access units |
 //! | [`Assembler`] | access units -> units and configurations |
 //! | [`order::PictureOrder`], [`order::Reorder`] | the order of presentation where no times came at all |
@@ -29,6 +30,7 @@ mod codec;
 pub mod codec_string;
 pub mod dts;
 pub mod error;
+mod event;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod h264;
@@ -45,4 +47,5 @@ pub use assembler::{Assembled, Assembler};
 pub use codec::{Codec, Kind, Parameters};
 pub use dts::DtsEstimator;
 pub use error::Error;
+pub use event::Event;
 pub use unit::{MAX_UNIT_BYTES, Unit};

@@ -24,7 +24,7 @@ pub use demux::{Demuxer, Error, Event};
 pub use mux::Muxer;
 pub use tag::{MAX_TAG_BYTES, TagKind};
 pub use tag_mux::{Head, Placed, TagMuxer, Unsupported};
-pub use tracks::{Item, MAX_TRACKS, TagDemuxer};
+pub use tracks::{MAX_TRACKS, TagDemuxer};
 
 /// Ticks per second of all times in FLV and RTMP.
 pub const CLOCK_RATE: u32 = 1_000;

@@ -18,6 +18,7 @@ pub mod fmp4;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod history;
+mod lineup;
 pub mod mp4;
 pub mod mpegts;
 pub mod timeline;

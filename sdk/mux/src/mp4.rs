@@ -38,34 +38,9 @@ pub const MAX_MOOV_BYTES: u64 = 64 << 20;
 /// Largest `moof`.
 pub const MAX_MOOF_BYTES: u64 = 16 << 20;
 
-/// What the demuxer has to say.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// Bytes behind those it has are needed.
-    NeedData,
-    /// Reading must go on at this byte of the file.
-    Seek(u64),
-    /// The tracks, before the first unit. Empty `extradata` of H.264 or H.265: in band, [`Event::TrackChanged`] follows.
-    Tracks(Vec<Parameters>),
-    /// The parameters of a track from its next unit on.
-    TrackChanged {
-        /// Index in [`Event::Tracks`].
-        track: usize,
-        /// The new ones.
-        parameters: Parameters,
-    },
-    /// A unit; decoding times grow within a track.
-    Unit {
-        /// Index in [`Event::Tracks`].
-        track: usize,
-        /// The unit.
-        unit: Unit,
-    },
-    /// The file cannot be read; [`Event::End`] follows.
-    Error(Error),
-    /// There is nothing more.
-    End,
-}
+/// What the demuxer has to say; [`Event::Seek`] has the byte of the file to read on at. Tracks of H.264 or H.265 with empty
+/// `extradata` have it in band: [`Event::TrackChanged`] follows.
+pub type Event = patchbay_media::Event<Error, u64>;
 
 /// Why a file cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,9 +6,9 @@ mod peers;
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchbay_media::{Codec, Parameters, Unit, h264, h265, opus};
+use patchbay_media::{Codec, Event as TagEvent, Parameters, Unit, h264, h265, opus};
 use patchbay_mux::Mode;
-use patchbay_mux::flv::{Demuxer, Error, Event, Item, Muxer, TagDemuxer, TagKind, TagMuxer};
+use patchbay_mux::flv::{Demuxer, Error, Event, Muxer, TagDemuxer, TagKind, TagMuxer};
 use peers::{demux_flv, demux_mp4};
 use proptest::prelude::*;
 
@@ -47,23 +47,24 @@ fn h264_config(pps: usize) -> Bytes {
 }
 
 /// Items of tags that arrive at their own time.
-fn items<'a>(tags: impl IntoIterator<Item = (TagKind, u32, &'a [u8])>) -> Vec<Item> {
+fn items<'a>(tags: impl IntoIterator<Item = (TagKind, u32, &'a [u8])>) -> Vec<TagEvent> {
     let mut demuxer = TagDemuxer::new();
     let mut items = Vec::new();
+    let next = |demuxer: &mut TagDemuxer| Some(demuxer.poll()).filter(|event| *event != TagEvent::NeedData);
     for (kind, time, body) in tags {
         demuxer.push(kind, time, &Bytes::copy_from_slice(body), Duration::from_millis(time.into()));
-        items.extend(std::iter::from_fn(|| demuxer.poll()));
+        items.extend(std::iter::from_fn(|| next(&mut demuxer)));
     }
     demuxer.end();
-    items.extend(std::iter::from_fn(|| demuxer.poll()));
+    items.extend(std::iter::from_fn(|| next(&mut demuxer)));
     items
 }
 
-fn dts_of(items: &[Item], of: usize) -> Vec<i64> {
+fn dts_of(items: &[TagEvent], of: usize) -> Vec<i64> {
     items
         .iter()
         .filter_map(|i| match i {
-            Item::Unit { track, unit } if *track == of => Some(unit.dts),
+            TagEvent::Unit { track, unit } if *track == of => Some(unit.dts),
             _ => None,
         })
         .collect()
@@ -80,7 +81,7 @@ fn sound_and_picture_wait_for_each_other() {
         (TagKind::Audio, 50, AAC_CONFIG),
         (TagKind::Audio, 50, AAC_FRAME),
     ]);
-    let Item::Tracks(tracks) = &found[0] else { panic!("{found:?}") };
+    let TagEvent::Tracks(tracks) = &found[0] else { panic!("{found:?}") };
     assert_eq!(tracks.iter().map(|t| t.codec).collect::<Vec<_>>(), [Codec::H264, Codec::Aac]);
     assert_eq!((dts_of(&found, 0), dts_of(&found, 1)), (vec![0, 40], vec![50]));
 }
@@ -95,7 +96,7 @@ fn late_tracks_are_added() {
     let found = items(tags);
     let announced: Vec<usize> = found
         .iter()
-        .filter_map(|item| if let Item::Tracks(tracks) = item { Some(tracks.len()) } else { None })
+        .filter_map(|item| if let TagEvent::Tracks(tracks) = item { Some(tracks.len()) } else { None })
         .collect();
     assert_eq!(announced, [1, 2]);
     assert_eq!((dts_of(&found, 0).len(), dts_of(&found, 1)), (150, vec![3_100]));
@@ -162,7 +163,8 @@ fn a_source_that_counts_anew_goes_on() {
         (TagKind::Video, 40, H264_KEY),
     ]);
     assert_eq!(dts_of(&found, 0), [500_000, 500_040, 500_080, 500_120]);
-    let marked = found.iter().filter(|i| matches!(i, Item::Unit { unit, .. } if unit.discontinuity)).count();
+    let marked =
+        found.iter().filter(|i| matches!(i, TagEvent::Unit { unit, .. } if unit.discontinuity)).count();
     assert_eq!(marked, 1);
 }
 
@@ -179,7 +181,9 @@ fn equal_configurations_are_no_change() {
     ]);
     let changes: Vec<_> = found
         .iter()
-        .filter_map(|i| if let Item::TrackChanged { parameters, .. } = i { Some(parameters) } else { None })
+        .filter_map(
+            |i| if let TagEvent::TrackChanged { parameters, .. } = i { Some(parameters) } else { None },
+        )
         .collect();
     assert_eq!(changes.len(), 1);
     assert_eq!(changes[0].extradata, avcc(1));

@@ -115,7 +115,7 @@ impl AnnexB {
 
     fn fail(&mut self, why: &str) {
         let name = self.codec.name();
-        self.events.push_back(Event::Failed(Error::protocol(format!("{name}: {why}"))));
+        self.events.push_back(Event::Error(Error::protocol(format!("{name}: {why}"))));
         self.done = true;
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchbay_media::{Parameters, Unit};
+use patchbay_media::Parameters;
 use patchbay_plugin_api::message::{Class, Connection};
 use tokio::time::{Instant, sleep_until};
 
@@ -40,37 +40,15 @@ pub struct Piece {
 }
 
 /// What a [`Container`] has to say.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// Bytes behind those it has are needed.
-    NeedData,
-    /// Reading must go on at another place.
-    Seek {
-        /// Bytes from the start.
-        offset: u64,
-        /// What the user can do when the transport cannot go there.
-        advice: &'static str,
-    },
-    /// The tracks, before the first unit. Comes again, longer, when more become known; an index stays.
-    Tracks(Vec<Parameters>),
-    /// The parameters of a track from its next unit on.
-    TrackChanged {
-        /// Index in [`Event::Tracks`].
-        track: usize,
-        /// The new ones.
-        parameters: Parameters,
-    },
-    /// A unit.
-    Unit {
-        /// Index in [`Event::Tracks`].
-        track: usize,
-        /// The unit.
-        unit: Unit,
-    },
-    /// The bytes cannot be read.
-    Failed(Error),
-    /// There is nothing more.
-    End,
+pub type Event = patchbay_media::Event<Error, Place>;
+
+/// Where reading must go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes from the start.
+    pub offset: u64,
+    /// What the user can do when the transport cannot go there.
+    pub advice: &'static str,
 }
 
 /// Runs a demuxer's session: the whole body of [`Demuxer::demux`](super::Demuxer::demux).
@@ -99,8 +77,8 @@ pub async fn run(
                 Data::End(ended) if ended.class == Class::Eof => container.end(),
                 Data::End(ended) => return Err(ended.into()),
             },
-            Event::Seek { offset, .. } if request.head.seekable => input.seek(offset)?,
-            Event::Seek { offset, advice } => {
+            Event::Seek(Place { offset, .. }) if request.head.seekable => input.seek(offset)?,
+            Event::Seek(Place { offset, advice }) => {
                 let after = if read > MAX_UNSEEKABLE { " after 64 MiB" } else { "" };
                 return Err(Error::unsupported(format!(
                     "{format}: the file must be read from byte {offset}{after}, and its transport cannot: {advice}"
@@ -138,7 +116,7 @@ pub async fn run(
                 input.handle_waiting()?;
                 session.push(id_of(track), &unit)?;
             }
-            Event::Failed(error) => return Err(error),
+            Event::Error(error) => return Err(error),
             Event::End => {
                 return Err(Error::eof(if live { "the end of the stream" } else { "the end of the file" }));
             }

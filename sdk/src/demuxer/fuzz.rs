@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use patchbay_media::{Codec, Parameters, Unit};
 
-use super::{AnnexB, Container, Event, Piece};
+use super::{AnnexB, Container, Event, Piece, Place};
 use crate::error::Error;
 
 /// Between two pieces.
@@ -45,7 +45,7 @@ pub fn drive(container: &mut impl Container, data: &[u8], piece: usize) -> Outco
                 }
                 None => container.end(),
             },
-            Event::Seek { offset, .. } => {
+            Event::Seek(Place { offset, .. }) => {
                 at = usize::try_from(offset).unwrap_or(usize::MAX);
                 seeks += 1;
                 assert!(seeks < 100_000, "seeks without end");
@@ -67,7 +67,7 @@ pub fn drive(container: &mut impl Container, data: &[u8], piece: usize) -> Outco
                 *last = Some(unit.dts);
                 outcome.units.push((track, unit));
             }
-            Event::Failed(error) => outcome.error = Some(error),
+            Event::Error(error) => outcome.error = Some(error),
             Event::End => break,
         }
     }

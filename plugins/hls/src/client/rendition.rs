@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchbay_media::{Parameters, Unit};
+use patchbay_media::{Event, Parameters, Unit};
 use patchbay_net::SourceUrl;
 use patchbay_sdk::{Class, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -14,7 +14,7 @@ use super::decrypt::{BLOCK, Decryptor};
 use super::fetch::{Fetcher, failed};
 use super::follow::{Follow, Step};
 use super::playlist::{self, ByteRange, Encryption, MAX_PLAYLIST_BYTES, Map, Media, Playlist, Segment};
-use super::segment::{Event, MAX_SEGMENT_BYTES, Segments};
+use super::segment::{MAX_SEGMENT_BYTES, Segments};
 
 /// Failures in a row that are tolerated, of segments and of playlists.
 const MAX_FAILURES: u32 = 3;
@@ -275,8 +275,9 @@ impl Reader<'_> {
         while let Some(event) = self.segments.event() {
             let message = match event {
                 Event::Tracks(tracks) => Message::Tracks { tracks, format: self.segments.format() },
-                Event::TrackChanged(track, parameters) => Message::TrackChanged(track, parameters),
-                Event::Unit(track, unit) => {
+                Event::TrackChanged { track, parameters } => Message::TrackChanged(track, parameters),
+                Event::NeedData | Event::End => continue,
+                Event::Unit { track, unit } => {
                     let most = MAX_WAITING_BYTES >> 10;
                     let size = u32::try_from((unit.data.len() >> 10).clamp(1, most)).unwrap_or(1);
                     let place = Arc::clone(&self.rendition.waiting).acquire_many_owned(size).await;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use patchbay_media::aac::adts;
-use patchbay_media::{Codec, Parameters, Unit};
+use patchbay_media::{Codec, Event, Parameters, Unit};
 use patchbay_mux::{mp4, mpegts};
 
 /// Largest segment that is read, in bytes.
@@ -15,17 +15,6 @@ const PROBE: usize = 10;
 const PRIV_OWNER: &[u8] = b"com.apple.streaming.transportStreamTimestamp\0";
 /// Ticks per second of that time.
 const TS_CLOCK: i64 = 90_000;
-
-/// What comes out.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The tracks; again when they are others.
-    Tracks(Vec<Parameters>),
-    /// New parameters of a track from its next unit on.
-    TrackChanged(usize, Parameters),
-    /// A unit of a track.
-    Unit(usize, Unit),
-}
 
 /// Why a segment cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,7 +123,7 @@ impl Segments {
         }
     }
 
-    /// The next event.
+    /// What came out; tracks again when they are others.
     pub fn event(&mut self) -> Option<Event> {
         self.out.pop_front()
     }
@@ -142,27 +131,24 @@ impl Segments {
     fn poll(&mut self) -> Result<(), SegmentError> {
         loop {
             let event = match &mut self.inner {
-                Some(Inner::MpegTs(demuxer)) => match demuxer.poll() {
-                    mpegts::Event::NeedData | mpegts::Event::End => return Ok(()),
-                    mpegts::Event::Tracks(tracks) => Event::Tracks(tracks),
-                    mpegts::Event::TrackChanged { track, parameters } => {
-                        Event::TrackChanged(track, parameters)
-                    }
-                    mpegts::Event::Unit { track, unit } => Event::Unit(track, unit),
-                    mpegts::Event::Error(error) => return Err(error.into()),
-                },
-                Some(Inner::Mp4 { demuxer, .. }) => match demuxer.poll() {
-                    // A fragment's data lies behind it.
-                    mp4::Event::NeedData | mp4::Event::End => return Ok(()),
-                    mp4::Event::Seek(_) => return Err(SegmentError::Outside),
-                    mp4::Event::Tracks(tracks) => Event::Tracks(tracks),
-                    mp4::Event::TrackChanged { track, parameters } => Event::TrackChanged(track, parameters),
-                    mp4::Event::Unit { track, unit } => Event::Unit(track, unit),
-                    mp4::Event::Error(error) => return Err(error.into()),
-                },
+                Some(Inner::MpegTs(demuxer)) => demuxer.poll().map_error(SegmentError::from),
+                // A fragment's data lies behind it.
+                Some(Inner::Mp4 { demuxer, .. }) => {
+                    demuxer.poll().map(SegmentError::from, |_| SegmentError::Outside)
+                }
                 _ => return Ok(()),
             };
-            self.out.push_back(event);
+            self.out.push_back(match event {
+                patchbay_media::Event::NeedData | patchbay_media::Event::End => return Ok(()),
+                patchbay_media::Event::Error(error) | patchbay_media::Event::Seek(error) => {
+                    return Err(error);
+                }
+                patchbay_media::Event::Tracks(tracks) => Event::Tracks(tracks),
+                patchbay_media::Event::TrackChanged { track, parameters } => {
+                    Event::TrackChanged { track, parameters }
+                }
+                patchbay_media::Event::Unit { track, unit } => Event::Unit { track, unit },
+            });
         }
     }
 }
@@ -200,7 +186,7 @@ impl Packed {
                 out.push_back(if first {
                     Event::Tracks(known.clone())
                 } else {
-                    Event::TrackChanged(0, parameters)
+                    Event::TrackChanged { track: 0, parameters }
                 });
             }
             let at = self
@@ -210,7 +196,7 @@ impl Packed {
             self.next = Some(at.saturating_add(length));
             let mut unit = Unit::new(at, true, Bytes::copy_from_slice(frame));
             unit.duration = u32::try_from(length).unwrap_or(0);
-            out.push_back(Event::Unit(0, unit));
+            out.push_back(Event::Unit { track: 0, unit });
         }
     }
 }
@@ -264,7 +250,7 @@ mod tests {
         assert!(matches!(&events[0], Event::Tracks(tracks) if tracks[0].codec == Codec::Aac));
         let times: Vec<i64> = events
             .iter()
-            .filter_map(|e| if let Event::Unit(_, unit) = e { Some(unit.dts) } else { None })
+            .filter_map(|e| if let Event::Unit { unit, .. } = e { Some(unit.dts) } else { None })
             .collect();
         assert_eq!(times, [480_000, 481_024, 482_048, 483_072, 484_096, 485_120]);
     }

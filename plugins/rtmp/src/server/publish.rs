@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use patchbay_mux::flv::{Item, TagDemuxer, TagKind};
+use patchbay_media::Event;
+use patchbay_mux::flv::{TagDemuxer, TagKind};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Class, Connection, Publish};
 use patchbay_sdk::server::{Context, Publisher};
@@ -73,16 +74,16 @@ pub fn deliver(
     connection: &Connection,
 ) -> Result<(), Error> {
     let id = |track: usize| u32::try_from(track).unwrap_or(u32::MAX);
-    while let Some(item) = media.poll() {
-        match item {
-            Item::Tracks(tracks) => session.tracks(&Tracks {
+    loop {
+        match media.poll() {
+            Event::Tracks(tracks) => session.tracks(&Tracks {
                 receive: tracks.into_iter().map(Into::into).collect(),
                 connection: connection.clone(),
                 ..Tracks::default()
             })?,
-            Item::TrackChanged { track, parameters } => session.track_changed(id(track), &parameters)?,
-            Item::Unit { track, unit } => session.push(id(track), &unit)?,
+            Event::TrackChanged { track, parameters } => session.track_changed(id(track), &parameters)?,
+            Event::Unit { track, unit } => session.push(id(track), &unit)?,
+            Event::NeedData | Event::End => return Ok(()),
         }
     }
-    Ok(())
 }

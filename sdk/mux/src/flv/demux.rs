@@ -2,37 +2,11 @@
 
 use std::time::Duration;
 
-use patchbay_media::{Parameters, Unit};
-
 use super::tag::{Next, Tags};
-use super::tracks::{Item, TagDemuxer};
+use super::tracks::TagDemuxer;
 
-/// What the demuxer has to say.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// More bytes are needed.
-    NeedData,
-    /// See [`Item::Tracks`].
-    Tracks(Vec<Parameters>),
-    /// See [`Item::TrackChanged`].
-    TrackChanged {
-        /// Index in [`Event::Tracks`].
-        track: usize,
-        /// The new ones.
-        parameters: Parameters,
-    },
-    /// See [`Item::Unit`].
-    Unit {
-        /// Index in [`Event::Tracks`].
-        track: usize,
-        /// The unit.
-        unit: Unit,
-    },
-    /// The bytes cannot be read on; [`Event::End`] follows.
-    Error(Error),
-    /// There is nothing more.
-    End,
-}
+/// What the demuxer has to say; all clocks run at [`CLOCK_RATE`](super::CLOCK_RATE).
+pub type Event = patchbay_media::Event<Error>;
 
 /// Why bytes cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -89,13 +63,9 @@ impl Demuxer {
     pub fn poll(&mut self) -> Event {
         loop {
             match self.media.poll() {
-                Some(Item::Tracks(tracks)) => return Event::Tracks(tracks),
-                Some(Item::TrackChanged { track, parameters }) => {
-                    return Event::TrackChanged { track, parameters };
-                }
-                Some(Item::Unit { track, unit }) => return Event::Unit { track, unit },
-                None if self.done => return Event::End,
-                None => {}
+                patchbay_media::Event::NeedData if self.done => return Event::End,
+                patchbay_media::Event::NeedData => {}
+                event => return event.map_error(|never| match never {}),
             }
             match self.tags.next() {
                 Next::Tag(tag) => self.media.push(tag.kind, tag.timestamp, &tag.body, self.at),

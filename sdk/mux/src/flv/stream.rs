@@ -7,15 +7,8 @@ use patchbay_media::{Assembler, Codec, Kind, MAX_UNIT_BYTES, Parameters, Unit, h
 
 use super::CLOCK_RATE;
 use super::body::{Content, Part, Stated};
+use crate::lineup::Output;
 use crate::{mp4, mpegts};
-
-/// What a part gave.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Output {
-    /// Of the units behind it.
-    Parameters(Parameters),
-    Unit(Unit),
-}
 
 /// A track as it comes.
 #[derive(Debug)]

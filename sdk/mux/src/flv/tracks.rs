@@ -1,17 +1,17 @@
 //! Tags, or the media messages of RTMP, to tracks and units.
 
-use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchbay_media::{Codec, Kind, Parameters};
+use patchbay_media::{Codec, Event, Kind};
 
 use super::amf::{self, Value};
 use super::body::{self, Part, Stated};
-use super::stream::{Output, Stream};
+use super::stream::Stream;
 use super::tag::TagKind;
 use super::{CLOCK_RATE, MAX_TAG_BYTES};
-use crate::timeline::Timeline;
+use crate::lineup::{Lineup, Output, Slot};
 
 /// Most tracks of a stream.
 pub const MAX_TRACKS: usize = 16;
@@ -30,42 +30,16 @@ const WRAP_24: i64 = 1 << 24;
 /// How far from it, in milliseconds.
 const WRAP_SLACK: i64 = 10_000;
 
-/// What tags gave.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Item {
-    /// The tracks, before the first unit. Comes again, longer, when further tracks begin late; the index of a track
-    /// stays. All clocks run at [`CLOCK_RATE`].
-    Tracks(Vec<Parameters>),
-    /// The parameters of a track from its next unit on; the codec may be another one.
-    TrackChanged {
-        /// Index in [`Item::Tracks`].
-        track: usize,
-        /// The new ones.
-        parameters: Parameters,
-    },
-    /// A unit; decoding times grow within a track, also where those of the stream do not.
-    Unit {
-        /// Index in [`Item::Tracks`].
-        track: usize,
-        /// The unit.
-        unit: patchbay_media::Unit,
-    },
-}
-
 /// Makes tracks and units of tags: [`TagDemuxer::push`] a tag, then [`TagDemuxer::poll`] until it has nothing more.
 ///
 /// Tracks are what tags bring, whatever `onMetaData` and the file's flags say.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TagDemuxer {
     streams: Vec<Stream>,
     /// One per stream, with the same index.
     slots: Vec<Slot>,
-    tracks: Vec<Parameters>,
-    announced: bool,
+    lineup: Lineup<Infallible>,
     time: Option<i64>,
-    timeline: Timeline,
-    /// Units and parameters before the tracks are announced, by stream.
-    held: VecDeque<(usize, Output)>,
     held_bytes: usize,
     /// Media time and time of arrival of the first unit.
     held_since: Option<(i64, Duration)>,
@@ -73,34 +47,6 @@ pub struct TagDemuxer {
     hinted: bool,
     /// Width and height that it states, for codecs whose configuration is not read here.
     size: (u32, u32),
-    items: VecDeque<Item>,
-}
-
-/// A stream's place among tracks.
-#[derive(Debug, Default, Clone, Copy)]
-struct Slot {
-    track: Option<usize>,
-    offset: i64,
-    ready: bool,
-}
-
-impl Default for TagDemuxer {
-    fn default() -> Self {
-        Self {
-            streams: Vec::new(),
-            slots: Vec::new(),
-            tracks: Vec::new(),
-            announced: false,
-            time: None,
-            timeline: Timeline::new([]),
-            held: VecDeque::new(),
-            held_bytes: 0,
-            held_since: None,
-            hinted: false,
-            size: (0, 0),
-            items: VecDeque::new(),
-        }
-    }
 }
 
 impl TagDemuxer {
@@ -133,9 +79,9 @@ impl TagDemuxer {
         self.announce();
     }
 
-    /// Whether [`Item::Tracks`] came out, or is there to be polled.
+    /// Whether [`Event::Tracks`] came out, or is there to be polled.
     pub fn is_announced(&self) -> bool {
-        self.announced
+        self.lineup.is_announced()
     }
 
     /// Bytes of units that wait.
@@ -143,9 +89,9 @@ impl TagDemuxer {
         self.held_bytes
     }
 
-    /// What comes next; `None`: a tag is needed.
-    pub fn poll(&mut self) -> Option<Item> {
-        self.items.pop_front()
+    /// What comes next; [`Event::NeedData`]: a tag is needed. All clocks run at [`CLOCK_RATE`].
+    pub fn poll(&mut self) -> Event {
+        self.lineup.events.pop_front().unwrap_or(Event::NeedData)
     }
 
     fn script(&mut self, tag: &Bytes) {
@@ -193,9 +139,8 @@ impl TagDemuxer {
             Some(index) => index,
             None if self.streams.len() >= MAX_TRACKS => return None,
             None => {
-                self.timeline.add(CLOCK_RATE);
                 self.streams.push(Stream::new(part));
-                self.slots.push(Slot::default());
+                self.slots.push(self.lineup.slot(CLOCK_RATE));
                 self.streams.len() - 1
             }
         };
@@ -210,25 +155,20 @@ impl TagDemuxer {
                     if matches!(parameters.codec, Codec::Av1 | Codec::Vp8 | Codec::Vp9) {
                         (parameters.width, parameters.height) = self.size;
                     }
-                    if let Some(slot) = self.slots.get_mut(index) {
-                        slot.ready = true;
-                    }
                 }
                 Output::Unit(unit) => {
                     self.held_since.get_or_insert((unit.dts, at));
                     newest = Some(unit.dts);
                 }
             }
-            if self.announced {
-                self.emit(index, output);
-            } else {
-                if let Output::Unit(unit) = &output {
-                    self.held_bytes += unit.data.len();
-                }
-                self.held.push_back((index, output));
+            if let (false, Output::Unit(unit)) = (self.lineup.is_announced(), &output) {
+                self.held_bytes += unit.data.len();
             }
+            self.lineup.take(&mut self.slots, index, output);
         }
-        let (Some(newest), Some((since, since_at)), false) = (newest, self.held_since, self.announced) else {
+        let (Some(newest), Some((since, since_at)), false) =
+            (newest, self.held_since, self.lineup.is_announced())
+        else {
             return;
         };
         let has = |kind| self.streams.iter().any(|stream| stream.kind == kind);
@@ -244,60 +184,14 @@ impl TagDemuxer {
 
     /// Says which tracks there are, pictures first, and hands out what waited.
     fn announce(&mut self) {
-        if self.announced {
+        if self.lineup.is_announced() || self.lineup.held().is_empty() {
             return;
         }
-        let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
-        self.announced = !held.is_empty();
         let mut order: Vec<usize> = (0..self.streams.len()).collect();
         order.sort_by_key(|index| {
             self.streams.get(*index).map(|stream| (stream.kind != Kind::Video, stream.number))
         });
-        for index in order {
-            let first = held.iter().find_map(|(of, output)| match output {
-                Output::Parameters(parameters) if *of == index => Some(parameters.clone()),
-                _ => None,
-            });
-            if let (Some(slot), Some(parameters)) = (self.slots.get_mut(index), first) {
-                slot.track = Some(self.tracks.len());
-                self.tracks.push(parameters);
-            }
-        }
-        if !self.tracks.is_empty() {
-            self.items.push_back(Item::Tracks(self.tracks.clone()));
-        }
-        for (index, output) in held {
-            self.emit(index, output);
-        }
-    }
-
-    fn emit(&mut self, index: usize, output: Output) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        match output {
-            Output::Parameters(parameters) => match slot.track {
-                Some(track) => {
-                    let Some(known) = self.tracks.get_mut(track).filter(|known| **known != parameters) else {
-                        return;
-                    };
-                    known.clone_from(&parameters);
-                    self.items.push_back(Item::TrackChanged { track, parameters });
-                }
-                None => {
-                    slot.track = Some(self.tracks.len());
-                    self.tracks.push(parameters);
-                    self.items.push_back(Item::Tracks(self.tracks.clone()));
-                }
-            },
-            Output::Unit(mut unit) => {
-                let Some(track) = slot.track else { return };
-                let times = self.timeline.place(index, unit.pts, unit.dts, unit.discontinuity);
-                let offset = self.timeline.offset(index);
-                unit.discontinuity |= std::mem::replace(&mut slot.offset, offset) != offset;
-                unit.dts = times.dts;
-                unit.pts = times.pts.max(times.dts);
-                self.items.push_back(Item::Unit { track, unit });
-            }
-        }
+        self.lineup.announce(&mut self.slots, order);
     }
 }

@@ -1,16 +1,13 @@
 //! Transport streams from bytes that come in any pieces.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
-use patchbay_media::{Parameters, Unit};
 
 use super::CLOCK_RATE;
 use super::packet::{Packet, Packets};
 use super::pes::Unwrapper;
 use super::psi::{self, Sections};
-use super::stream::{Content, Output, Stream};
-use crate::timeline::Timeline;
+use super::stream::{Content, Stream};
+use crate::lineup::{Lineup, Output, Slot};
 
 /// Bytes after which the tracks that are known are announced, others follow.
 pub const PROBE_BYTES: u64 = 4 << 20;
@@ -27,33 +24,8 @@ pub struct Options {
     pub private_pcm: bool,
 }
 
-/// What the demuxer has to say.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// More bytes are needed.
-    NeedData,
-    /// The tracks, before the first unit. Comes again, longer, when further tracks begin late; the index of a track
-    /// stays. All clocks run at [`CLOCK_RATE`].
-    Tracks(Vec<Parameters>),
-    /// The parameters of a track from its next unit on; the codec may be another one.
-    TrackChanged {
-        /// Index in [`Event::Tracks`].
-        track: usize,
-        /// The new ones.
-        parameters: Parameters,
-    },
-    /// A unit; decoding times grow within a track, also where those of the stream do not.
-    Unit {
-        /// Index in [`Event::Tracks`].
-        track: usize,
-        /// The unit.
-        unit: Unit,
-    },
-    /// The bytes are no transport stream; [`Event::End`] follows.
-    Error(Error),
-    /// There is nothing more.
-    End,
-}
+/// What the demuxer has to say; all clocks run at [`CLOCK_RATE`].
+pub type Event = patchbay_media::Event<Error>;
 
 /// Why bytes cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -83,14 +55,9 @@ pub struct Demuxer {
     streams: Vec<Stream>,
     /// One per stream, with the same index.
     slots: Vec<Slot>,
-    tracks: Vec<Parameters>,
-    announced: bool,
+    lineup: Lineup<Error>,
     clock: Unwrapper,
-    timeline: Timeline,
-    /// Units before the tracks are announced, by stream.
-    held: VecDeque<(usize, Output)>,
     held_since: Option<i64>,
-    events: VecDeque<Event>,
 }
 
 #[derive(Debug)]
@@ -98,16 +65,6 @@ struct Map {
     program: u16,
     pid: u16,
     sections: Sections,
-}
-
-/// A stream's place among tracks.
-#[derive(Debug, Default, Clone, Copy)]
-struct Slot {
-    track: Option<usize>,
-    /// Index in the timeline.
-    time: usize,
-    offset: i64,
-    ready: bool,
 }
 
 impl Demuxer {
@@ -125,13 +82,9 @@ impl Demuxer {
             program: None,
             streams: Vec::new(),
             slots: Vec::new(),
-            tracks: Vec::new(),
-            announced: false,
+            lineup: Lineup::default(),
             clock: Unwrapper::default(),
-            timeline: Timeline::new([]),
-            held: VecDeque::new(),
             held_since: None,
-            events: VecDeque::new(),
         }
     }
 
@@ -155,7 +108,7 @@ impl Demuxer {
     /// What comes next.
     pub fn poll(&mut self) -> Event {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.lineup.events.pop_front() {
                 return event;
             }
             if self.done {
@@ -186,8 +139,8 @@ impl Demuxer {
             self.take(index, &mut out);
         }
         self.announce();
-        if self.tracks.is_empty() {
-            self.events.push_back(Event::Error(Error::NoTracks));
+        if self.lineup.is_empty() {
+            self.lineup.events.push_back(Event::Error(Error::NoTracks));
         }
         self.done = true;
     }
@@ -252,9 +205,9 @@ impl Demuxer {
 
     /// The program has other streams: what is the same goes on, the rest ends, new ones take the tracks of their kind.
     fn replace_streams(&mut self, known: &[(u16, Content)]) {
-        if !self.announced {
+        if !self.lineup.is_announced() {
             // The probe starts anew.
-            self.held.clear();
+            self.lineup.clear();
             self.held_since = None;
             self.streams.clear();
             self.slots.clear();
@@ -263,7 +216,7 @@ impl Demuxer {
         let mut out = Vec::new();
         for index in 0..self.streams.len() {
             let Some(stream) = self.streams.get_mut(index) else { continue };
-            if self.announced && !known.contains(&(stream.pid, stream.content)) {
+            if self.lineup.is_announced() && !known.contains(&(stream.pid, stream.content)) {
                 stream.end(&mut out);
                 self.take(index, &mut out);
             }
@@ -283,8 +236,8 @@ impl Demuxer {
         for (place, (pid, content)) in places.iter_mut().zip(known) {
             if place.is_none() {
                 let slot = match take(&|stream| stream.content.kind() == content.kind()) {
-                    Some((_, slot)) => Slot { ready: false, ..slot },
-                    None => Slot { time: self.timeline.add(CLOCK_RATE), ..Slot::default() },
+                    Some((_, slot)) => slot.anew(),
+                    None => self.lineup.slot(CLOCK_RATE),
                 };
                 *place = Some((Stream::new(*pid, *content), slot));
             }
@@ -295,22 +248,15 @@ impl Demuxer {
     /// Takes what stream `index` gave.
     fn take(&mut self, index: usize, out: &mut Vec<Output>) {
         for output in out.drain(..) {
-            if let (Some(slot), Output::Parameters(_)) = (self.slots.get_mut(index), &output) {
-                slot.ready = true;
-            }
             if let Output::Unit(unit) = &output {
                 self.held_since.get_or_insert(unit.dts);
             }
-            if self.announced {
-                self.emit(index, output);
-            } else {
-                self.held.push_back((index, output));
-            }
+            self.lineup.take(&mut self.slots, index, output);
         }
-        if self.announced || self.held.is_empty() {
+        if self.lineup.is_announced() || self.lineup.held().is_empty() {
             return;
         }
-        let newest = self.held.iter().rev().find_map(|(_, output)| match output {
+        let newest = self.lineup.held().iter().rev().find_map(|(_, output)| match output {
             Output::Unit(unit) => Some(unit.dts),
             Output::Parameters(_) => None,
         });
@@ -323,58 +269,11 @@ impl Demuxer {
         }
     }
 
-    /// Says which tracks there are and hands out what waited.
+    /// Says which tracks there are, in the order of the program map, and hands out what waited.
     fn announce(&mut self) {
-        if self.announced {
-            return;
-        }
-        self.announced = true;
-        let held = std::mem::take(&mut self.held);
-        // In the order of the program map.
-        for index in 0..self.slots.len() {
-            let first = held.iter().find_map(|(of, output)| match output {
-                Output::Parameters(parameters) if *of == index => Some(parameters.clone()),
-                _ => None,
-            });
-            if let (Some(slot), Some(parameters)) = (self.slots.get_mut(index), first) {
-                slot.track = Some(self.tracks.len());
-                self.tracks.push(parameters);
-            }
-        }
-        if !self.tracks.is_empty() {
-            self.events.push_back(Event::Tracks(self.tracks.clone()));
-        }
-        for (index, output) in held {
-            self.emit(index, output);
-        }
-    }
-
-    fn emit(&mut self, index: usize, output: Output) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        match output {
-            Output::Parameters(parameters) => match slot.track {
-                Some(track) => {
-                    let Some(known) = self.tracks.get_mut(track).filter(|known| **known != parameters) else {
-                        return;
-                    };
-                    known.clone_from(&parameters);
-                    self.events.push_back(Event::TrackChanged { track, parameters });
-                }
-                None => {
-                    slot.track = Some(self.tracks.len());
-                    self.tracks.push(parameters);
-                    self.events.push_back(Event::Tracks(self.tracks.clone()));
-                }
-            },
-            Output::Unit(mut unit) => {
-                let Some(track) = slot.track else { return };
-                let times = self.timeline.place(slot.time, unit.pts, unit.dts, unit.discontinuity);
-                let offset = self.timeline.offset(slot.time);
-                unit.discontinuity |= std::mem::replace(&mut slot.offset, offset) != offset;
-                unit.dts = times.dts;
-                unit.pts = times.pts.max(times.dts);
-                self.events.push_back(Event::Unit { track, unit });
-            }
+        if !self.lineup.is_announced() {
+            let order = 0..self.slots.len();
+            self.lineup.announce(&mut self.slots, order);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::frames::{Framer, Framing};
 use super::packet::Packet;
 use super::pes::{self, Parsed};
 use super::psi;
+use crate::lineup::Output;
 use crate::timeline::rescale;
 
 /// Most times of PES packets that wait for a frame to begin.
@@ -59,14 +60,6 @@ impl Content {
     pub(super) fn kind(self) -> Kind {
         if matches!(self, Self::Video(_)) { Kind::Video } else { Kind::Audio }
     }
-}
-
-/// What came out of a stream.
-#[derive(Debug)]
-pub(super) enum Output {
-    /// Its parameters from here on.
-    Parameters(Parameters),
-    Unit(Unit),
 }
 
 /// The elementary stream of one PID.
