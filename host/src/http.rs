@@ -10,6 +10,7 @@ use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION,
     CONTENT_TYPE, HOST, LOCATION, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use base64::Engine as _;
@@ -20,6 +21,7 @@ use crate::app::App;
 use crate::log::Level;
 
 mod api;
+mod dot;
 mod entrance;
 mod ingest;
 mod metrics;
@@ -97,6 +99,18 @@ impl Query {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// As text again, with another value of `key`.
+    pub(crate) fn with(&self, key: &str, value: &str) -> String {
+        let encode = |text: &str| {
+            percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+        };
+        let pairs = self.0.iter().map(|(k, v)| {
+            let v = if k == key { value } else { v };
+            if v.is_empty() { encode(k) } else { format!("{}={}", encode(k), encode(v)) }
+        });
+        pairs.collect::<Vec<_>>().join("&")
+    }
+
     pub(crate) fn all(&self, key: &str) -> Vec<String> {
         self.0.iter().filter(|(k, _)| k == key).map(|(_, v)| v.clone()).collect()
     }
@@ -106,6 +120,10 @@ impl Query {
 pub async fn listen(app: &Arc<App>) {
     let config = app.config();
     let api = &config.api;
+    if !config.allows_module(Some("api")) {
+        app.log.write(Level::Info, "api", "off: it is not in app: modules", &[]);
+        return;
+    }
     if !api.listen.is_empty() {
         listen_tcp(app, &api.listen, None).await;
     }
@@ -240,6 +258,8 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
         path.as_str(),
         "api"
             | "api/streams"
+            | "api/streams.dot"
+            | "api/stack"
             | "api/schemes"
             | "api/preload"
             | "api/config"
@@ -250,11 +270,28 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
             | "api/plugins"
             | "metrics"
     ) || path.starts_with("api/plugins/");
+    if known && !config.allows_module(Some(module_of(&path))) {
+        return not_found();
+    }
     if known {
         if !listed(&full) && !listed(full.trim_end_matches(|c| c != '/').trim_end_matches('/')) {
             return not_found();
         }
         if path == "api/ws" {
+            let call = Call {
+                app,
+                method: parts.method.clone(),
+                query,
+                headers: parts.headers.clone(),
+                peer,
+                logged_in,
+                body: Bytes::new(),
+            };
+            let query = match with_temporary(&call, &mut parts) {
+                Ok(()) => Query::parse(parts.uri.query().unwrap_or_default()),
+                Err(refused) => return refused,
+            };
+            let (app, peer) = (call.app, call.peer);
             return websocket::upgrade(app, peer, &mut parts, query).await;
         }
         let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
@@ -263,7 +300,10 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
         let call = Call { app, method: parts.method, query, headers: parts.headers, peer, logged_in, body };
         return own(&path, call).await;
     }
-    if ingest::matches(&parts.method, &path) && query.get("dst").is_some() {
+    if ingest::matches(&parts.method, &path)
+        && query.get("dst").is_some()
+        && config.allows_module(Some(ingest::module(&path)))
+    {
         if !listed(&full) {
             return not_found();
         }
@@ -286,6 +326,22 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
         let publishes = parts.method != Method::GET && query.get("dst").is_some();
         if publishes && config.api.origin != "*" && is_foreign(&parts.headers) {
             return text(StatusCode::FORBIDDEN, "publishing by a page of another site is refused");
+        }
+        let mut raw_query = raw_query;
+        if route.creates && (parts.method == Method::GET || parts.method == Method::HEAD) {
+            let call = Call {
+                app: Arc::clone(&app),
+                method: parts.method.clone(),
+                query,
+                headers: parts.headers.clone(),
+                peer: peer.clone(),
+                logged_in,
+                body: Bytes::new(),
+            };
+            if let Err(refused) = with_temporary(&call, &mut parts) {
+                return refused;
+            }
+            parts.uri.query().unwrap_or_default().clone_into(&mut raw_query);
         }
         let (name, shared) = (&route.path, route.shared);
         return plugin_route::serve(&app, &plugin, name, shared, &path, &peer, &parts, &raw_query, body)
@@ -326,6 +382,8 @@ async fn own(path: &str, call: Call) -> Response {
             let done = tokio::task::spawn_blocking(move || api::config(&call)).await;
             done.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the change failed"))
         }
+        "api/streams.dot" => dot::page(&call),
+        "api/stack" => api::stack(&call),
         "api/streams" => streams::handle(&call).await,
         "api/preload" => streams::preload(&call).await,
         "metrics" => metrics::page(&call.app),
@@ -356,6 +414,44 @@ fn may_change(call: &Call) -> Result<(), Response> {
         return Err(text(StatusCode::FORBIDDEN, message));
     }
     Ok(())
+}
+
+/// Makes a temporary stream when the request asks for one; its query then names it.
+#[allow(clippy::result_large_err)] // once per request, and it is the answer
+fn with_temporary(call: &Call, parts: &mut Parts) -> Result<(), Response> {
+    let named = streams::make_temporary(call).map_err(|why| {
+        let fields = [("why", why.as_str()), ("remote", &call.peer.text())];
+        call.app.log.write(Level::Warn, "api", "no temporary stream is made", &fields);
+        text(StatusCode::NOT_FOUND, "stream not found")
+    })?;
+    if let Some(name) = named {
+        let query = call.query.with("src", &name);
+        if let Ok(uri) = format!("{}?{query}", parts.uri.path()).parse() {
+            parts.uri = uri;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a browser sends a request for a page of another site, as pictures and videos in it do.
+fn is_sent_by_another_site(headers: &HeaderMap) -> bool {
+    let header = |name: &str| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let host = header("host").unwrap_or("");
+    let elsewhere = |url: &str| {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        rest.split('/').next() != Some(host)
+    };
+    matches!(header("sec-fetch-site"), Some("cross-site" | "same-site"))
+        || header("referer").is_some_and(elsewhere)
+}
+
+/// go2rtc's module of one of the host's own routes.
+fn module_of(path: &str) -> &'static str {
+    match path {
+        "api/ws" => "ws",
+        "api/stack" => "debug",
+        _ => "api",
+    }
 }
 
 /// Whether a request comes from a page of another site.

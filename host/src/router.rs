@@ -11,9 +11,11 @@ use patchbay_plugin_api::message::{
 mod codecs;
 mod info;
 mod negotiate;
+mod streams;
 mod talk;
 
 pub use codecs::{media_text, parse_filters, reference_name};
+pub use streams::MAX_TEMPORARY;
 pub use talk::TALK_SILENCE;
 
 /// Monotonic time.
@@ -134,11 +136,15 @@ struct Stream {
     slots: Vec<Slot>,
     publishers: Vec<u64>,
     had_consumer: bool,
+    /// Made for a request: which one it was.
+    temporary: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Slot {
     url: String,
+    /// The source as configured, when it has `{input}` in it.
+    template: Option<String>,
     source: Option<u64>,
 }
 
@@ -212,60 +218,6 @@ impl Core {
         self.now_unix = Some((now, unix_ms));
     }
 
-    /// Creates or replaces a stream. Present consumers keep what they have; equal sources are no change.
-    pub fn set_stream(&mut self, name: &str, urls: &[String]) {
-        self.aliases.remove(name);
-        let stream = self.streams.entry(name.to_owned()).or_default();
-        if stream.slots.iter().map(|slot| &slot.url).eq(urls) {
-            return;
-        }
-        let mut old = std::mem::take(&mut stream.slots);
-        stream.slots = urls
-            .iter()
-            .map(|url| {
-                let kept = old.iter().position(|slot| slot.url == *url).map(|at| old.swap_remove(at));
-                kept.unwrap_or_else(|| Slot { url: url.clone(), source: None })
-            })
-            .collect();
-    }
-
-    /// Makes `name` another name of the stream `of`.
-    pub fn set_alias(&mut self, name: &str, of: &str) {
-        if name != of {
-            self.streams.remove(name);
-            self.aliases.insert(name.to_owned(), of.to_owned());
-        }
-    }
-
-    /// Consumers of a stream whose sources were changed go on with those that it has now, or end with it.
-    pub fn renew(&mut self, now: Time, name: &str) {
-        let kept: Vec<u64> = self.streams.get(name).map_or(Vec::new(), |stream| {
-            stream
-                .publishers
-                .iter()
-                .copied()
-                .chain(stream.slots.iter().filter_map(|slot| slot.source))
-                .collect()
-        });
-        self.talk_renewed(name, &kept);
-        let ids: Vec<u64> =
-            self.consumers.iter().filter(|(_, c)| c.stream == name).map(|(id, _)| *id).collect();
-        for id in ids {
-            if !self.streams.contains_key(name) {
-                let message = format!("the stream {name} was removed");
-                self.refuse(id, Ended { class: Class::NotFound, message, retry_after_ms: 0 });
-                continue;
-            }
-            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
-            consumer.bound.retain(|track| kept.contains(&track.source));
-            if consumer.bound.is_empty() {
-                consumer.deadline = Some(consumer.deadline.unwrap_or(now + DEFAULT_WAIT));
-            }
-            self.negotiate(now, id);
-        }
-        self.settle(now);
-    }
-
     /// Dials again at once what no plugin could dial: there are other plugins now.
     pub fn retry_unsupported(&mut self, now: Time) {
         for source in self.sources.values_mut() {
@@ -279,40 +231,9 @@ impl Core {
         }
     }
 
-    /// Forgets a stream. Consumers keep running.
-    pub fn remove_stream(&mut self, name: &str) {
-        self.aliases.remove(name);
-        self.streams.remove(name);
-    }
-
-    /// The sources of a stream, as configured.
-    pub fn urls(&self, name: &str) -> Option<Vec<String>> {
-        let name = self.resolve(name)?;
-        Some(self.streams.get(&name)?.slots.iter().map(|slot| slot.url.clone()).collect())
-    }
-
-    /// The stream that `text` names: a name, an alias, or `rtsp://any-host/NAME`; a trailing slash is forgiven.
-    pub fn resolve(&self, text: &str) -> Option<String> {
-        let known = |name: &str| {
-            let name = self.aliases.get(name).map_or(name, String::as_str);
-            self.streams.contains_key(name).then(|| name.to_owned())
-        };
-        let path = || {
-            let rest = text.strip_prefix("rtsp://")?;
-            let (_, path) = rest.split_once('/')?;
-            known(path.split(['?', '#']).next().unwrap_or(path))
-        };
-        known(text).or_else(|| known(text.strip_suffix('/')?)).or_else(path)
-    }
-
     /// What a source dials, and how often that has failed in a row.
     pub fn source(&self, id: u64) -> Option<(&str, usize)> {
         self.sources.get(&id).map(|source| (source.url.as_str(), source.failures))
-    }
-
-    /// Names of all streams and aliases.
-    pub fn names(&self) -> Vec<String> {
-        self.streams.keys().chain(self.aliases.keys()).cloned().collect()
     }
 
     /// A consumer arrives. Its answer is an action: `Bound`, or `Refused` within its own limit.

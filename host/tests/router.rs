@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use patchbay::router::{Action, Core, LINGER, Told};
+use patchbay::router::{Action, Core, LINGER, MAX_TEMPORARY, Told};
 use patchbay_plugin_api::message::{Class, Connection, Consume, Ended, TrackInfo};
 
 fn at(seconds: u64) -> Duration {
@@ -325,4 +325,34 @@ fn a_plugins_death_does_not_count_against_the_camera() {
         core.tick(now + Duration::from_millis(200));
         assert_eq!(opened(&drain(&mut core)).len(), 1, "turn {turn}");
     }
+}
+
+#[test]
+fn a_url_from_outside_goes_where_the_configuration_has_a_place_for_it() {
+    let mut core = core(&["ffmpeg:{input}#audio=opus", "rtsp://b"]);
+    core.redirect("cam", "rtsp://one");
+    assert_eq!(core.urls("cam").unwrap(), ["ffmpeg:rtsp://one#audio=opus", "rtsp://one"]);
+    core.redirect("cam", "rtsp://two");
+    assert_eq!(core.urls("cam").unwrap(), ["ffmpeg:rtsp://two#audio=opus", "rtsp://two"]);
+    core.redirect("new", "rtsp://two");
+    assert_eq!(core.urls("new").unwrap(), ["rtsp://two"]);
+}
+
+#[test]
+fn temporary_streams_have_a_limit_and_the_oldest_unused_goes() {
+    let mut core = core(&["rtsp://a"]);
+    let name = |n: usize| format!("rtsp://camera/{n}");
+    for n in 0..MAX_TEMPORARY {
+        assert!(core.set_temporary(&name(n), &name(n)));
+    }
+    core.attach(at(0), &ask(&name(0), "video"), "").unwrap();
+    assert!(core.set_temporary("more", "rtsp://more"));
+    assert!(core.urls(&name(0)).is_some(), "somebody watches it");
+    assert!(core.urls(&name(1)).is_none() && core.urls("more").is_some() && core.urls("cam").is_some());
+    for n in 2..MAX_TEMPORARY {
+        core.attach(at(0), &ask(&name(n), "video"), "").unwrap();
+    }
+    core.attach(at(0), &ask("more", "video"), "").unwrap();
+    assert!(!core.set_temporary("none", "rtsp://none"));
+    assert!(core.urls("none").is_none());
 }

@@ -119,6 +119,9 @@ pub struct Route {
     pub module: Option<String>,
     /// Answers are endless: the host serves them past its HTTP library when it can.
     pub stream: bool,
+    /// `src` of a GET request may be a source URL instead of a stream's name: a temporary stream is made of it. So it may on
+    /// `/api/ws`.
+    pub creates: bool,
     /// The answer depends on path and query alone: equal GET requests that wait at the same time are asked once, and one with
     /// `Cache-Control: max-age` is given again for up to 2 s.
     pub shared: bool,

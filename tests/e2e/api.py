@@ -10,6 +10,7 @@ import socket
 import ssl
 import sys
 import traceback
+import urllib.parse
 
 from rtsp import IDENTITY, frames, gst
 from run import Server, Skip, free_port, probe, run
@@ -121,6 +122,70 @@ def other_protocols_follow_the_apis_rules():
         assert not answers(server, ask).startswith(b"RTSP")
     with Server(extra="app:\n  modules: [api, ws]\n") as server:
         assert not answers(server, ask).startswith(b"RTSP"), "the module is off"
+
+
+@test
+def streams_come_by_url_and_by_the_api():
+    with Server() as camera, Server(streams="streams:\n  templ: http://127.0.0.1:1/{input}\n  other: \"demo:\"\n") as server:
+        url = f"rtsp://127.0.0.1:{camera.rtsp}/demo"
+        query = urllib.parse.urlencode({"src": url})
+        # A URL in place of a name: under itself, or under a name.
+        status, headers, body = server.get(f"api/frame.jpeg?{query}")
+        assert (status, body[:2]) == (200, b"\xff\xd8"), (status, body[:100])
+        assert url in server.json("api/streams")
+        status, _, body = server.get(f"api/stream.mp4?{query}&name=by%20name&duration=1")
+        assert status == 200 and b"moof" in body, (status, body[:100])
+        assert "by name" in server.json("api/streams")
+        assert (server.path / "plugins.yaml").read_text().count("rtsp://") == 0, "only in memory"
+        # Not for a page of another site, not for what only the configuration may use, not on routes that take names only.
+        pages = ({"Sec-Fetch-Site": "cross-site"}, {"Referer": "http://elsewhere.example/"}, {"Origin": "http://elsewhere.example"}, {"Host": "elsewhere.example"})
+        for headers in pages:
+            assert server.get("api/frame.jpeg?src=demo:other", headers=headers)[0] == 404, headers
+        for source in ("exec:true", "echo:true", "file:/etc/passwd", "nothing:x", "rtsp://a/b c"):
+            assert server.get("api/frame.jpeg?" + urllib.parse.urlencode({"src": source}))[0] == 404, source
+        assert server.get(f"api/frame.mp4?{urllib.parse.urlencode({'src': url + '?other'})}")[0] == 404
+        names = set(server.json("api/streams"))
+        assert names == {"templ", "other", url, "by name"}, names
+        # PUT, PATCH, DELETE.
+        assert server.get(f"api/streams?name=cam&{query}", "PUT")[0] == 200
+        assert "cam:" in (server.path / "plugins.yaml").read_text()
+        for source, why in (("exec:true", b"insecure"), ("nothing:x", b"not supported"), ("rtsp://a b", b"spaces")):
+            status, _, body = server.get("api/streams?name=bad&" + urllib.parse.urlencode({"src": source}), "PUT")
+            assert status == 400 and why in body, (source, status, body)
+        assert server.get(f"api/streams?name=alias&src=rtsp://any/cam", "PATCH")[0] == 200
+        for source in ("rtsp://one", "rtsp://two"):
+            assert server.get(f"api/streams?name=templ&{urllib.parse.urlencode({'src': source})}", "PATCH")[0] == 200
+            assert server.json("api/streams?src=templ")["producers"][0]["url"] == f"http://127.0.0.1:1/{source}"
+        assert server.get("api/streams?src=cam", "DELETE")[0] == 200
+        assert "cam:" not in (server.path / "plugins.yaml").read_text()
+        assert server.get("api/streams?dst=exec:true&src=other", "POST")[0] == 400
+        assert server.get("api/streams?dst=nothing:x&src=other", "POST")[0] == 500
+        assert server.get("api/streams?dst=nothing:x&src=nobody", "POST")[0] == 404
+
+
+@test
+def the_graph_shows_who_sends_to_whom():
+    with Server() as server:
+        player = socket.create_connection(("127.0.0.1", server.http), timeout=20)
+        with player:
+            player.sendall(b"GET /api/stream.ts?src=demo HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert player.recv(4096).startswith(b"HTTP/1.1 200")
+            status, headers, body = server.get("api/streams.dot?src=demo")
+        text = body.decode()
+        assert status == 200 and headers["Content-Type"] == "text/vnd.graphviz"
+        assert text.startswith("digraph {\n") and text.endswith("}") and "group=consumer" in text and 'label="h264"' in text, text
+        status, _, body = server.get("api/stack")
+        assert status == 200 and body.decode().splitlines()[-1].startswith("Total: "), body
+
+
+@test
+def modules_that_are_left_out_do_not_exist():
+    with Server(extra="app:\n  modules: [api, rtsp, http]\n") as server:
+        for path in ("api/ws?src=demo", "api/stream.mp4?src=demo", "api/stack", "api/frame.jpeg?src=demo", "api/stream.m3u8?src=demo"):
+            assert server.get(path)[0] == 404, path
+        assert server.get("api/stream.ts?dst=demo", "POST", b"x")[0] == 404
+        schemes = server.json("api/schemes")
+        assert "rtsp" in schemes and "http" in schemes and not {"demo", "file", "rtmp", "exec"} & set(schemes), schemes
 
 
 def main():

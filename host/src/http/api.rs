@@ -150,6 +150,23 @@ pub(super) fn restart(call: &Call) -> Response {
     empty(StatusCode::OK)
 }
 
+/// `GET /api/stack`: what is going on, for bug reports.
+pub(super) fn stack(call: &Call) -> Response {
+    let app = &call.app;
+    let mut lines: Vec<String> = app
+        .running()
+        .iter()
+        .map(|instance| {
+            let state = instance.failure().unwrap_or_else(|| "running".to_owned());
+            format!("plugin {} {}: {state}", instance.manifest.name, instance.manifest.version)
+        })
+        .collect();
+    lines.extend(app.sources().iter().map(|source| format!("source {}", source.id)));
+    lines.extend(app.runs().iter().map(|run| format!("run {}: {} viewers", run.session, run.viewers())));
+    let total = lines.len() + app.session_count();
+    text(StatusCode::OK, &format!("{}\nTotal: {total}, Skipped: {}", lines.join("\n"), app.session_count()))
+}
+
 /// What `POST /api/plugins/NAME` may ask for.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]

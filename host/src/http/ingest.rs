@@ -42,6 +42,17 @@ pub(super) fn matches(method: &Method, path: &str) -> bool {
         && (path == "api/stream" || path.strip_prefix("api/stream.").is_some_and(known))
 }
 
+/// go2rtc's module of such a path.
+pub(super) fn module(path: &str) -> &'static str {
+    match path.rsplit_once('.').map_or("", |(_, end)| end) {
+        "ts" | "aac" => "mpegts",
+        "flv" => "rtmp",
+        "mjpeg" | "ascii" | "y4m" => "mjpeg",
+        "mp4" => "mp4",
+        _ => "http",
+    }
+}
+
 /// Reads the body to its end, or until the stream has no use for it.
 pub(super) async fn serve(call: &Call, path: &str, body: Body) -> Response {
     let stream = call.query.get("dst").unwrap_or_default();

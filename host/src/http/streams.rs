@@ -6,9 +6,14 @@ use patchbay_plugin_api::message::{Connection, Consume};
 use serde_json::Value;
 
 use super::{Call, empty, json, json_pretty, text};
-use crate::app::ConsumerNews;
+use crate::app::{App, ConsumerNews};
 use crate::config::{ConfigFile, Node, WriteError};
 use crate::redact::mask_userinfo;
+use crate::router::MAX_TEMPORARY;
+
+/// Schemes that run programs or code of their URL: only the configuration file may use them.
+const INSECURE: [&str; 3] = ["exec", "echo", "expr"];
+const INSECURE_SOURCE: &str = "streams: source from insecure producer";
 
 pub(super) async fn handle(call: &Call) -> Response {
     match call.method {
@@ -71,7 +76,7 @@ fn all(call: &Call) -> Response {
 }
 
 /// Secrets are for those who may see them.
-fn masked(call: &Call, mut value: Value) -> Value {
+pub(super) fn masked(call: &Call, mut value: Value) -> Value {
     mask(call, &mut value);
     value
 }
@@ -95,8 +100,8 @@ fn put(call: &Call) -> Response {
     let known = call.app.streams(|core, _| core.urls(&name)).unwrap_or_default();
     let sources: Vec<String> = sources.iter().map(|source| unmask(source, &known)).collect();
     for source in &sources {
-        if let Err(message) = check(call, source) {
-            return text(StatusCode::BAD_REQUEST, &message);
+        if let Err(message) = check(&call.app, source) {
+            return text(StatusCode::BAD_REQUEST, message);
         }
     }
     if sources == known {
@@ -136,12 +141,10 @@ fn patch(call: &Call) -> Response {
         call.app.streams(|core, _| core.set_alias(name, &of));
         return empty(StatusCode::OK);
     }
-    if let Err(message) = check(call, &source) {
-        return text(StatusCode::BAD_REQUEST, &message);
+    if let Err(message) = check(&call.app, &source) {
+        return text(StatusCode::BAD_REQUEST, message);
     }
-    let count = call.app.streams(|core, _| core.urls(name)).map_or(1, |urls| urls.len().max(1));
-    let sources = vec![source; count];
-    call.app.streams(|core, _| core.set_stream(name, &sources));
+    call.app.streams(|core, _| core.redirect(name, &source));
     empty(StatusCode::OK)
 }
 
@@ -168,6 +171,9 @@ async fn post(call: &Call) -> Response {
         return text(StatusCode::INTERNAL_SERVER_ERROR, "can't find consumer");
     }
     if exists(source) {
+        if let Err(message) = check_text(dst) {
+            return text(StatusCode::BAD_REQUEST, message);
+        }
         return match call.app.push(source, dst) {
             Ok(()) => empty(StatusCode::OK),
             Err(message) => text(StatusCode::INTERNAL_SERVER_ERROR, &mask_userinfo(&message)),
@@ -222,22 +228,65 @@ fn written(call: &Call, write: impl FnOnce(&ConfigFile) -> Result<(), WriteError
 }
 
 /// Whether the API may create a stream from this source.
-fn check(call: &Call, source: &str) -> Result<(), String> {
-    let app = &call.app;
-    let name = source.split(':').next().unwrap_or(source);
-    if matches!(name, "exec" | "echo" | "expr") {
-        return Err("streams: source from insecure producer".to_owned());
-    }
+fn check(app: &App, source: &str) -> Result<(), &'static str> {
     let (catalogue, config) = (app.catalogue(), app.config());
-    let known = catalogue.scheme(name).filter(|(_, s)| config.allows_module(s.module.as_deref()));
-    let Some((_, scheme)) = known.filter(|_| source.contains(':')) else {
-        return Err("streams: source not supported".to_owned());
-    };
-    if !scheme.api {
-        return Err("streams: source from insecure producer".to_owned());
+    let known = catalogue
+        .scheme(scheme_of(source))
+        .filter(|(_, s)| source.contains(':') && config.allows_module(s.module.as_deref()));
+    if known.is_none() && !INSECURE.contains(&scheme_of(source)) {
+        return Err("streams: source not supported");
     }
-    if source.contains(char::is_whitespace) {
-        return Err("streams: source with spaces may be insecure".to_owned());
+    check_text(source)?;
+    if known.is_some_and(|(_, scheme)| scheme.api) { Ok(()) } else { Err(INSECURE_SOURCE) }
+}
+
+/// What of a URL may not come from the API, whoever dials it.
+fn check_text(url: &str) -> Result<(), &'static str> {
+    if INSECURE.contains(&scheme_of(url)) {
+        return Err(INSECURE_SOURCE);
+    }
+    if url.contains(char::is_whitespace) {
+        return Err("streams: source with spaces may be insecure");
     }
     Ok(())
+}
+
+fn scheme_of(url: &str) -> &str {
+    url.split(':').next().unwrap_or(url)
+}
+
+/// Makes a temporary stream when `src` names none and is a source URL, under `name` or under itself. Answers what `src`
+/// has to be instead, when that is another name.
+///
+/// # Errors
+/// Why no stream may be made.
+pub(super) fn make_temporary(call: &Call) -> Result<Option<String>, String> {
+    let Some(source) = call.query.get("src").filter(|source| !source.is_empty()) else { return Ok(None) };
+    let name = call.query.get("name").filter(|name| !name.is_empty());
+    let (app, known) = (&call.app, call.app.streams(|core, _| core.resolve(source)));
+    if known.is_some() && name.is_none_or(|name| known.as_deref() == Some(name)) {
+        return Ok(None);
+    }
+    if known.is_none() && !source.contains(':') {
+        return Ok(None);
+    }
+    let refused =
+        |response: Response| format!("{}: changes are not allowed for this caller", response.status());
+    super::may_change(call).map_err(refused)?;
+    if super::is_sent_by_another_site(&call.headers) {
+        return Err("a page of another site asks for it".to_owned());
+    }
+    match (known, name) {
+        (Some(of), Some(name)) => app.streams(|core, _| core.set_alias(name, &of)),
+        _ => {
+            check(app, source)?;
+            let name = name.unwrap_or(source);
+            if app.streams(|core, _| core.resolve(name)).is_some() {
+                app.streams(|core, _| core.redirect(name, source));
+            } else if !app.streams(|core, _| core.set_temporary(name, source)) {
+                return Err(format!("{MAX_TEMPORARY} temporary streams are watched already"));
+            }
+        }
+    }
+    Ok(name.map(str::to_owned))
 }
