@@ -141,6 +141,8 @@ impl Microphone {
 pub struct Talks {
     host: Host,
     open: watch::Receiver<Option<TalkOpen>>,
+    /// The one that was given last.
+    last: Option<TalkOpen>,
     send: Arc<Mutex<Vec<SendTrack>>>,
 }
 
@@ -150,17 +152,18 @@ impl Talks {
         open: watch::Receiver<Option<TalkOpen>>,
         send: Arc<Mutex<Vec<SendTrack>>>,
     ) -> Self {
-        Self { host, open, send }
+        Self { host, open, last: None, send }
     }
 
     /// The talk that begins, or is under way already. An earlier one is over then. Waits for ever when the session ends.
     pub async fn next(&mut self) -> Talk {
         loop {
             let open = self.open.borrow_and_update().clone();
-            if let Some(open) = open
-                && let Some(talk) = self.begin(&open)
-            {
-                return talk;
+            if open != self.last {
+                self.last.clone_from(&open);
+                if let Some(talk) = open.and_then(|open| self.begin(open)) {
+                    return talk;
+                }
             }
             if self.open.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -168,7 +171,7 @@ impl Talks {
         }
     }
 
-    fn begin(&self, open: &TalkOpen) -> Option<Talk> {
+    fn begin(&self, open: TalkOpen) -> Option<Talk> {
         let parameters = track::parameters(&open.track)?;
         let send = self.send.lock().get(open.send as usize).cloned()?;
         // What was said before the camera was there is too old.
@@ -182,8 +185,8 @@ impl Talks {
             packets,
             pace: Pace::default(),
             zero: Instant::now(),
-            source: open.source,
-            open: self.open.clone(),
+            news: self.open.clone(),
+            open,
             due: None,
         })
     }
@@ -198,8 +201,8 @@ pub struct Talk {
     packets: Packets,
     pace: Pace,
     zero: Instant,
-    source: u64,
-    open: watch::Receiver<Option<TalkOpen>>,
+    open: TalkOpen,
+    news: watch::Receiver<Option<TalkOpen>>,
     /// The next unit, and when it is due.
     due: Option<(Unit, Instant)>,
 }
@@ -228,7 +231,7 @@ impl Talk {
                 let at = *at;
                 tokio::select! {
                     biased;
-                    () = over(&mut self.open, self.source) => return None,
+                    () = over(&mut self.news, &self.open) => return None,
                     () = tokio::time::sleep_until(at) => {}
                 }
                 return self.due.take().map(|(unit, _)| unit);
@@ -243,7 +246,7 @@ impl Talk {
             }
             let item = tokio::select! {
                 biased;
-                () = over(&mut self.open, self.source) => return None,
+                () = over(&mut self.news, &self.open) => return None,
                 item = self.reader.next() => item,
             };
             match item {
@@ -256,6 +259,6 @@ impl Talk {
 }
 
 /// Completes when another talk, or none, is open.
-async fn over(open: &mut watch::Receiver<Option<TalkOpen>>, source: u64) {
-    let _ = open.wait_for(|open| open.as_ref().is_none_or(|open| open.source != source)).await;
+async fn over(news: &mut watch::Receiver<Option<TalkOpen>>, open: &TalkOpen) {
+    let _ = news.wait_for(|news| news.as_ref() != Some(open)).await;
 }

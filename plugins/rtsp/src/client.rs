@@ -15,6 +15,7 @@ mod handshake;
 mod receiver;
 mod session;
 mod setup;
+mod talk;
 mod timers;
 
 use std::net::IpAddr;
@@ -63,6 +64,8 @@ pub struct Config {
     pub user_agent: String,
     /// Ask for the media that takes sound to the camera (C21).
     pub backchannel: bool,
+    /// Set that media up from the start, not only when somebody speaks: it takes a new session then.
+    pub speaks: bool,
     /// Fresh randomness, for client nonces.
     pub seed: u64,
 }
@@ -141,6 +144,10 @@ pub enum Input<'a> {
     },
     /// The medias that are wanted now, by index. None: the session with the camera is ended until some are wanted.
     Wanted(&'a [usize]),
+    /// Somebody speaks to the camera from now on, by the media of this index; nobody any more.
+    Talk(Option<usize>),
+    /// An RTP packet for the media of the talk. Passed over while the camera does not play.
+    SendRtp(&'a [u8]),
     /// RTCP to be sent for a media.
     SendRtcp {
         /// Media.
@@ -238,6 +245,6 @@ pub enum Reconnect {
     MediaMissing,
     /// The camera does not bear being asked for its backchannel (C21).
     BackchannelRefused,
-    /// Medias are wanted that are not set up, or some are wanted again.
+    /// Medias are wanted, or spoken to, that are not set up, or some are wanted again.
     Wanted,
 }

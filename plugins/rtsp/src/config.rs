@@ -25,6 +25,8 @@ pub struct SourceConfig {
     pub media: MediaFilter,
     /// `#backchannel=`: `None` when not written.
     pub backchannel: Option<bool>,
+    /// It has options of its own, whichever.
+    has_options: bool,
     /// Options that are not known here, for one warning.
     pub unknown: Vec<String>,
 }
@@ -70,9 +72,11 @@ impl SourceConfig {
             timeouts: Timeouts::default(),
             media: MediaFilter::All,
             backchannel: None,
+            has_options: false,
             unknown: Vec::new(),
         };
         for (key, value) in url.options() {
+            config.has_options |= !matches!(key, "track" | "linger" | "history");
             match (key, value) {
                 ("transport", "tcp") => config.lower = Lower::Tcp,
                 ("transport", "udp") => config.lower = Lower::Udp,
@@ -101,6 +105,11 @@ impl SourceConfig {
         }
         Ok(config)
     }
+
+    /// Whether the camera is asked for its backchannel: without options, or when told to (as go2rtc does).
+    pub fn asks_backchannel(&self) -> bool {
+        self.backchannel.unwrap_or(!self.has_options)
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +129,10 @@ mod tests {
         let plain = SourceConfig::parse("rtspx://h/x").unwrap();
         assert_eq!((plain.lower, plain.backchannel), (Lower::Tcp, None));
         assert_eq!(plain.timeouts, Timeouts::default());
+        let asks = |url: &str| SourceConfig::parse(url).unwrap().asks_backchannel();
+        assert!(plain.asks_backchannel() && config.asks_backchannel() && asks("rtsp://h/x#linger=9"));
+        assert!(!asks("rtsp://h/x#timeout=30") && !asks("rtsp://h/x#backchannel=0"));
+        assert!(asks("rtsp://h/x#transport=udp#backchannel=1"));
     }
 
     #[test]

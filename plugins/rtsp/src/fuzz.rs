@@ -52,6 +52,7 @@ pub fn client_session(data: &[u8]) {
         url,
         lower,
         backchannel: choice & 16 != 0,
+        speaks: choice & 32 != 0,
         timeouts: Timeouts::default(),
         user_agent: "fuzz".to_owned(),
         seed: 1,

@@ -2,6 +2,7 @@
 
 mod backchannel;
 mod sockets;
+mod talk;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,13 +12,16 @@ use patchbay_media::{Parameters, Unit};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Clock, Connection as Info, Demand};
 use patchbay_sdk::source::{Request, Session as HostSession, Track, Tracks};
+use patchbay_sdk::talk::Talks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use self::backchannel::Accepted;
 pub use self::backchannel::Refusals;
 use self::sockets::{Dialled, Udp, dial};
+use self::talk::{Heard, Speech};
 use crate::client::{self, Delivery, Described, Input, Output, Receiver, Reconnect};
 use crate::config::{SourceConfig, Via};
 use crate::plugin::Rtsp;
@@ -42,6 +46,10 @@ pub trait Host: Send + Sync {
     fn clock(&self, clock: Clock) -> Result<(), Error>;
     /// Which tracks are wanted.
     fn demand(&self) -> watch::Receiver<Demand>;
+    /// What players say to the camera.
+    fn talks(&self) -> Option<Talks> {
+        None
+    }
     /// Completes when the source is to end.
     fn closed(&self) -> impl Future<Output = ()> + Send;
 }
@@ -73,6 +81,10 @@ impl Host for HostSession {
         Self::demand(self)
     }
 
+    fn talks(&self) -> Option<Talks> {
+        Some(Self::talks(self))
+    }
+
     async fn closed(&self) {
         Self::closed(self).await;
     }
@@ -87,8 +99,9 @@ pub async fn run<H: Host>(url: &str, host: &H, refusals: &Refusals) -> Result<()
     let session = client::Session::new(client::Config {
         url: config.url.clone(),
         lower: config.lower,
-        backchannel: config.backchannel == Some(true)
+        backchannel: config.asks_backchannel()
             && refusals.may_ask(config.url.expose(), std::time::Instant::now()),
+        speaks: config.backchannel == Some(true),
         timeouts: config.timeouts,
         user_agent: USER_AGENT.to_owned(),
         seed: rand::random(),
@@ -102,7 +115,9 @@ pub async fn run<H: Host>(url: &str, host: &H, refusals: &Refusals) -> Result<()
         connection: None,
         udp: Udp::default(),
         zero: Instant::now(),
-        tracks: 0,
+        speech: Speech::new(host.talks()),
+        accepted: Vec::new(),
+        told: None,
     };
     driver.run().await
 }
@@ -117,7 +132,10 @@ struct Driver<'a, H> {
     udp: Udp,
     /// Zero of the session's clock.
     zero: Instant,
-    tracks: usize,
+    speech: Speech,
+    /// What the camera takes, as the host was told.
+    accepted: Vec<Accepted>,
+    told: Option<Tracks>,
 }
 
 /// What the driver waited for.
@@ -125,6 +143,7 @@ enum Event {
     Read(std::io::Result<usize>),
     Datagram(sockets::Datagram),
     Demand,
+    Heard(Heard),
     Time,
     Closed,
 }
@@ -145,6 +164,7 @@ impl<H: Host> Driver<'_, H> {
             if wake < sleep.deadline() || sleep.is_elapsed() {
                 sleep.as_mut().reset(wake);
             }
+            let is_told = self.told.is_some();
             let event = {
                 let has_connection = self.connection.is_some();
                 let peer = self.connection.as_ref().map(|c| c.peer_ip);
@@ -164,6 +184,7 @@ impl<H: Host> Driver<'_, H> {
                         demand_open = changed.is_ok();
                         Event::Demand
                     }
+                    heard = self.speech.next(), if is_told => Event::Heard(heard),
                     () = &mut sleep => Event::Time,
                 }
             };
@@ -187,6 +208,7 @@ impl<H: Host> Driver<'_, H> {
                     },
                 ),
                 Event::Demand => self.apply_demand(&demand.borrow_and_update().clone()),
+                Event::Heard(heard) => self.heard(heard),
                 Event::Time => {
                     if let Some(receiver) = &mut self.receiver {
                         receiver.timeout(now);
@@ -224,6 +246,7 @@ impl<H: Host> Driver<'_, H> {
                 Output::Connect { target, timeout, why } => {
                     if why == Some(Reconnect::BackchannelRefused) {
                         self.refusals.note(self.config.url.expose(), std::time::Instant::now());
+                        self.hears_nothing()?;
                     }
                     if let Some(why) = why {
                         info!(host = %target.host, ?why, "new connection to the camera");
@@ -323,7 +346,6 @@ impl<H: Host> Driver<'_, H> {
         if receive.is_empty() {
             return Err(client::Error::NoMedia.into());
         }
-        self.tracks = receive.len();
         self.receiver = Some(receiver);
         let lower = match self.session.lower() {
             Lower::Udp => "udp",
@@ -347,9 +369,46 @@ impl<H: Host> Driver<'_, H> {
             user_agent: described.server.clone(),
             ..Info::default()
         };
-        // Told, and set up; the ABI has no way yet for the sound of players.
-        let send = backchannel::send_tracks(&described.session);
-        self.host.tracks(&Tracks { receive, send, connection, ..Tracks::default() })
+        self.accepted = backchannel::accepted(&described.session);
+        let send = self.accepted.iter().map(|accepted| accepted.track.clone()).collect();
+        let tracks = Tracks { receive, send, connection, ..Tracks::default() };
+        self.host.tracks(&tracks)?;
+        self.told = Some(tracks);
+        Ok(())
+    }
+
+    /// The camera refuses the sound that it had offered to take.
+    fn hears_nothing(&mut self) -> Result<(), Error> {
+        self.accepted.clear();
+        match &mut self.told {
+            Some(told) if !told.send.is_empty() => {
+                told.send.clear();
+                self.host.tracks(told)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let now = self.now();
+        match heard {
+            Heard::Begun(talk) => {
+                if let Some(media) = self.speech.begin(talk, &self.accepted) {
+                    self.session.handle(now, Input::Talk(Some(media)));
+                }
+            }
+            Heard::Unit(unit) => {
+                for packet in self.speech.packets(&unit) {
+                    self.session.handle(now, Input::SendRtp(&packet));
+                }
+            }
+            Heard::Over => {
+                for packet in self.speech.end() {
+                    self.session.handle(now, Input::SendRtp(&packet));
+                }
+                self.session.handle(now, Input::Talk(None));
+            }
+        }
     }
 
     fn apply_demand(&mut self, demand: &Demand) {

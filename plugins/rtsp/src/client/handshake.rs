@@ -107,7 +107,15 @@ pub(super) fn status_error(method: &'static str, response: &Response) -> Error {
     }
 }
 
+/// Whether two descriptions mean the same medias by the same numbers. A camera that is no longer asked for its backchannel,
+/// which is behind the others, does not tell of it.
 fn same_medias(a: &sdp::Session, b: &sdp::Session) -> bool {
     let key = |m: &sdp::Media| (m.kind_name.clone(), m.encoding.clone(), m.clock_rate, m.channels);
+    let is_back = |m: &&sdp::Media| !m.is_backchannel;
+    let heard = |session: &sdp::Session| session.medias.iter().take_while(is_back).count();
+    let all = |session: &sdp::Session| session.medias.iter().filter(is_back).count();
     a.medias.iter().map(key).eq(b.medias.iter().map(key))
+        || (heard(a) == all(a)
+            && heard(b) == all(b)
+            && a.medias.iter().take(heard(a)).map(key).eq(b.medias.iter().take(heard(b)).map(key)))
 }

@@ -47,6 +47,12 @@ pub struct Session {
     pub(super) last_received: Duration,
     /// DESCRIBE asks for the backchannel.
     pub(super) asks_backchannel: bool,
+    /// The backchannel is to be set up.
+    pub(super) speaks: bool,
+    /// Somebody speaks now.
+    pub(super) is_talking: bool,
+    /// The backchannel that the newest talk chose.
+    pub(super) talk_media: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -98,6 +104,9 @@ impl Session {
             exchange: Exchange::new(config.credentials(), config.user_agent.clone(), config.seed),
             lower: config.lower,
             asks_backchannel: config.backchannel,
+            speaks: config.speaks,
+            is_talking: false,
+            talk_media: None,
             config,
             target,
             request_url,
@@ -153,6 +162,8 @@ impl Session {
                 self.datagram(index, to_rtcp, from_port, data);
             }
             Input::Wanted(indexes) => self.wanted(indexes),
+            Input::Talk(media) => self.talk(media),
+            Input::SendRtp(packet) => self.send_rtp(packet),
             Input::SendRtcp { index, data } => self.send_rtcp(index, data),
             Input::Stop => self.leave(After::Close(Ok(()))),
         }
@@ -249,6 +260,9 @@ impl Session {
         indexes.dedup();
         if indexes.is_empty() {
             self.wanted.clear();
+            if self.is_talking {
+                return;
+            }
             if matches!(self.step, Step::Handshake if self.described.is_some()) || self.playing.is_some() {
                 self.leave(After::Park);
             }
@@ -298,7 +312,7 @@ impl Session {
                 self.exchange.reset();
                 self.out.push_back(Output::Disconnect);
                 self.step = Step::Parked;
-                if !self.wanted.is_empty() {
+                if !self.wanted.is_empty() || self.is_talking {
                     self.connect(Some(Reconnect::Wanted));
                 }
             }

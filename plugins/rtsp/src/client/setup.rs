@@ -54,6 +54,18 @@ impl Ways {
         self.by_media.iter().find(|(_, way)| is_it(way)).map(|(index, _)| *index)
     }
 
+    /// Whether a media is set up.
+    pub(super) fn has(&self, index: usize) -> bool {
+        self.by_media.contains_key(&index)
+    }
+
+    pub(super) fn rtp_channel(&self, index: usize) -> Option<u8> {
+        match self.by_media.get(&index)? {
+            Way::Tcp { rtp, .. } => Some(*rtp),
+            Way::Udp { .. } | Way::Multicast { .. } => None,
+        }
+    }
+
     pub(super) fn rtcp_channel(&self, index: usize) -> Option<u8> {
         match self.by_media.get(&index)? {
             Way::Tcp { rtcp, .. } => Some(*rtcp),
@@ -115,7 +127,7 @@ impl Ways {
 impl Session {
     /// Sets up the next wanted media; when all are, plays.
     pub(super) fn set_up_next(&mut self) {
-        if self.wanted.is_empty() {
+        if self.wanted.is_empty() && !(self.is_talking && self.backchannel().is_some()) {
             self.step = Step::Idle { since: self.now };
             return;
         }
@@ -124,8 +136,9 @@ impl Session {
         let done = |ways: &Ways, i: usize| ways.by_media.contains_key(&i) || ways.refused.contains_key(&i);
         self.wanted.retain(|index| *index < medias);
         let next = self.wanted.iter().copied().find(|i| !done(&self.ways, *i));
-        // Behind the others, and only beside one of them (C110).
-        let talks = || self.backchannel().filter(|i| !done(&self.ways, *i) && !self.ways.by_media.is_empty());
+        // Behind the others (C110), and alone only while somebody speaks.
+        let alone = self.is_talking || !self.ways.by_media.is_empty();
+        let talks = || self.backchannel().filter(|i| alone && !done(&self.ways, *i));
         let next = next.or_else(talks);
         match next {
             Some(index) => {
@@ -162,10 +175,13 @@ impl Session {
         self.ask("SETUP", &url, headers);
     }
 
-    /// The media that takes sound to the camera, when it is asked for.
-    fn backchannel(&self) -> Option<usize> {
-        let medias = &self.described.as_ref().filter(|_| self.asks_backchannel)?.session.medias;
-        medias.iter().position(|media| media.is_backchannel)
+    /// The media that takes sound to the camera, when it is to be set up.
+    pub(super) fn backchannel(&self) -> Option<usize> {
+        let speaks = self.asks_backchannel && self.speaks;
+        let medias = &self.described.as_ref().filter(|_| speaks)?.session.medias;
+        let chosen =
+            self.talk_media.filter(|index| medias.get(*index).is_some_and(|media| media.is_backchannel));
+        chosen.or_else(|| medias.iter().position(|media| media.is_backchannel))
     }
 
     pub(super) fn setup_answered(&mut self, sent: &Sent, response: &Response) {
@@ -232,7 +248,8 @@ impl Session {
         self.punch();
         let url = self.described.as_ref().map_or(&self.request_url, |d| &d.control).clone();
         let mut headers = vec![("Range", "npt=0.000-".to_owned())];
-        if self.asks_backchannel {
+        let told = self.described.as_ref().is_some_and(|d| d.session.medias.iter().any(|m| m.is_backchannel));
+        if self.asks_backchannel && told {
             // GStreamer's ONVIF server takes a range for a wish to seek, and answers 503 from then on
             headers.clear();
         }
@@ -265,7 +282,7 @@ impl Session {
                 self.out.push_back(Output::Playing);
                 let is_new =
                     |i: &usize| !self.ways.by_media.contains_key(i) && !self.ways.refused.contains_key(i);
-                if self.wanted.iter().any(is_new) {
+                if self.wanted.iter().any(is_new) || talks.as_ref().is_some_and(is_new) {
                     self.leave(After::Reconnect(Reconnect::Wanted));
                 }
             }

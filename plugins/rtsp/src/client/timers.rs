@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::session::{After, BODY_SILENCE, IDLE_CONNECTION, Session, Step};
-use super::{Error, Output, Reconnect, Wait};
+use super::{Error, Output, Reconnect, Timeouts, Wait};
 use crate::wire::{Item, Lower};
 
 /// UDP that brings no packet for so long after PLAY is given up (C60).
@@ -40,6 +40,7 @@ impl Playing {
         medias: impl Iterator<Item = usize>,
     ) -> Self {
         let udp = lower != Lower::Tcp;
+        let media: BTreeMap<usize, Option<Duration>> = medias.map(|index| (index, None)).collect();
         let report_interval = Duration::from_secs(if udp { 5 } else { 10 });
         Self {
             since: now,
@@ -49,15 +50,30 @@ impl Playing {
             report_interval,
             next_report: now + report_interval,
             next_punch: if lower == Lower::Udp { now + PUNCH_INTERVAL } else { Duration::MAX },
-            media: medias.map(|index| (index, None)).collect(),
+            complete: media.is_empty(),
+            media,
             last_media: now,
-            complete: false,
             udp,
         }
     }
 
+    /// UDP may still bring something; what only hears brings nothing.
     fn nothing_came(&self) -> bool {
-        self.media.values().all(Option::is_none)
+        !self.only_hears() && self.media.values().all(Option::is_none)
+    }
+
+    /// Only the backchannel is set up: the camera has nothing to say but answers to keepalives (C89).
+    fn only_hears(&self) -> bool {
+        self.media.is_empty()
+    }
+
+    /// When a camera that says nothing is given up.
+    fn silent_at(&self, last_received: Duration, timeouts: &Timeouts) -> Duration {
+        let last = last_received.max(self.since);
+        if self.only_hears() {
+            return last + self.keepalive_interval * 2 + timeouts.reply;
+        }
+        (last + timeouts.silence).min(self.last_media + MEDIA_SILENCE.max(timeouts.silence))
     }
 }
 
@@ -98,8 +114,7 @@ impl Session {
                 .min(playing.next_keepalive)
                 .min(playing.next_report)
                 .min(playing.next_punch)
-                .min(self.last_received.max(playing.since) + self.config.timeouts.silence)
-                .min(playing.last_media + MEDIA_SILENCE.max(self.config.timeouts.silence));
+                .min(playing.silent_at(self.last_received, &self.config.timeouts));
             if !playing.complete {
                 wake = wake.min(playing.since + self.config.timeouts.first_media);
             }
@@ -139,9 +154,7 @@ impl Session {
         if playing.udp && playing.nothing_came() && playing.since + UDP_PATIENCE <= now {
             return self.udp_silent();
         }
-        if self.last_received.max(playing.since) + timeouts.silence <= now
-            || playing.last_media + MEDIA_SILENCE.max(timeouts.silence) <= now
-        {
+        if playing.silent_at(self.last_received, &timeouts) <= now {
             return self.leave(After::Close(Err(Error::Timeout(Wait::Silence))));
         }
         if !playing.complete && playing.since + timeouts.first_media <= now {

@@ -41,10 +41,21 @@ impl Refusals {
     }
 }
 
+/// One thing that the camera takes, and how it is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Accepted {
+    /// For the host.
+    pub(super) track: SendTrack,
+    /// Index of the media.
+    pub(super) media: usize,
+    pub(super) payload_type: u8,
+}
+
 /// What the camera takes: each codec of each backchannel media that has a name, in their order (C113).
-pub(super) fn send_tracks(session: &sdp::Session) -> Vec<SendTrack> {
-    let tracks = session.medias.iter().filter(|media| media.is_backchannel).flat_map(|media| {
-        media.payload_types.iter().filter_map(|payload_type| {
+pub(super) fn accepted(session: &sdp::Session) -> Vec<Accepted> {
+    let medias = session.medias.iter().enumerate().filter(|(_, media)| media.is_backchannel);
+    let tracks = medias.flat_map(|(index, media)| {
+        media.payload_types.iter().filter_map(move |payload_type| {
             let (codec, sample_rate, channels) = match payload_type {
                 chosen if *chosen == media.payload_type => {
                     let parameters = media.parameters()?;
@@ -55,7 +66,8 @@ pub(super) fn send_tracks(session: &sdp::Session) -> Vec<SendTrack> {
                 _ => return None,
             };
             let codec = codec.name().to_owned();
-            Some(SendTrack { codec, sample_rate, channels, packet_ms: PACKET_MS })
+            let track = SendTrack { codec, sample_rate, channels, packet_ms: PACKET_MS };
+            Some(Accepted { track, media: index, payload_type: *payload_type })
         })
     });
     tracks.collect()
@@ -69,12 +81,13 @@ mod tests {
     fn c113_codecs_in_their_order() {
         let sdp = "v=0\r\nm=video 0 RTP/AVP 26\r\nm=audio 0 RTP/AVP 0 8 97\r\na=sendonly\r\n\
             a=rtpmap:97 MPEG4-GENERIC/16000\r\n";
-        let names: Vec<String> =
-            send_tracks(&sdp::parse(sdp.as_bytes())).into_iter().map(|track| track.codec).collect();
-        assert_eq!(names, ["pcm_mulaw", "pcm_alaw"]);
+        let taken = accepted(&sdp::parse(sdp.as_bytes()));
+        let names: Vec<(&str, usize, u8)> =
+            taken.iter().map(|a| (a.track.codec.as_str(), a.media, a.payload_type)).collect();
+        assert_eq!(names, [("pcm_mulaw", 1, 0), ("pcm_alaw", 1, 8)]);
         let onvif =
             "v=0\r\nm=video 0 RTP/AVP 26\r\nm=audio 0 RTP/AVP 97\r\na=sendonly\r\na=rtpmap:97 PCMU/16000\r\n";
-        let track = send_tracks(&sdp::parse(onvif.as_bytes())).remove(0);
+        let track = accepted(&sdp::parse(onvif.as_bytes())).remove(0).track;
         assert_eq!((track.codec.as_str(), track.sample_rate, track.channels), ("pcm_mulaw", 16_000, 1));
     }
 

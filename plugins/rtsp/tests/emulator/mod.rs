@@ -116,10 +116,24 @@ pub fn config(url: &str) -> Config {
     };
     let backchannel = url.option("backchannel") == Some("1");
     let timeouts = Timeouts::default();
-    Config { url, lower, backchannel, timeouts, user_agent: "Emulated/1".to_owned(), seed: 7 }
+    Config {
+        url,
+        lower,
+        backchannel,
+        speaks: backchannel,
+        timeouts,
+        user_agent: "Emulated/1".to_owned(),
+        seed: 7,
+    }
 }
 
 impl Rig {
+    /// [`Rig::new`], and the camera is asked for its backchannel, which is not set up at once.
+    pub fn asking(url: &str, script: impl FnMut(&Seen) -> Option<Vec<Act>> + 'static) -> Self {
+        let session = Session::new(Config { backchannel: true, ..config(url) });
+        Self { session, ..Self::new(url, script) }
+    }
+
     /// A camera that does everything right, but for what `script` answers itself.
     pub fn new(url: &str, script: impl FnMut(&Seen) -> Option<Vec<Act>> + 'static) -> Self {
         Self {
