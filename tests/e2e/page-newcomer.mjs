@@ -91,6 +91,12 @@ try {
   const fault = await page.locator('.faults button').first().textContent({ timeout: 10000 });
   assert.match(fault, /^Line \d+: /);
   assert.equal(await page.locator('.editor pre b').count() > 0, true, 'the line is marked');
+  await area.fill(`${good}rtmp:\n  lisen: ':1935'\n`);
+  await page.click('button:has-text("Save")');
+  const doubt = await page.locator('.faults [data-severity=warning] button').first().textContent({ timeout: 10000 });
+  assert.match(doubt, /^Line \d+: .*lisen.*did you mean "listen"/);
+  await page.locator('button:has-text("Save all the same")').waitFor();
+  step(`a misspelt setting is doubted before it is saved: ${doubt}`);
   await area.fill(`${good}# mended by hand\n`);
   await page.click('button:has-text("Save")');
   await page.waitForFunction(() => !document.querySelector('.faults').childElementCount && document.querySelector('button:not(.quiet)[disabled]'), null, { timeout: 10000 });

@@ -67,6 +67,7 @@ static FILES: LazyLock<HashMap<&'static str, File>> = LazyLock::new(|| {
         "modes.js",
         "patchbay-player.js",
         "plugins.js",
+        "publish.js",
         "shell.js",
         "streams.js",
         "style.css",

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{Peer, Query, plugin_route, text};
 use crate::app::{App, RouteEvent};
+use crate::catalogue::Entry;
 use crate::log::Level;
 use crate::serve::{Next, Served};
 
@@ -110,8 +111,13 @@ async fn answer(
 ) -> Result<(), String> {
     let (catalogue, config) = (app.catalogue(), app.config());
     let found = catalogue.ws(kind).filter(|(_, route)| config.allows_module(route.module.as_deref()));
-    // Types that nobody knows are ignored, as players expect.
-    let Some((entry, _)) = found else { return Ok(()) };
+    let Some((entry, _)) = found else {
+        // A player need not wait for what is switched off; types that nobody knows are ignored, as players expect.
+        let of =
+            |entry: &&Entry| entry.manifest.routes.iter().any(|route| !kind.is_empty() && route.ws == kind);
+        let off = catalogue.entries.iter().find(of);
+        return off.map_or(Ok(()), |entry| Err(format!("plugin {} is off", entry.manifest.name)));
+    };
     let query = parts.uri.query().unwrap_or("");
     let mut open = plugin_route::open(kind, "", "api/ws", query, peer, parts);
     (open.value, open.socket) = (value, id);

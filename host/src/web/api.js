@@ -1,4 +1,6 @@
 // The server's API, below whatever path the page was loaded from.
+import { span } from './dom.js';
+
 const ROOT = new URL('.', import.meta.url);
 
 /** An answer that is not a success: `message` is what the server says, `status` its number. */
@@ -45,16 +47,25 @@ export function poll(work, ms) {
   return turn();
 }
 
+/** `text · offline for 3 min, next try in 4 s`, from what `describe` says. */
+export function whole({ state, text, since, retryAt }) {
+  const left = retryAt && retryAt - Date.now();
+  const more = [since && `${state === 'live' ? 'live' : 'offline'} for ${span(Date.now() - since)}`,
+    retryAt && (left > 500 ? `next try in ${span(left)}` : 'next try now')].filter(Boolean).join(', ');
+  return more ? `${text} · ${more}` : text;
+}
+
 /** The state of a stream in a word and a sentence, from one entry of /api/streams. */
 export function describe(stream) {
   const producers = stream.producers ?? [];
   if (!producers.length) return { state: 'idle', text: 'No source; waits for somebody who publishes' };
   const live = producers.find((producer) => producer.state === 'live');
   const viewers = (stream.consumers ?? []).length;
-  if (live) return { state: 'live', text: viewers ? `${viewers} ${viewers === 1 ? 'viewer' : 'viewers'}` : 'Nobody watches' };
+  if (live) return { state: 'live', text: viewers ? `${viewers} ${viewers === 1 ? 'viewer' : 'viewers'}` : 'Nobody watches', since: live.since };
   const offline = producers.find((producer) => producer.state === 'offline') ?? producers.find((producer) => producer.error);
-  if (producers.some((producer) => producer.state === 'connecting')) {
-    return { state: 'connecting', text: offline?.error ? `Trying again: ${offline.error}` : 'Connecting' };
+  const connecting = producers.find((producer) => producer.state === 'connecting');
+  if (connecting) {
+    return { state: 'connecting', text: offline?.error ? `Trying again: ${offline.error}` : 'Connecting', since: offline?.error && connecting.since };
   }
   if (offline) return { state: 'offline', text: offline.error ?? 'No answer', since: offline.since, retryAt: offline.retry_at };
   return { state: 'idle', text: 'Starts when somebody watches' };

@@ -1,5 +1,5 @@
 // The configuration file as text: comments stay, and what is wrong is shown at its line.
-import { ask } from './api.js';
+import { ask, json } from './api.js';
 import { health } from './shell.js';
 import { h, say, toast } from './dom.js';
 
@@ -9,22 +9,24 @@ const area = h('textarea', { spellcheck: 'false', autocapitalize: 'off', autocom
 const faults = h('ul', { class: 'faults', role: 'alert' });
 const note = h('p', { class: 'counts' });
 const save = h('button', { type: 'button', disabled: true, onclick: () => store() }, 'Save');
-const undo = h('button', { type: 'button', class: 'quiet', disabled: true, onclick: () => { area.value = saved; changed([]); } }, 'Undo changes');
+const undo = h('button', { type: 'button', class: 'quiet', disabled: true, onclick: () => { area.value = saved; accepted = ''; showFaults([]); } }, 'Undo changes');
 main.append(h('div', { class: 'bar' }, h('h1', {}, 'Configuration'), note, h('div', { class: 'tools' }, undo, save)), faults, h('div', { class: 'editor' }, numbers, area));
 
-let saved = '', wrong = [];
+let saved = '', wrong = [], waiting = 0;
 
 function changed(problems = wrong) {
   wrong = problems;
   const lines = area.value.split('\n').length;
-  const bad = new Set(wrong.map(({ line }) => line));
+  const bad = new Map(wrong.map(({ line, severity }) => [line, severity]));
+  for (const { line, severity } of wrong) if (severity === 'error') bad.set(line, severity);
   const parts = [];
-  for (let line = 1; line <= lines; line += 1) parts.push(bad.has(line) ? h('b', {}, String(line)) : `${line}\n`);
+  for (let line = 1; line <= lines; line += 1) parts.push(bad.has(line) ? h('b', { 'data-severity': bad.get(line) }, String(line)) : `${line}\n`);
   numbers.replaceChildren(...parts);
   numbers.scrollTop = area.scrollTop;
   const differs = area.value !== saved;
   save.disabled = undo.disabled = !differs;
   say(note, differs ? 'Not saved' : '');
+  if (!accepted) say(save, 'Save');
 }
 
 function go({ line, column }) {
@@ -35,37 +37,68 @@ function go({ line, column }) {
   area.scrollTop = Math.max(0, (line - 4) * parseFloat(getComputedStyle(area).lineHeight));
 }
 
-/** Lines of `file:line:column: text`. */
+/** Lines of `file:line:column: error: text`. */
 function parse(text) {
   return text.split('\n').filter(Boolean).map((line) => {
-    const [, row, column, message] = /^.*?:(\d+):(\d+): (.*)$/.exec(line) ?? [null, 0, 0, line];
-    return { line: Number(row), column: Number(column), message };
+    const [, row, column, severity, message] = /^.*?:(\d+):(\d+): (?:(error|warning): )?(.*)$/.exec(line) ?? [null, 0, 0, 'error', line];
+    return { line: Number(row), column: Number(column), severity: severity ?? 'error', message };
   });
 }
 
 function showFaults(problems) {
-  faults.replaceChildren(...problems.map((problem) => h('li', {}, h('button', { type: 'button', onclick: () => problem.line && go(problem) },
-    problem.line ? `Line ${problem.line}: ${problem.message}` : problem.message))));
+  const say = ({ line, message, hint }) => `${line ? `Line ${line}: ` : ''}${message}${hint ? ` (${hint})` : ''}`;
+  faults.replaceChildren(...problems.map((problem) => h('li', { 'data-severity': problem.severity }, h('button', { type: 'button', onclick: () => problem.line && go(problem) }, say(problem)))));
   changed(problems);
 }
 
-async function store() {
-  save.disabled = true;
+/** What the server and the plugins' schemas say of the text; nothing is written. */
+async function examine() {
   const text = area.value;
   try {
-    await ask('api/config', { method: 'POST', body: text });
-    saved = text;
-    showFaults([]);
-    toast('Saved, and in force.');
-    health();
-  } catch (error) {
-    const problems = parse(error.message);
+    const problems = await json('api/config', { query: { check: '' }, method: 'POST', body: text });
+    if (text !== area.value) return null;
     showFaults(problems);
-    if (problems[0]?.line) go(problems[0]);
+    return problems;
+  } catch (error) {
+    if (text === area.value) showFaults(parse(error.message));
+    return null;
   }
 }
 
-area.addEventListener('input', () => changed());
+let accepted = ''; // the warnings that were seen and are meant
+async function store() {
+  save.disabled = true;
+  clearTimeout(waiting);
+  const text = area.value;
+  const problems = await examine();
+  if (!problems) { changed(); return; }
+  const errors = problems.filter(({ severity }) => severity === 'error');
+  const told = JSON.stringify(problems);
+  if (errors.length || (problems.length && accepted !== told)) {
+    go(errors[0] ?? problems[0]);
+    if (!errors.length) { accepted = told; changed(); say(save, 'Save all the same'); }
+    return;
+  }
+  try {
+    await ask('api/config', { method: 'POST', body: text });
+    saved = text;
+    accepted = '';
+    changed();
+    toast('Saved, and in force.');
+    health();
+  } catch (error) {
+    showFaults(parse(error.message));
+    if (wrong[0]?.line) go(wrong[0]);
+  }
+}
+
+area.addEventListener('input', () => {
+  // The marks are those of the text before: they go when it has been looked at.
+  accepted = '';
+  changed();
+  clearTimeout(waiting);
+  waiting = setTimeout(examine, 600);
+});
 area.addEventListener('scroll', () => { numbers.scrollTop = area.scrollTop; });
 area.addEventListener('keydown', (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key === 's') {
@@ -80,6 +113,7 @@ try {
   area.value = saved;
   area.disabled = false;
   changed([]);
+  examine();
 } catch (error) {
-  showFaults([{ line: 0, message: error.status === 410 ? 'Patchbay runs without a configuration file.' : error.message || 'The file cannot be read.' }]);
+  showFaults([{ line: 0, severity: 'error', message: error.status === 410 ? 'Patchbay runs without a configuration file.' : error.message || 'The file cannot be read.' }]);
 }

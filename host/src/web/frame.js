@@ -1,10 +1,13 @@
-// stream.html?src=A[&src=B][&mode=][&width=][&background=false] and webrtc.html?src=: nothing but players.
-import './patchbay-player.js';
+// stream.html?src=A[&src=B][&mode=][&width=][&background=false], webrtc.html?src= and hls.html?src=: nothing but players;
+// webrtc.html?dst=: what this browser sends.
+import './video-stream.js';
 import { h } from './dom.js';
 
 const query = new URLSearchParams(location.search);
 const main = document.querySelector('main');
-const only = location.pathname.endsWith('webrtc.html') ? 'webrtc' : null;
+const page = location.pathname.split('/').at(-1);
+const only = { 'webrtc.html': 'webrtc', 'hls.html': 'hls' }[page] ?? null;
+const target = page === 'webrtc.html' ? query.get('dst') : null;
 const width = query.get('width');
 const sources = query.getAll('src');
 for (const src of sources) {
@@ -15,6 +18,7 @@ for (const src of sources) {
   if (width) player.style.width = /^\d+$/.test(width) ? `${width}px` : width;
   main.append(player);
 }
+if (target !== null) (await import('./publish.js')).publish(main, target, query.get('media'));
 main.classList.toggle('many', sources.length > 1);
 if (sources.length === 1) document.title = `${sources[0]} · Patchbay`;
-if (!sources.length) main.append(h('p', { class: 'empty' }, 'Name a stream: stream.html?src=NAME'));
+if (!sources.length && target === null) main.append(h('p', { class: 'empty' }, `Name a stream: ${page}?src=NAME`));

@@ -10,6 +10,10 @@ export class Unable extends Error {
   }
 }
 
+/** How a reason begins that is about speaking alone: the camera can be seen. */
+export const BUSY = 'not spoken to: ';
+const ANSWER_LIMIT = 15000; // ms until the server's answer: it may have to dial the camera first
+
 /** Settles with the first picture of a video, or with the reason of `failed`. */
 function firstPicture(video, signal, limit) {
   return new Promise((resolve, reject) => {
@@ -33,11 +37,14 @@ async function play(video) {
 }
 
 class Mode {
-  constructor({ url, video, image, say, microphone, iceServers }) {
-    Object.assign(this, { url, video, image, say, microphone, iceServers });
+  /** `media`: which of video and audio are wanted. */
+  constructor({ url, video, image, microphone, iceServers, media = new Set(['video', 'audio']) }) {
+    Object.assign(this, { url, video, image, microphone, iceServers, media });
     this.stop = new AbortController();
     /** Called once with the reason when it played and no longer does. */
     this.lost = () => {};
+    /** Called with the reason when the camera cannot be spoken to, or not any more; what is seen goes on. */
+    this.silenced = () => {};
   }
 
   socket() {
@@ -77,7 +84,8 @@ class Mse extends Mode {
       };
       signal.addEventListener('abort', () => reject(new Unable('stopped')));
       socket.onopen = () => {
-        const known = CODECS.filter((codec) => Source.isTypeSupported(`video/mp4; codecs="${codec}"`));
+        const wanted = CODECS.filter((codec) => this.media.has(/^(avc|hvc)/.test(codec) ? 'video' : 'audio'));
+        const known = wanted.filter((codec) => Source.isTypeSupported(`video/mp4; codecs="${codec}"`));
         socket.send(JSON.stringify({ type: 'mse', value: known.join() }));
       };
       socket.onmessage = async ({ data }) => {
@@ -142,9 +150,16 @@ class WebRtc extends Mode {
     this.peer = peer;
     signal.addEventListener('abort', () => peer.close());
     const media = new MediaStream();
-    peer.addTransceiver('video', { direction: 'recvonly' });
-    peer.addTransceiver('audio', { direction: 'recvonly' });
-    for (const track of this.microphone?.getAudioTracks() ?? []) peer.addTransceiver(track, { direction: 'sendonly' });
+    const voice = this.microphone?.getAudioTracks()[0];
+    if (this.media.has('video')) peer.addTransceiver('video', { direction: 'recvonly' });
+    // One section for both ways, so that an answer says at once whether the camera listens.
+    const sound = voice || this.media.has('audio')
+      ? peer.addTransceiver(voice ?? 'audio', { direction: !voice ? 'recvonly' : this.media.has('audio') ? 'sendrecv' : 'sendonly' }) : null;
+    let refusal = '';
+    const heard = () => {
+      if (!voice || /^send/.test(sound.currentDirection ?? '')) return;
+      this.silenced(refusal || 'This camera cannot be spoken to now.');
+    };
     peer.ontrack = ({ track }) => { media.addTrack(track); };
     const socket = this.socket();
     const tcpOnly = this.tcpOnly === true;
@@ -158,6 +173,8 @@ class WebRtc extends Mode {
         this.close();
       };
       signal.addEventListener('abort', () => reject(new Unable('stopped')));
+      const limit = setTimeout(() => { if (!peer.remoteDescription) fail('no answer'); }, ANSWER_LIMIT);
+      signal.addEventListener('abort', () => clearTimeout(limit));
       peer.onicecandidate = ({ candidate }) => {
         if (candidate?.candidate && fits(candidate.candidate) && socket.readyState === WebSocket.OPEN) {
           socket.send(JSON.stringify({ type: 'webrtc/candidate', value: candidate.candidate }));
@@ -176,7 +193,14 @@ class WebRtc extends Mode {
       socket.onmessage = async ({ data }) => {
         if (typeof data !== 'string') return;
         const message = JSON.parse(data);
-        if (message.type === 'error') fail(message.value);
+        if (message.type === 'error') {
+          // Who speaks to a camera that is spoken to already still sees it.
+          if (voice && (peer.remoteDescription || /busy|talk|speak/i.test(message.value))) {
+            refusal = message.value.replace(/^([a-z/]+: )+/, '');
+            if (peer.remoteDescription) this.silenced(refusal);
+            else fail(`${BUSY}${refusal}`);
+          } else fail(message.value);
+        }
         if (message.type === 'webrtc/candidate' && message.value && fits(message.value)) {
           const candidate = { candidate: message.value, sdpMid: '0' };
           if (peer.remoteDescription) peer.addIceCandidate(candidate).catch(() => {});
@@ -187,11 +211,12 @@ class WebRtc extends Mode {
           await peer.setRemoteDescription({ type: 'answer', sdp: message.value });
           for (const candidate of early) peer.addIceCandidate(candidate).catch(() => {});
         } catch (error) { fail(error.message); return; }
+        heard();
         video.srcObject = media;
         firstPicture(video, signal, 6000).then(() => {
           playing = true;
-          // The session goes on without its signalling.
-          socket.close();
+          // The session goes on without its signalling; only somebody who speaks may be told something yet.
+          if (!voice) socket.close();
           resolve();
         }, (error) => fail(peer.connectionState === 'connected' ? error.message : 'no way to the server’s WebRTC port'));
         play(video);
@@ -263,6 +288,7 @@ class Hls extends Plain {
   async behind() { return ahead(this.video.seekable, this.video.currentTime); }
 }
 
+/** A file that never ends: where only plain HTTP gets through. */
 class Mp4 extends Plain {
   static title = 'MP4';
   static able() { return document.createElement('video').canPlayType('video/mp4') !== ''; }
@@ -335,19 +361,20 @@ const MSE_TYPE = { H264: 'avc1.640029', H265: 'hvc1.1.6.L153.B0', AAC: 'mp4a.40.
 
 /** The modes that this browser can show a stream of these codecs with (`['H264', 'AAC']`; none: not known), best first. */
 export function order(codecs) {
-  const able = ['webrtc', 'mse', 'hls', 'mjpeg', 'jpeg'].filter((name) => MODES[name].able());
+  const able = ['webrtc', 'mse', 'hls', 'mp4', 'mjpeg', 'jpeg'].filter((name) => MODES[name].able());
   if (!codecs?.length) return able;
   const capable = new Set((globalThis.RTCRtpReceiver?.getCapabilities?.('video')?.codecs ?? []).map((codec) => codec.mimeType));
   const video = codecs.filter((codec) => codec in WEBRTC_VIDEO || ['JPEG', 'RAW'].includes(codec));
   const audio = codecs.filter((codec) => !video.includes(codec));
-  const typed = (codec) => MSE_TYPE[codec] && Source?.isTypeSupported(`video/mp4; codecs="${MSE_TYPE[codec]}"`);
-  const score = { webrtc: 0, mse: 0, hls: 0, mjpeg: 0, jpeg: 0.1 };
+  const probe = document.createElement('video');
+  const typed = (codec) => MSE_TYPE[codec] && (Source ? Source.isTypeSupported(`video/mp4; codecs="${MSE_TYPE[codec]}"`) : probe.canPlayType(`video/mp4; codecs="${MSE_TYPE[codec]}"`) !== '');
+  const score = { webrtc: 0, mse: 0, hls: 0, mp4: 0, mjpeg: 0, jpeg: 0.1 };
   if (video.some((codec) => capable.has(WEBRTC_VIDEO[codec]))) score.webrtc += 4;
-  if (video.some(typed)) { score.mse += 4; score.hls += 3; }
+  if (video.some(typed)) { score.mse += 4; score.hls += 3; score.mp4 += 2; }
   if (video.some((codec) => ['JPEG', 'RAW'].includes(codec))) score.mjpeg += 4;
   // Sound counts for more than the smaller delay.
   if (audio.some((codec) => WEBRTC_AUDIO.has(codec))) score.webrtc += 2;
-  if (audio.some(typed)) { score.mse += 1.5; score.hls += 1.5; }
+  if (audio.some(typed)) { score.mse += 1.5; score.hls += 1.5; score.mp4 += 1.5; }
   score.webrtc += score.webrtc ? 0.5 : 0;
   if (!video.length) score.jpeg = 0;
   return able.filter((name) => score[name] > 0).sort((a, b) => score[b] - score[a]);

@@ -1,13 +1,21 @@
 // <patchbay-player src="NAME">: shows a stream by whatever this browser and the stream have in common.
 //
 // Attributes: src; mode ("webrtc,mse,hls,mjpeg": only these, in this order); base (address of the server, when the page
-// is of another one); muted; controls="none"; background (goes on while the page is hidden). Events: `state`, whose
-// detail is { state, mode, reason }.
-import { MODES, order } from './modes.js';
+// is of another one); media ("video,audio,microphone": what is wanted; with a microphone it asks to speak at once); muted;
+// controls="none"; background (goes on while the page is hidden). Events: `state`, whose detail is { state, mode, reason };
+// `talk`, whose detail is { state, reason }: off, on or refused.
+import { BUSY, MODES, order } from './modes.js';
 import { h, icon } from './dom.js';
 
 const ROOT = new URL('.', import.meta.url);
 const HIDDEN_LIMIT = 5000; // ms that a hidden page goes on
+const BLOCKED = 'patchbay-no-webrtc';
+const BLOCKED_FOR = 600000; // ms for which WebRTC is tried last after its way was found closed
+
+const blocked = {
+  get is() { try { return Date.now() - Number(sessionStorage.getItem(BLOCKED) ?? 0) < BLOCKED_FOR; } catch { return false; } },
+  set is(yes) { try { if (yes) sessionStorage.setItem(BLOCKED, String(Date.now())); else sessionStorage.removeItem(BLOCKED); } catch { /* for this time only */ } },
+};
 
 const STYLE = `
 :host { display: block; position: relative; background: #000; color: #fff; aspect-ratio: 16 / 9; overflow: hidden; font: 15px/1.4 system-ui, sans-serif; contain: content; }
@@ -103,6 +111,13 @@ export class PatchbayPlayer extends HTMLElement {
     document.addEventListener('visibilitychange', this.onhidden);
     this.timer = setInterval(() => this.tell(), 1000);
     this.begin();
+    if (this.wanted().has('microphone')) this.talk(true);
+  }
+
+  /** What of video, audio and microphone is wanted. */
+  wanted() {
+    const given = (this.getAttribute('media') ?? '').split(/[\s,+]+/).filter(Boolean);
+    return new Set(given.length ? given : ['video', 'audio']);
   }
 
   disconnectedCallback() {
@@ -115,8 +130,10 @@ export class PatchbayPlayer extends HTMLElement {
 
   attributeChangedCallback(name, before, now) {
     if (before === now || !this.isConnected || !this.status) return;
-    if (name === 'muted') this.muted = now !== null;
-    else this.begin();
+    if (name === 'muted') { this.muted = now !== null; return; }
+    // Another stream does not begin with a picture of this one.
+    if (name === 'src') { this.end(); this.stale = false; this.poster.hidden = true; }
+    this.begin();
   }
 
   get src() { return this.getAttribute('src'); }
@@ -145,11 +162,12 @@ export class PatchbayPlayer extends HTMLElement {
   }
 
   begin() {
+    this.keep();
     this.end();
     if (!this.src) { this.say('No stream is named.', true); return; }
     this.setAttribute('aria-label', `Stream ${this.src}`);
     this.run = new AbortController();
-    this.poster.src = this.url('api/frame.jpeg', { cache: '1m' });
+    if (!this.stale) this.poster.src = this.url('api/frame.jpeg', { cache: '1m' });
     this.loop(this.run.signal);
   }
 
@@ -171,6 +189,7 @@ export class PatchbayPlayer extends HTMLElement {
       this.go('connecting');
       if (!this.status.textContent) this.say('Waiting for the camera');
       const names = await this.plan(signal);
+      if (signal.aborted) return;
       this.tried = [];
       for (const name of names) {
         if (signal.aborted) return;
@@ -181,7 +200,13 @@ export class PatchbayPlayer extends HTMLElement {
           pause = ended.soon ? 100 : 2000;
           break;
         }
+        if (ended.reason?.startsWith(BUSY)) {
+          this.mute(ended.reason.slice(BUSY.length));
+          pause = 100;
+          break;
+        }
         this.tried.push({ mode: name, reason: ended.reason });
+        if (/^no (way|answer)/.test(ended.reason)) blocked.is = true;
         if (ended.soon) { pause = 100; break; }
         const first = this.tried[0].reason.replace(/^([a-z/]+: )+/, '');
         this.say(`${first[0].toUpperCase()}${first.slice(1)}`);
@@ -204,11 +229,13 @@ export class PatchbayPlayer extends HTMLElement {
         this.say(answer.status === 404 ? 'There is no such stream.' : reason || 'Waiting for the camera');
       }
     } catch { if (!signal.aborted) this.say('No connection to the server'); }
-    this.talkButton.hidden = !(known?.talks && MODES.webrtc.able() && navigator.mediaDevices);
+    // A camera that is away for a moment keeps its button.
+    if (known) this.talkButton.hidden = !(known.talks && MODES.webrtc.able());
     if (this.stream) return ['webrtc'];
     // A camera that is not there, or not yet: one way is enough to wait for it.
     if (refused) return given.length ? given.slice(0, 1) : ['mse', 'hls'].filter((name) => MODES[name].able()).slice(0, 1);
-    return given.length ? given : order(known?.codecs);
+    const names = given.length ? given : order(known?.codecs);
+    return blocked.is ? [...names.filter((name) => name !== 'webrtc'), ...names.filter((name) => name === 'webrtc')] : names;
   }
 
   /** Plays by one mode until that ends. What was seen before stays until there is a new picture. */
@@ -219,12 +246,14 @@ export class PatchbayPlayer extends HTMLElement {
     if (fresh !== this.video) this.insertBefore(fresh, this.video);
     fresh.style.visibility = this.stale ? 'hidden' : '';
     this.append(image);
-    const mode = new Kind({ url: (path, query) => this.url(path, query), video: fresh, image, microphone: this.stream });
+    const mode = new Kind({ url: (path, query) => this.url(path, query), video: fresh, image, microphone: this.stream, media: this.wanted() });
+    mode.silenced = (reason) => this.mute(reason);
     const stop = () => mode.close();
     signal.addEventListener('abort', stop);
     let lost;
     const over = new Promise((done) => { lost = done; });
-    mode.lost = (reason, soon) => lost({ played: true, reason, soon });
+    // Before the mode lets go of its picture.
+    mode.lost = (reason, soon) => { if (this.playing === mode) this.keep(); lost({ played: true, reason, soon }); };
     signal.addEventListener('abort', () => lost({ played: true, reason: 'stopped' }));
     try {
       await mode.start();
@@ -246,27 +275,32 @@ export class PatchbayPlayer extends HTMLElement {
     this.playing = mode;
     this.modeName = name;
     this.stale = false;
+    this.shown = { video: fresh, image };
+    if (name === 'webrtc') blocked.is = false;
     this.go('playing');
-    this.say('');
+    if (!this.message.hasAttribute('data-quiet')) this.say('');
+    if (this.stream) this.spoken('on');
     const ended = await over;
-    this.freeze(fresh, image);
-    this.playing = null;
-    this.stale = true;
+    if (!signal.aborted) this.keep();
+    image.remove();
+    if (!signal.aborted) this.playing = null;
     return ended;
   }
 
   /** Keeps the last picture, so that there is none that is black while another way is tried. */
-  freeze(video, image) {
+  keep() {
+    if (!this.playing || !this.shown) return;
+    const { video, image } = this.shown;
+    this.shown = null;
+    const still = video.hidden;
     const canvas = document.createElement('canvas');
-    if (video.videoWidth) {
-      [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
-      try {
-        canvas.getContext('2d').drawImage(video, 0, 0);
-        this.poster.src = canvas.toDataURL('image/jpeg', 0.8);
-        this.poster.hidden = false;
-      } catch { /* pictures of another site are shown, not read */ }
-    }
-    image.remove();
+    [canvas.width, canvas.height] = still ? [image.naturalWidth, image.naturalHeight] : [video.videoWidth, video.videoHeight];
+    if (canvas.width) try {
+      canvas.getContext('2d').drawImage(still ? image : video, 0, 0);
+      this.poster.src = canvas.toDataURL('image/jpeg', 0.8);
+    } catch { /* pictures of another site are shown, not read: the one from before stays */ }
+    this.poster.hidden = false;
+    this.stale = true;
     this.go('connecting');
   }
 
@@ -300,18 +334,43 @@ export class PatchbayPlayer extends HTMLElement {
 
   /** Speaks to the camera, or stops. */
   async talk(on) {
-    if (!on) this.quiet();
-    else {
+    if (on) {
+      if (!navigator.mediaDevices) { this.note('Browsers give the microphone to pages over HTTPS, or on this machine, only.'); return; }
       try {
         this.stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true } });
       } catch (error) {
-        this.say(`No microphone: ${error.message}`, true);
-        setTimeout(() => { if (this.state === 'playing') this.say(''); }, 5000);
+        this.note(`No microphone: ${error.message}`);
         return;
       }
+      if (!this.isConnected) { this.quiet(); return; }
+    } else {
+      this.quiet();
+      this.spoken('off');
     }
-    this.talkButton.setAttribute('aria-pressed', String(Boolean(this.stream)));
     this.begin();
+  }
+
+  /** The camera is not spoken to (any more), and why: it is still seen. */
+  mute(reason) {
+    this.quiet();
+    this.spoken('refused', reason);
+    this.note(`${reason[0].toUpperCase()}${reason.slice(1)}`);
+  }
+
+  spoken(state, reason = '') {
+    this.talkState = state;
+    this.talkButton.setAttribute('aria-pressed', String(state === 'on'));
+    const label = state === 'on' ? 'Stop talking' : 'Talk';
+    this.talkButton.setAttribute('aria-label', label);
+    this.talkButton.title = label;
+    this.dispatchEvent(new CustomEvent('talk', { detail: { state, reason } }));
+  }
+
+  /** Says something for a while, over whatever is shown. */
+  note(text) {
+    this.say(text, true);
+    clearTimeout(this.noteTimer);
+    this.noteTimer = setTimeout(() => { if (this.status.textContent === text) this.say(''); }, 6000);
   }
 
   quiet() {

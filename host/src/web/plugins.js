@@ -24,6 +24,7 @@ function row(name) {
   const fault = h('p', { class: 'fault', hidden: true });
   const sandbox = h('div', { class: 'mono' });
   const details = h('details', { hidden: true }, h('summary', {}, 'What the sandbox allows'), sandbox);
+  const settings = h('details', { hidden: true }, h('summary', {}, 'Settings'));
   const on = h('input', { type: 'checkbox', role: 'switch', onchange: () => change(name, { enabled: on.checked }, `${name} is ${on.checked ? 'on' : 'off'}`) });
   const restart = h('button', { type: 'button', class: 'quiet', 'aria-label': `Restart ${name}`, onclick: () => change(name, { restart: true }, `${name} starts anew`) }, 'Restart');
   const level = h('select', { 'aria-label': `Log level of ${name}`, onchange: () => { change(name, { level: level.value }, `${name} logs ${level.value} until the configuration changes`); level.value = ''; } },
@@ -31,8 +32,19 @@ function row(name) {
   const act = h('div', { class: 'act' }, level, restart, h('label', { class: 'switch' }, on, 'On'));
   on.setAttribute('aria-label', `${name} on`);
   const version = h('small');
-  const item = h('li', { 'data-name': name }, h('h2', {}, h('span', {}, name), version, state), act, about, runs, fault, details);
-  return { item, state, about, runs, fault, sandbox, details, on, restart, act, version };
+  const item = h('li', { 'data-name': name }, h('h2', {}, h('span', {}, name), version, state), act, about, runs, fault, settings, details);
+  return { item, settings, state, about, runs, fault, sandbox, details, on, restart, act, version };
+}
+
+/** What can be set for a plugin, from its option schema. */
+function settings(one, plugin) {
+  const list = Object.entries(plugin.options?.properties ?? {});
+  one.settings.hidden = !list.length;
+  const usual = (property) => (property.default === undefined || property.default === '' ? '' : `usually ${JSON.stringify(property.default)}`);
+  one.settings.replaceChildren(h('summary', {}, list.length === 1 ? '1 setting' : `${list.length} settings`),
+    h('dl', { class: 'facts' }, ...list.flatMap(([key, property]) => [h('dt', {}, h('code', {}, key)),
+      h('dd', {}, [property.description ?? property.title, property.enum?.join(', '), usual(property), property.writeOnly && 'secret'].filter(Boolean).join('; '))])),
+    h('p', {}, 'They are set in the ', h('a', { href: 'config.html' }, 'configuration'), `, under ${plugin.name}:`));
 }
 
 async function refresh() {
@@ -48,8 +60,9 @@ async function refresh() {
     const one = rows.get(name);
     one.item.dataset.state = plugin.state;
     say(one.state, plugin.state);
+    if (one.version.textContent !== (plugin.version ?? '')) settings(one, plugin);
     say(one.version, plugin.version ?? '');
-    say(one.about, [plugin.description, plugin.schemes?.length && `Sources: ${plugin.schemes.map((scheme) => `${scheme}:`).join(' ')}`].filter(Boolean).join(' '));
+    say(one.about, [plugin.description && `${plugin.description}.`, plugin.schemes?.length && `Sources: ${plugin.schemes.map((scheme) => `${scheme}:`).join(' ')}`].filter(Boolean).join(' '));
     say(one.runs, [
       plugin.isolation === 'process' ? 'In a process of its own' : plugin.isolation && 'In the server’s process',
       plugin.pid && `process ${plugin.pid}`, plugin.restarts !== undefined && `${plugin.restarts} ${plugin.restarts === 1 ? 'restart' : 'restarts'}`, plugin.licence,

@@ -1,6 +1,6 @@
 // The streams: pictures, states and a search.
-import { describe, json, poll, url } from './api.js';
-import { h, icon, say, span } from './dom.js';
+import { describe, json, poll, url, whole } from './api.js';
+import { h, icon, say } from './dom.js';
 
 const main = document.querySelector('main');
 const FRESH = 2500; // ms between two pictures of a stream
@@ -73,9 +73,7 @@ async function refresh() {
     one.watched = one.info.state === 'live' && (stream.consumers ?? []).some((consumer) => !['jpeg', 'probe'].includes(consumer.format_name));
     one.item.dataset.state = one.info.state;
     say(one.state, WORDS[one.info.state]);
-    const { since, retryAt } = one.info;
-    const more = [since && `since ${span(Date.now() - since)}`, retryAt && `next try in ${span(retryAt - Date.now())}`].filter(Boolean).join(', ');
-    say(one.text, more ? `${one.info.text} · ${more}` : one.info.text);
+    say(one.text, whole(one.info));
   }
   for (const [name, one] of cards) {
     if (name in streams) continue;

@@ -19,6 +19,12 @@ export class VideoRTC extends PatchbayPlayer {
   set background(value) { this.toggleAttribute('background', Boolean(value)); }
   get media() { return this.getAttribute('media') ?? 'video,audio'; }
   set media(value) { this.setAttribute('media', value); }
+  /** Seen and hidden players, and pages in the background, are all handled by the element. */
+  get visibilityCheck() { return !this.background; }
+  set visibilityCheck(value) { this.background = !value; }
+  get wsURL() { return this.url('api/ws').href.replace(/^http/, 'ws'); }
+  set wsURL(value) { this.src = value; }
+  play() { this.video?.play().catch(() => {}); }
 }
 
 if (!customElements.get('video-rtc')) customElements.define('video-rtc', class extends VideoRTC {});

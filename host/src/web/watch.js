@@ -1,7 +1,7 @@
 // One stream: the player, what comes in, who watches, and addresses for other players.
 import './patchbay-player.js';
 import { MODES } from './modes.js';
-import { ask, describe, json, poll, url } from './api.js';
+import { ask, describe, json, poll, url, whole } from './api.js';
 import { h, icon, rate, say, span, toast } from './dom.js';
 
 const name = new URLSearchParams(location.search).get('src') ?? '';
@@ -17,7 +17,7 @@ const viewersHead = h('h2', {}, 'Viewers');
 const using = h('p', { class: 'why' });
 const mode = h('select', { id: 'mode', onchange: () => { if (mode.value) player.setAttribute('mode', mode.value); else player.removeAttribute('mode'); } },
   h('option', { value: '' }, 'Whatever is best'),
-  ...['webrtc', 'webrtc/tcp', 'mse', 'hls', 'mjpeg', 'jpeg'].map((key) => h('option', { value: key, disabled: !MODES[key].able() }, MODES[key].title)));
+  ...['webrtc', 'webrtc/tcp', 'mse', 'hls', 'mp4', 'mjpeg', 'jpeg'].map((key) => h('option', { value: key, disabled: !MODES[key].able() }, MODES[key].title)));
 const remove = h('button', { type: 'button', class: 'bad', onclick: async () => {
   if (!confirm(`Delete the stream ${name}? Its line in the configuration goes with it.`)) return;
   try {
@@ -36,6 +36,7 @@ async function addresses() {
   for (const [label, path, query] of [['Player only', 'stream.html', {}], ['WebRTC', 'webrtc.html', {}], ['HLS', 'api/stream.m3u8', {}], ['MP4', 'api/stream.mp4', {}], ['Picture', 'api/frame.jpeg', {}]]) {
     link(label, url(path, { src: name, ...query }));
   }
+  link('Publish from this browser', url('webrtc.html', { dst: name }));
 }
 
 main.append(
@@ -64,6 +65,8 @@ function fact(rows) {
   facts.replaceChildren(...rows.flatMap(([key, value]) => [h('dt', {}, key), h('dd', {}, value)]));
 }
 
+const talks = (stream) => (stream.producers ?? []).some((producer) => (producer.medias ?? []).some((media) => /^audio, send/.test(media)));
+
 poll(async () => {
   let stream;
   try { stream = await json('api/streams', { query: { src: name } }); } catch (error) {
@@ -74,18 +77,21 @@ poll(async () => {
   const is = describe(stream);
   main.dataset.state = is.state;
   say(state, is.state[0].toUpperCase() + is.state.slice(1));
-  say(why, [is.text, is.since && `since ${span(Date.now() - is.since)}`, is.retryAt && `next try in ${span(is.retryAt - Date.now())}`].filter(Boolean).join(' · '));
+  say(why, whole(is));
   const rows = [];
+  const seconds = (now - (before?.at ?? now)) / 1000;
   const counted = new Map();
   for (const producer of stream.producers ?? []) {
-    rows.push(['Source', producer.url]);
+    rows.push(['Source', producer.url === 'external' ? 'Somebody publishes' : producer.url]);
+    if (producer.state !== 'live' && (stream.producers.length > 1 || producer.error)) {
+      rows.push(['State', whole(describe({ producers: [producer] }))]);
+    }
     if (producer.remote_addr) rows.push(['Address', `${producer.remote_addr} (${producer.protocol ?? producer.format_name})`]);
     for (const track of producer.receivers ?? []) {
       counted.set(track.id, track);
       const old = before?.tracks.get(track.id);
-      const seconds = (now - (before?.at ?? now)) / 1000;
-      const { codec_name: codec, codec_type: kind, sample_rate: hertz, channels } = track.codec;
-      const parts = [codec.toUpperCase(), hertz && `${hertz / 1000} kHz`, channels && (channels === 1 ? 'mono' : channels === 2 ? 'stereo' : `${channels} channels`)];
+      const { codec_name: codec, codec_type: kind, sample_rate: hertz, channels, width, height } = track.codec;
+      const parts = [codec.toUpperCase(), width && `${width} × ${height}`, hertz && `${hertz / 1000} kHz`, channels && (channels === 1 ? 'mono' : channels === 2 ? 'stereo' : `${channels} channels`)];
       if (old && seconds > 0 && track.bytes >= old.bytes) {
         parts.push(rate((track.bytes - old.bytes) * 8 / seconds));
         if (kind === 'video') parts.push(`${Math.round((track.packets - old.packets) / seconds)} fps`);
@@ -93,16 +99,23 @@ poll(async () => {
       rows.push([kind === 'video' ? 'Picture' : kind === 'audio' ? 'Sound' : kind, parts.filter(Boolean).join(', ')]);
     }
   }
-  if (player.video?.videoWidth) rows.push(['Size', `${player.video.videoWidth} × ${player.video.videoHeight}`]);
+  if (talks(stream)) rows.push(['Two-way', 'It can be spoken to']);
   if (player.behind !== null && player.behind !== undefined) rows.push(['Behind live', `${player.behind.toFixed(1)} s`]);
-  before = { at: now, tracks: counted };
   fact(rows);
   const consumers = stream.consumers ?? [];
   say(viewersHead, consumers.length ? `Viewers: ${consumers.length}` : 'Viewers');
-  const lines = consumers.map((one) => [one.format_name, one.protocol, one.remote_addr, one.drops && `${one.drops} dropped`].filter(Boolean).join(' · '));
-  const wanted = lines.join('\n') || 'Nobody';
+  const sent = new Map(consumers.map((one) => [one.id, one.bytes_send ?? 0]));
+  const lines = consumers.map((one) => {
+    const old = before?.sent.get(one.id);
+    const bits = old !== undefined && seconds > 0 && sent.get(one.id) >= old ? (sent.get(one.id) - old) * 8 / seconds : 0;
+    const how = [one.format_name, one.protocol].filter(Boolean).join(' over ');
+    return [how, [one.remote_addr, one.since && `for ${span(Date.now() - one.since)}`, bits && rate(bits), one.drops && `${one.drops} dropped`].filter(Boolean).join(' · ')];
+  });
+  before = { at: now, tracks: counted, sent };
+  if (!lines.length) lines.push(['Nobody', '']);
+  const wanted = lines.flat().join('\n');
   if (viewers.dataset.is !== wanted) {
     viewers.dataset.is = wanted;
-    viewers.replaceChildren(...wanted.split('\n').map((line) => h('li', {}, line)));
+    viewers.replaceChildren(...lines.map(([how, about]) => h('li', {}, how, h('span', { class: 'about' }, about))));
   }
 }, 2000);
