@@ -13,8 +13,8 @@ use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Clock, Connection};
 use patchbay_sdk::source::{Session, Tracks};
 
-/// How often a peer is asked for a key unit, so that the ring stays short: browsers send one only when asked.
-const KEYFRAME_EVERY: Duration = Duration::from_secs(2);
+/// How often a publisher is asked for a key unit, so that the ring stays short: browsers send one only when asked.
+pub const KEYFRAME_EVERY: Duration = Duration::from_secs(2);
 
 /// After a loss it is asked so soon again.
 const REPAIR_EVERY: Duration = Duration::from_millis(500);
@@ -105,16 +105,18 @@ impl Ingest {
         })
     }
 
-    /// Takes what `sender` sends until the connection is over; gives the reason. Asks for key units every two seconds,
-    /// sooner after a loss, and when the host wants one.
+    /// Takes what `sender` sends until the connection is over; gives the reason. Asks for a key unit at first, after a
+    /// loss, when the host wants one, and `regularly` of a publisher. A service that is dialled has viewers of its own and
+    /// is left to its own times; some, this server among them, answer with the whole group of pictures once more.
     pub async fn receive(
         &mut self,
         session: &Session,
         sender: &mut impl Sender,
+        regularly: Option<Duration>,
     ) -> Result<&'static str, Error> {
         let start = Instant::now();
         let mut every = tokio::time::interval(REPAIR_EVERY);
-        let mut asked = start.checked_sub(KEYFRAME_EVERY).unwrap_or(start);
+        let mut asked: Option<Instant> = None;
         loop {
             let late = self.wake_at().map(|at| start + at);
             let mut wants = false;
@@ -133,13 +135,14 @@ impl Ingest {
                 } => self.drain(session, start.elapsed())?,
                 () = session.keyframe_wanted() => wants = true,
                 _ = every.tick() => {
-                    wants = asked.elapsed() >= KEYFRAME_EVERY || !self.video_streams(true).is_empty();
+                    let is_due = asked.is_none_or(|asked| regularly.is_some_and(|every| asked.elapsed() >= every));
+                    wants = is_due || !self.video_streams(true).is_empty();
                 }
             }
             if wants {
-                asked = Instant::now();
                 let streams = self.video_streams(false);
                 if !streams.is_empty() {
+                    asked = Some(Instant::now());
                     sender.want_keyframes(streams);
                 }
             }

@@ -109,7 +109,7 @@ async fn receive(client: &mut Client, session: &Session, connection: &Connection
         return Err(Error::unsupported("webrtc: the service sends no codec that is known here"));
     }
     ingest.announce(session, connection)?;
-    let why = ingest.receive(session, client).await?;
+    let why = ingest.receive(session, client, None).await?;
     Err(Error::new(Class::Eof, format!("webrtc: {why}")))
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Ask, Connected, Engine, Open, connected};
-use crate::ingest::{Ingest, Received, Sender};
+use crate::ingest::{Ingest, KEYFRAME_EVERY, Received, Sender};
 use crate::mux::Hub;
 use crate::peer::setup::Use;
 use crate::peer::{Event, Peer};
@@ -98,7 +98,7 @@ async fn run(
                 return error.message;
             }
             let mut sender = Sending { peer, events, ssrc: rand::random() };
-            match ingest.receive(&session, &mut sender).await {
+            match ingest.receive(&session, &mut sender, Some(KEYFRAME_EVERY)).await {
                 Ok(why) => why.to_owned(),
                 Err(error) => error.message,
             }

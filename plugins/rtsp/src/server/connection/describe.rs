@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use patchbay_media::{Codec, Parameters};
 use patchbay_rtp::packetize::{self, PAYLOAD_LIMITS};
-use patchbay_sdk::api::message::{Class, Connection, Consume};
+use patchbay_sdk::api::message::{Bound, Class, Connection, Consume};
 use patchbay_sdk::server::{START_TIMEOUT, is_unknown, settled};
 use patchbay_sdk::{Error, track};
 
@@ -59,10 +59,20 @@ async fn claim<S: Streams>(
     let wanted = bound.tracks.iter().filter_map(Wanted::new);
     let wanted: Vec<Wanted> = wanted.filter(|w| packetize::is_supported(w.parameters.codec)).collect();
     if wanted.is_empty() {
-        return Err(Error::unsupported("no track of the stream can be sent over RTSP"));
+        return Err(Error::unsupported(mismatch(&bound)));
     }
     let room = server.hub.room(&wanted, packet_size(query, server.config.pkt_size));
     Ok(Described { claim, room, wanted })
+}
+
+/// The host's words for a stream none of whose tracks goes over RTP: it is asked for any codec, and finds one.
+fn mismatch(bound: &Bound) -> String {
+    let codecs: Vec<String> =
+        bound.tracks.iter().map(|bound| format!("{}:{}", bound.info.kind, bound.info.codec)).collect();
+    format!(
+        "streams: codecs not matched: {} => video:h264, video:hevc, video:mjpeg, audio:aac, audio:opus, audio:pcm",
+        codecs.join(", ")
+    )
 }
 
 /// The RTSP status of a refusal, and when to come back: 404 only for a name that does not exist (S12, S62).
