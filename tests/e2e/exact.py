@@ -113,13 +113,13 @@ SECONDS = 3
 class Output:
     """A column: where one format comes out, what it takes, how exact its times are, and how it is read."""
 
-    def __init__(self, declares, url, *options, tick=FINE, video=("h264", "hevc"), audio=("aac", "opus"), changed=None, read=None, refused=None, last=None):
+    def __init__(self, declares, url, *options, tick=FINE, video=("h264", "hevc"), audio=("aac", "opus"), changed=None, read=None, refused=None, again=False):
         self.declares, self.url, self.options, self.tick = set(declares.split(", ")), url, options, tick
         # Codecs that pass as they are, and what others are made into.
         self.video, self.audio, self.changed = video, audio, changed or {}
         self.read, self.refused = read, refused or refused_over_http
-        # Only so many units of the end are compared.
-        self.last = last
+        # As of an input: the end is compared.
+        self.again = again
 
 
 def outputs(server, name):
@@ -133,9 +133,10 @@ def outputs(server, name):
     return {
         "rtsp tcp": Output("server rtsp", rtsp, "-rtsp_transport", "tcp", tick=coarse, video=(*VIDEO, "mjpeg"), audio=("aac", "opus", *PCM), refused=refused_over_rtsp),
         "rtsp udp": Output("server rtsp", rtsp, "-rtsp_transport", "udp", tick=coarse, video=(*VIDEO, "mjpeg"), audio=("aac", "opus", *PCM), refused=refused_over_rtsp),
-        # Another stream of this server dials that stream and is read as MP4. It asks for a key picture at first and is given the group anew.
-        "webrtc": Output("server webrtc", server.url(f"api/stream.mp4?src={name}-webrtc&mp4=all&history=0"), tick=coarse,
-                         audio=("opus", "pcm_alaw", "pcm_mulaw"), changed={"pcm_s16le": "as G.711"}, refused=refused_over_webrtc, last=40),
+        # Another stream of this server dials that stream and is read as MP4. It asks for a key picture at first and is
+        # given the group anew; its times follow the sender reports, which tell them to less than a millisecond.
+        "webrtc": Output("server webrtc", server.url(f"api/stream.mp4?src={name}-webrtc&mp4=all&history=0"), tick=MILLISECOND,
+                         audio=("opus", "pcm_alaw", "pcm_mulaw"), changed={"pcm_s16le": "as G.711"}, refused=refused_over_webrtc, again=True),
         "mp4": Output("output mp4, routes mp4", http("stream.mp4", "mp4=all&"), audio=("aac", "opus", *PCM)),
         "mse": Output("output mp4", f"mse {name}", audio=("aac", "opus", *PCM), read=read_mse, refused=refused_over_websocket),
         "ts": Output("output mpegts, routes mpegts", http("stream.ts", "video=h264,h265&audio=aac,opus&")),
@@ -227,7 +228,7 @@ def read_mse(server, output, cell):
     one = ask(server, output.url)
     first = one.receive()
     assert isinstance(first, str) and json.loads(first)["type"] == "mse", first
-    end = time.monotonic() + SECONDS + 1
+    end = time.monotonic() + SECONDS + 1 + 2 * cell.again
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         while time.monotonic() < end:
             file.write(one.receive())
@@ -344,6 +345,7 @@ class Cell:
 
     def __init__(self, one, name, output):
         self.input, self.name, self.output, self.codecs, self.size = one, name, output, one.codecs, one.size
+        self.again = one.again or output.again
 
     def passing(self, kind):
         return self.codecs.get(kind) in getattr(self.output, kind)
@@ -358,7 +360,7 @@ class Cell:
         elif made:
             text = self.exists()
         else:
-            text = self.read(self.output.url, *self.output.options, seconds=SECONDS + (2 if self.output.last else 0))
+            text = self.read(self.output.url, *self.output.options, seconds=SECONDS + 2 * self.again)
         return (made[0] if made else "yes"), text
 
     def exists(self):
@@ -387,7 +389,7 @@ class Cell:
         return ", ".join(texts)
 
     def compare(self, kind, got, tick, texts):
-        got = got[-self.output.last:] if self.output.last else got
+        got = got[-40:] if self.again else got
         assert len(got) >= 20, f"only {len(got)} of {kind}"
         if not self.input.order:
             strangers = len([digest for digest, _ in got if digest not in {one for one, _ in self.input.whole[kind]}])
@@ -482,7 +484,7 @@ def main():
             server.rtmp = rtmp
             stack.enter_context(server)
             pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(4))
-            for one, cells in [(one, pool.submit(lambda entry=entry: list(row(server, entry[0], entry[1], entry[3])))) for one, *_ in rows for entry in [next(r for r in rows if r[0] is one)]]:
+            for one, cells in [(one, pool.submit(lambda *words: list(row(*words)), server, one, name, start)) for one, name, _, start in rows]:
                 try:
                     for label, word, text in cells.result():
                         found.setdefault(one.title, {})[label] = word

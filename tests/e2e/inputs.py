@@ -117,7 +117,7 @@ http {{
   server {{
     listen 127.0.0.1:{web}; listen 127.0.0.1:{tls} ssl;
     root {folder}/files; auth_basic "files"; auth_basic_user_file {folder}/users;
-    location /basic/ {{ alias {folder}/files/clips/; types {{ }} default_type audio/basic; limit_rate 8000; }}
+    location /basic/ {{ types {{ }} default_type audio/basic; limit_rate 8000; }}
   }}
 }}
 rtmp {{ server {{ listen 127.0.0.1:{rtmp}; chunk_size 4096;
@@ -130,17 +130,19 @@ rtmp {{ server {{ listen 127.0.0.1:{rtmp}; chunk_size 4096;
 class Input:
     """A row: a title, what it proves, the clip that goes in, and how."""
 
-    def __init__(self, title, declares, name, source, coarse=None, times=True, order=True):
+    def __init__(self, title, declares, name, source, coarse=None, times=True, order=True, again=False):
         self.title, self.declares, self.clip, self.source = title, set(declares.split(", ")), name, source
         # Of a clock that is coarser than a track's; whether times are in the bytes at all; whether every unit comes, once.
         self.coarse, self.times, self.order = coarse, times, order
+        # What is asked for a key picture at first and gives the group of pictures anew: the end of what comes is compared.
+        self.again = again
 
 
 def given(line):
     """A source that is there without a program; `{...}` in the line are ports, the clip's path and name."""
     def source(peers, name, path):
         ports = {"web": peers.web, "tls": peers.tls, "nginx": peers.nginx, "node": peers.node, "node_tls": peers.node_tls, "http": peers.http}
-        return line.format(path=path, file=path.name, row=name, **ports), contextlib.nullcontext
+        return line.format(path=path, file=path.name, row=name, **ports), lambda _: contextlib.nullcontext()
     return source
 
 
@@ -201,6 +203,28 @@ def playlist(kind, scheme="http"):
                 wait((folder / "list.m3u8").exists, 15, "the playlist", process)
                 yield
         return f"{scheme}://u:p@ss@127.0.0.1:{port}/{name}/list.m3u8", start
+    return source
+
+
+def bare():
+    """Samples without a header, as a camera's audio URL gives them, from nginx at the rate of the sound."""
+    def source(peers, name, path):
+        wav = path.read_bytes()
+        (peers.root / "basic").mkdir(exist_ok=True)
+        (peers.root / "basic" / name).write_bytes(wav[wav.index(b"data") + 8:] * 12)
+        return f"http://u:p@ss@127.0.0.1:{peers.web}/basic/{name}", lambda _: contextlib.nullcontext()
+    return source
+
+
+def dialled_again():
+    """A second stream of this server, published by RTSP, by WebRTC."""
+    def source(peers, name, path):
+        @contextlib.contextmanager
+        def start(server):
+            with program(*LIVE, "-i", path, "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{server.rtsp}/{name}-first") as process:
+                wait(lambda: server.json("api/streams")[f"{name}-first"]["producers"], 30, "a publisher", process)
+                yield
+        return f"webrtc:http://127.0.0.1:{peers.http}/api/webrtc?src={name}-first\n  {name}-first:", start
     return source
 
 
@@ -273,9 +297,7 @@ INPUTS = [
           to_rtmp("rtmp://127.0.0.1:{node}/live/{row}", "rtmps://127.0.0.1:{node_tls}/live/{row}"), coarse="ms"),
     Input("rtmp from node-media-server over TLS unchecked", "scheme rtmpx", "h264-aac.mp4",
           to_rtmp("rtmp://127.0.0.1:{node}/live/{row}", "rtmpx://localhost:{node_tls}/live/{row}"), coarse="ms"),
-    Input("WebRTC (WHEP) from a second stream", "scheme webrtc", "h264-opus.mkv",
-          publishing(*LIVE, "-i", "{path}", "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", "rtsp://127.0.0.1:{rtsp}/{row}-first",
-                     line="webrtc:http://127.0.0.1:{http}/api/webrtc?src={row}-first\n  {row}-first:")),
+    Input("WebRTC (WHEP) from a second stream", "scheme webrtc", "h264-opus.mkv", dialled_again(), again=True),
     Input("h264 over exec", "scheme exec, demuxer h264", "h264-plain.mp4", piped("-map", "0:v", "-c", "copy", "-f", "h264"), times=False),
     Input("hevc over exec", "scheme exec, demuxer hevc", "hevc-long.mp4", piped("-map", "0:v", "-c", "copy", "-f", "hevc"), times=False),
     Input("ts over exec", "scheme exec", "h264-aac.mp4", piped("-c", "copy", "-f", "mpegts")),
@@ -287,7 +309,7 @@ INPUTS = [
     Input("16-bit PCM, a wav file", "demuxer wav", "s16.wav", given("file:{path}")),
     Input("A-law, wav over exec", "demuxer wav", "alaw.wav", piped("-c", "copy", "-f", "wav")),
     Input("mu-law, wav posted", "demuxer wav", "mulaw.wav", posted("wav", "")),
-    Input("mu-law, bare, from nginx", "demuxer pcm", "mulaw.wav", given("http://u:p@ss@127.0.0.1:{web}/basic/{file}")),
+    Input("mu-law, bare, from nginx", "demuxer pcm", "mulaw.wav", bare()),
     Input("JPEG pictures over exec", "demuxer mjpeg", "pictures.avi", piped("-c", "copy", "-f", "mjpeg"), times=False),
     Input("JPEG pictures, multipart, from ffmpeg over http", "demuxer mpjpeg", "pictures.avi",
           served_by_ffmpeg("-c", "copy", "-f", "mpjpeg", "-boundary_tag", "frame", "-content_type", "multipart/x-mixed-replace;boundary=frame"), times=False),

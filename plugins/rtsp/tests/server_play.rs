@@ -113,6 +113,24 @@ async fn s09_s11_s45_the_first_viewer_of_a_fresh_source() {
 }
 
 #[tokio::test]
+async fn s09_a_source_that_counts_milliseconds_begins_where_it_was_said() {
+    let host = host(Config::default()).await;
+    let mut video = video();
+    video.clock_rate = 1000;
+    let mut audio = Parameters::audio(Codec::Aac, 48_000, 1);
+    (audio.clock_rate, audio.extradata) = (1000, Bytes::from_static(&[0x11, 0x88]));
+    host.memory.stream("cam", &[(1, 0, video), (1, 1, audio)]);
+    let mut peer = Peer::connect(&host, "cam?history=0").await;
+    let (description, reply) = peer.play().await;
+    assert!(description.contains("MPEG4-GENERIC/48000/1"), "{description}");
+    push(&host.memory, 1000, 30);
+    let (media, reports) = frames(&mut peer, |m| is_last(&m[0], 1029) && !m[1].is_empty()).await;
+    let info = rtp_info(&reply);
+    assert_start(info[0], &media[0], &reports, 0);
+    assert_start(info[1], &media[1], &reports, 2);
+}
+
+#[tokio::test]
 async fn s09_s45_a_late_viewer_gets_the_group_so_far_squeezed_and_then_live() {
     let host = camera().await;
     let mut first = Peer::connect(&host, "cam").await;

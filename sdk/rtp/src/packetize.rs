@@ -158,13 +158,13 @@ impl Writer<'_> {
 }
 
 /// The clock rate of a track's RTP timestamps: 90000 for video and MPEG audio, 48000 for Opus, the samples' rate for
-/// samples (8000 for G.722), else that of the track.
+/// samples (8000 for G.722) and AAC (RFC 3640, 4.1), else that of the track.
 pub fn clock_rate(parameters: &Parameters) -> u32 {
     match parameters.codec {
         Codec::Opus => 48_000,
         Codec::Mp2 | Codec::Mp3 => 90_000,
         Codec::AdpcmG722 => 8000,
-        Codec::PcmAlaw | Codec::PcmMulaw | Codec::PcmS16be | Codec::PcmS16le
+        Codec::Aac | Codec::PcmAlaw | Codec::PcmMulaw | Codec::PcmS16be | Codec::PcmS16le
             if parameters.sample_rate > 0 =>
         {
             parameters.sample_rate

@@ -125,11 +125,13 @@ impl Run {
     /// Makes the first unit's RTP time the one of the seed.
     pub fn start(&mut self, pts: i64) {
         if self.packetizer.is_none() {
-            let base = self.seed.timestamp.wrapping_sub(pts as u32);
-            let Seed { ssrc, sequence, .. } = self.seed;
-            self.packetizer =
+            let Seed { ssrc, sequence, timestamp } = self.seed;
+            let new = |base| {
                 Packetizer::new(&self.parameters, self.payload_type, ssrc, sequence, base, self.max_payload)
-                    .ok();
+                    .ok()
+            };
+            // In ticks of the RTP clock, which may be another than the track's (ms of FLV).
+            self.packetizer = new(0).and_then(|zero| new(timestamp.wrapping_sub(zero.timestamp(pts))));
         }
     }
 
