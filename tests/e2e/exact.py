@@ -113,13 +113,13 @@ SECONDS = 3
 class Output:
     """A column: where one format comes out, what it takes, how exact its times are, and how it is read."""
 
-    def __init__(self, declares, url, *options, tick=FINE, video=("h264", "hevc"), audio=("aac", "opus"), changed=None, read=None, refused=None, again=False):
+    def __init__(self, declares, url, *options, tick=FINE, video=("h264", "hevc"), audio=("aac", "opus"), changed=None, read=None, refused=None, again=False, order=True):
         self.declares, self.url, self.options, self.tick = set(declares.split(", ")), url, options, tick
         # Codecs that pass as they are, and what others are made into.
         self.video, self.audio, self.changed = video, audio, changed or {}
         self.read, self.refused = read, refused or refused_over_http
-        # As of an input: the end is compared.
-        self.again = again
+        # As of an input: the end is compared; a slow viewer skips.
+        self.again, self.order = again, order
 
 
 def outputs(server, name):
@@ -129,7 +129,7 @@ def outputs(server, name):
     # Of RTSP ffmpeg computes times anew from each sender report: a tick of the audio's clock is rounding.
     coarse = fractions.Fraction(1, 40_000)
     sound = {"video": ("h264",), "audio": ("aac", "pcm_alaw", "pcm_mulaw")}
-    raw = {"video": ("mjpeg",), "audio": (), "changed": {"rawvideo": "as JPEG"}}
+    raw = {"video": ("mjpeg",), "audio": (), "changed": {"rawvideo": "as JPEG"}, "order": False}
     return {
         "rtsp tcp": Output("server rtsp", rtsp, "-rtsp_transport", "tcp", tick=coarse, video=(*VIDEO, "mjpeg"), audio=("aac", "opus", *PCM), refused=refused_over_rtsp),
         "rtsp udp": Output("server rtsp", rtsp, "-rtsp_transport", "udp", tick=coarse, video=(*VIDEO, "mjpeg"), audio=("aac", "opus", *PCM), refused=refused_over_rtsp),
@@ -391,7 +391,7 @@ class Cell:
     def compare(self, kind, got, tick, texts):
         got = got[-40:] if self.again else got
         assert len(got) >= 20, f"only {len(got)} of {kind}"
-        if not self.input.order:
+        if not self.input.order or not self.output.order:
             strangers = len([digest for digest, _ in got if digest not in {one for one, _ in self.input.whole[kind]}])
             assert not strangers, f"{strangers} of {kind} are not in the source"
         elif (error := same(got, self.input.whole[kind], tick)):

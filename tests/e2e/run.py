@@ -72,9 +72,7 @@ ISOLATION = ISOLATION if os.environ.get("PATCHBAY_ISOLATION") == "process" else 
 class Server:
     """A running server with its own folder and free ports."""
 
-    def __init__(self, streams="streams:
-  demo: \"demo:\"
-", extra="", binary=BINARY, preexec=None, api="", http=None):
+    def __init__(self, streams="streams:\n  demo: \"demo:\"\n", extra="", binary=BINARY, preexec=None, api="", http=None):
         self.folder = tempfile.TemporaryDirectory()
         self.http, self.rtsp = http or free_port(), free_port()
         webrtc = "" if "webrtc:" in extra else f"webrtc:\n  listen: 127.0.0.1:{free_port()}\n"
