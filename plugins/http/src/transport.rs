@@ -7,8 +7,7 @@ use patchbay_net::http::{Client, HttpError, Request as HttpRequest, Response, Ti
 use patchbay_net::url::SourceUrl;
 use patchbay_sdk::api::message::{Connection, Head};
 use patchbay_sdk::transport::{Request, Session, Written};
-
-use patchbay_sdk::{Class, Config, Error, Plugin, Transport};
+use patchbay_sdk::{Config, Error, Plugin, Transport};
 use tokio::time::{Instant, sleep_until};
 
 /// A still picture is not asked for more often.
@@ -50,7 +49,7 @@ impl Transport for Http {
         })?;
         loop {
             let chunk = tokio::select! {
-                chunk = response.chunk() => chunk.map_err(|error| failed(&error))?,
+                chunk = response.chunk() => chunk.map_err(failed)?,
                 () = session.closed() => return Ok(()),
             };
             let wanted = match chunk {
@@ -110,7 +109,7 @@ async fn poll(client: &Client, url: &SourceUrl, first: Response, mut session: Se
         };
         loop {
             let chunk = tokio::select! {
-                chunk = response.chunk() => chunk.map_err(|error| failed(&error))?,
+                chunk = response.chunk() => chunk.map_err(failed)?,
                 () = session.closed() => return Ok(()),
             };
             let Some(data) = chunk else { break };
@@ -130,28 +129,16 @@ async fn ask(client: &Client, url: &SourceUrl, offset: u64) -> Result<Response, 
     if offset > 0 {
         request = request.header("Range", format!("bytes={offset}-"));
     }
-    let response = client.send(&request).await.map_err(|error| failed(&error))?;
-    let (status, reason) = (response.head.status, response.head.reason.as_str());
-    let class = match status {
-        200 if offset == 0 => return Ok(response),
-        206 => return Ok(response),
-        200 => return Err(Error::unsupported("http: the server promised ranges and sent the whole file")),
-        401 | 403 => Class::Auth,
-        404 | 410 => Class::NotFound,
-        429 | 503 => Class::Busy,
-        _ => Class::Protocol,
-    };
-    Err(Error::new(class, format!("{status} {reason}").trim_end().to_owned()))
+    let response = client.send(&request).await.map_err(failed)?;
+    match response.head.status {
+        200 if offset > 0 => {
+            Err(Error::unsupported("http: the server promised ranges and sent the whole file"))
+        }
+        _ => response.expect(|status| matches!(status, 200 | 206)),
+    }
 }
 
-fn failed(error: &HttpError) -> Error {
-    let class = match error {
-        HttpError::Dial { .. } => Class::NotFound,
-        HttpError::Timeout(_) => Class::Timeout,
-        HttpError::Auth(_) => Class::Auth,
-        HttpError::Scheme(_) | HttpError::Encoding(_) => Class::Unsupported,
-        HttpError::Io(_) => Class::Eof,
-        _ => Class::Protocol,
-    };
-    Error::new(class, format!("http: {error}"))
+fn failed(error: HttpError) -> Error {
+    let error = Error::from(error);
+    Error { message: format!("http: {}", error.message), ..error }
 }

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use patchbay_media::{Kind, Unit};
 use patchbay_mux::flv::amf::{self, Value};
 use patchbay_mux::flv::{TagKind, TagMuxer};
+use patchbay_net::Stream;
 use patchbay_sdk::api::message::{Bound, Connection as Shown, Consume, ConsumerCounters};
 use patchbay_sdk::reader::{Item, Reader};
 use patchbay_sdk::server::{Consumer, Context};
@@ -22,7 +23,7 @@ use crate::plugin::Rtmp;
 use crate::server::play::{Wanted, bind, tracks_of, wanted_of};
 use crate::session::client::{Event, Mode, Session};
 use crate::session::server::Wish;
-use crate::source::{ANSWER_TIMEOUT, READ_BYTES, Stream, Target, dial, of_end};
+use crate::source::{ANSWER_TIMEOUT, READ_BYTES, Target, dial, of_end};
 use crate::wire::chunk::{self, OUR_CHUNK_BYTES};
 
 /// Longest wait for the server to take what is sent.
@@ -75,8 +76,7 @@ async fn connect(
 ) -> Result<(ReadHalf<Box<dyn Stream>>, WriteHalf<Box<dyn Stream>>), Error> {
     let limit = target.timeout.unwrap_or(ANSWER_TIMEOUT);
     loop {
-        let (stream, _) = dial(target).await?;
-        let (mut read, mut write) = tokio::io::split(stream);
+        let (mut read, mut write) = tokio::io::split(dial(target).await?.stream);
         let mut buffer = BytesMut::new();
         let until = Instant::now() + limit;
         let redials = loop {

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use patchbay_mux::flv::TagDemuxer;
-use patchbay_net::tls;
+use patchbay_net::{Dialled, Stream};
 use patchbay_sdk::api::message::{Class, Connection as Shown};
 use patchbay_sdk::source::{Request, Session as HostSession};
 use patchbay_sdk::{Error, Source};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 pub use url::{ConfigError, Target};
@@ -30,10 +29,6 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of one read.
 pub(crate) const READ_BYTES: usize = 64 << 10;
 
-/// Bytes of a server, plain or TLS.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 impl Source for Rtmp {
     async fn run(self: Arc<Self>, request: Request, session: HostSession) -> Result<(), Error> {
         let target = Target::parse(&request.url).map_err(|error| Error::unsupported(error.to_string()))?;
@@ -42,7 +37,7 @@ impl Source for Rtmp {
         }
         let mut client = Session::new(target.config.clone(), rand::random(), rand::random());
         loop {
-            let (stream, remote) = dial(&target).await?;
+            let Dialled { stream, peer, .. } = dial(&target).await?;
             let mut connection = Connection {
                 stream,
                 session: &mut client,
@@ -54,7 +49,7 @@ impl Source for Rtmp {
                 shown: Shown {
                     format_name: "rtmp".to_owned(),
                     protocol: if target.tls.is_some() { "rtmps" } else { "rtmp" }.to_owned(),
-                    remote_addr: remote,
+                    remote_addr: peer.to_string(),
                     ..Shown::default()
                 },
             };
@@ -68,29 +63,9 @@ impl Source for Rtmp {
 }
 
 /// Opens a connection.
-pub(crate) async fn dial(target: &Target) -> Result<(Box<dyn Stream>, String), Error> {
+pub(crate) async fn dial(target: &Target) -> Result<Dialled, Error> {
     let limit = target.timeout.unwrap_or(ANSWER_TIMEOUT);
-    let (host, port) = (target.url.host(), target.port);
-    let opening = async {
-        let tcp = TcpStream::connect((host, port)).await?;
-        tcp.set_nodelay(true)?;
-        let remote = tcp.peer_addr()?.to_string();
-        let stream: Box<dyn Stream> = match target.tls {
-            None => Box::new(tcp),
-            Some(verify) => {
-                let connected = tls::connect(tcp, host, verify, limit).await;
-                Box::new(connected.map_err(|error| Error::protocol(error.to_string()))?)
-            }
-        };
-        Ok((stream, remote))
-    };
-    match timeout(limit, opening).await {
-        Ok(result) => result.map_err(|error: Error| Error {
-            message: format!("cannot connect to {host}:{port}: {}", error.message),
-            ..error
-        }),
-        Err(_) => Err(Error::timeout(format!("{host}:{port} did not take the connection within {limit:?}"))),
-    }
+    Ok(patchbay_net::dial(target.url.host(), target.port, target.tls, limit).await?)
 }
 
 struct Connection<'a> {

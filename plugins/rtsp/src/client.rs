@@ -22,6 +22,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use patchbay_net::tls::Verify;
 use patchbay_net::{Credentials, SourceUrl};
 use patchbay_rtp::sdp;
 
@@ -40,15 +41,6 @@ pub struct Target {
     pub host: String,
     /// TCP port.
     pub port: u16,
-}
-
-/// What is done with the server's certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verify {
-    /// Checked against the public authorities.
-    Yes,
-    /// Any is taken.
-    No,
 }
 
 /// What a session needs to know before it starts.

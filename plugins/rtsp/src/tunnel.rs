@@ -10,11 +10,7 @@ pub mod body;
 pub mod http;
 pub mod websocket;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-/// A connection of any kind.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+pub use patchbay_net::Stream;
 
 /// Header that ties the two requests of an HTTP tunnel together.
 pub const COOKIE: &str = "x-sessioncookie";

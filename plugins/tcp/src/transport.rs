@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use patchbay_net::url::SourceUrl;
+use patchbay_net::{Dialled, SourceUrl, dial};
 use patchbay_sdk::api::message::{Connection, Head};
 use patchbay_sdk::transport::{Request, Session};
 use patchbay_sdk::{Config, Error, Plugin, Transport};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 /// Limit of the connection.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
@@ -34,15 +32,11 @@ impl Transport for Tcp {
         let Some(port) = url.port() else {
             return Err(Error::unsupported(format!("tcp: {shown} has no port: write tcp://host:port")));
         };
-        let mut stream = tokio::select! {
-            dialled = timeout(DIAL_LIMIT, TcpStream::connect((url.host(), port))) => match dialled {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return Err(failed("connect to", &shown, error)),
-                Err(_) => return Err(Error::timeout(format!("tcp: {shown} does not answer within 5 s"))),
-            },
+        let dialled = tokio::select! {
+            dialled = dial(url.host(), port, None, DIAL_LIMIT) => dialled,
             () = session.closed() => return Ok(()),
         };
-        let peer = stream.peer_addr().map_err(|error| failed("connect to", &shown, error))?;
+        let Dialled { mut stream, peer, .. } = dialled.map_err(|error| named(error.into()))?;
         session.head(&Head {
             live: true,
             connection: Connection {
@@ -55,7 +49,10 @@ impl Transport for Tcp {
         loop {
             let mut block = BytesMut::with_capacity(BLOCK);
             let read = tokio::select! {
-                read = stream.read_buf(&mut block) => read.map_err(|error| failed("read from", &shown, error))?,
+                read = stream.read_buf(&mut block) => read.map_err(|error| {
+                    let error = Error::from(error);
+                    named(Error { message: format!("cannot read from {shown}: {}", error.message), ..error })
+                })?,
                 () = session.closed() => return Ok(()),
             };
             if read == 0 {
@@ -67,8 +64,6 @@ impl Transport for Tcp {
     }
 }
 
-fn failed(what: &str, shown: &str, error: std::io::Error) -> Error {
-    let mut ended: Error = error.into();
-    ended.message = format!("tcp: cannot {what} {shown}: {}", ended.message);
-    ended
+fn named(error: Error) -> Error {
+    Error { message: format!("tcp: {}", error.message), ..error }
 }

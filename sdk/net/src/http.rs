@@ -9,12 +9,13 @@ mod head;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use patchbay_sdk::{Class, Error};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::SourceUrl;
 use crate::auth::{self, Rejected};
-use crate::tls::{self, TlsError, Verify};
+use crate::dial::{DialError, Dialled, Stream, dial};
+use crate::tls::Verify;
 
 pub use body::{BodyError, Decoder, Framing};
 pub use head::{Head, HeadError, MAX_HEAD_BYTES};
@@ -99,18 +100,8 @@ pub enum HttpError {
     #[error("the scheme {0}:// is not HTTP")]
     Scheme(String),
     /// No connection.
-    #[error("cannot connect to {host}:{port}: {source}")]
-    Dial {
-        /// Host dialled.
-        host: String,
-        /// Port dialled.
-        port: u16,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// No TLS.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Dial(#[from] DialError),
     /// Nothing came in time.
     #[error("the server did not {0} in time")]
     Timeout(&'static str),
@@ -140,6 +131,20 @@ pub enum HttpError {
     Io(#[from] std::io::Error),
 }
 
+impl From<HttpError> for Error {
+    fn from(error: HttpError) -> Self {
+        let class = match &error {
+            HttpError::Dial(DialError::Timeout { .. }) | HttpError::Timeout(_) => Class::Timeout,
+            HttpError::Dial(DialError::Connect { .. }) => Class::NotFound,
+            HttpError::Auth(_) => Class::Auth,
+            HttpError::Scheme(_) | HttpError::Encoding(_) => Class::Unsupported,
+            HttpError::Io(_) => Class::Eof,
+            _ => Class::Protocol,
+        };
+        Self::new(class, error.to_string())
+    }
+}
+
 /// A response whose body is still on its way.
 pub struct Response {
     /// Status and headers.
@@ -154,9 +159,6 @@ pub struct Response {
     ended: bool,
     idle: Duration,
 }
-
-trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 impl Client {
     /// Sends a request and reads the head of its response, after logins and redirects. Any status but 401 is a response.
@@ -200,7 +202,7 @@ impl Client {
     }
 
     async fn exchange(&self, request: &Request, login: &mut auth::Client) -> Result<Response, HttpError> {
-        let (mut stream, peer) = self.dial(request).await?;
+        let Dialled { mut stream, peer, .. } = self.dial(request).await?;
         let bytes = self.encode(request, login)?;
         let mut buffer = BytesMut::new();
         let reading = async {
@@ -237,28 +239,16 @@ impl Client {
         })
     }
 
-    async fn dial(&self, request: &Request) -> Result<(Box<dyn Stream>, std::net::SocketAddr), HttpError> {
+    async fn dial(&self, request: &Request) -> Result<Dialled, HttpError> {
         let url = &request.url;
         let (default_port, tls) = match url.scheme() {
             "http" => (80, None),
-            "https" if url.host_is_ip() => (443, Some(Verify::No)),
-            "https" => (443, Some(Verify::Yes)),
+            "https" => (443, Some(Verify::of(url))),
             "httpx" => (443, Some(Verify::No)),
             other => return Err(HttpError::Scheme(other.to_owned())),
         };
-        let (host, port) = (url.host(), url.port().unwrap_or(default_port));
-        let connecting = TcpStream::connect((host, port));
-        let failed = |source| HttpError::Dial { host: host.to_owned(), port, source };
-        let tcp = match tokio::time::timeout(self.timeouts.dial, connecting).await {
-            Ok(tcp) => tcp.map_err(failed)?,
-            Err(_) => return Err(HttpError::Timeout("take the connection")),
-        };
-        tcp.set_nodelay(true)?;
-        let peer = tcp.peer_addr()?;
-        Ok(match tls.map(|verify| request.verify.unwrap_or(verify)) {
-            None => (Box::new(tcp), peer),
-            Some(verify) => (Box::new(tls::connect(tcp, host, verify, self.timeouts.dial).await?), peer),
-        })
+        let tls = tls.map(|verify| request.verify.unwrap_or(verify));
+        Ok(dial(url.host(), url.port().unwrap_or(default_port), tls, self.timeouts.dial).await?)
     }
 
     fn encode(&self, request: &Request, login: &mut auth::Client) -> Result<Vec<u8>, HttpError> {
@@ -297,6 +287,21 @@ impl Client {
 }
 
 impl Response {
+    /// The same when its status is `wanted`; else the error that it is.
+    pub fn expect(self, wanted: impl FnOnce(u16) -> bool) -> Result<Self, Error> {
+        let (status, reason) = (self.head.status, &self.head.reason);
+        if wanted(status) {
+            return Ok(self);
+        }
+        let class = match status {
+            401 | 403 => Class::Auth,
+            404 | 410 => Class::NotFound,
+            429 | 503 => Class::Busy,
+            _ => Class::Protocol,
+        };
+        Err(Error::new(class, format!("{status} {reason}").trim_end().to_owned()))
+    }
+
     /// The next piece of the body; `None` at its end. A body that ends too early just ends: see
     /// [`Response::is_truncated`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {

@@ -6,17 +6,20 @@
 //! | [`Secret`] | text that never reaches a log |
 //! | [`auth`] | Basic and Digest, client and server, for HTTP and RTSP |
 //! | [`http`] | a client for cameras and other odd servers |
-//! | [`tls`] | TLS client connections, verified or not |
+//! | [`dial()`] | a connection to a server, plain or TLS |
+//! | [`tls`] | TLS of clients, verified or not, and of servers |
 //!
-//! Parsers take any bytes; only [`http`] and [`tls`] do I/O.
+//! Parsers take any bytes; only [`dial()`], [`http`] and [`tls`] do I/O.
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod dial;
 pub mod http;
 pub mod secret;
 pub mod tls;
 pub mod url;
 
+pub use dial::{DialError, Dialled, Stream, dial};
 pub use secret::Secret;
 pub use url::{Credentials, SourceUrl, UrlError, redact};
 

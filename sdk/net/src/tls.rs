@@ -14,6 +14,8 @@ use tokio_rustls::rustls::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::SourceUrl;
+
 /// What is done with the server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
@@ -21,6 +23,13 @@ pub enum Verify {
     Yes,
     /// Any is taken: cameras sign their own.
     No,
+}
+
+impl Verify {
+    /// What is done when a URL does not say: a name has a certificate, an address has none that could be verified.
+    pub fn of(url: &SourceUrl) -> Self {
+        if url.host_is_ip() { Self::No } else { Self::Yes }
+    }
 }
 
 /// Why there is no TLS connection.

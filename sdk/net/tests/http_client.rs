@@ -4,9 +4,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use patchbay_net::SourceUrl;
 use patchbay_net::auth::{Rejected, Server};
 use patchbay_net::http::{Client, HeadError, HttpError, Request, Timeouts};
+use patchbay_net::tls::Verify;
+use patchbay_net::{DialError, SourceUrl, dial};
+use patchbay_sdk::{Class, Error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -189,4 +191,36 @@ async fn nobody_listens() {
     assert!(matches!(&error, HttpError::Dial { .. }) && !error.to_string().contains("secret"), "{error}");
     let error = client().send(&get("ftp://127.0.0.1/".to_owned())).await.unwrap_err();
     assert!(matches!(error, HttpError::Scheme(_)));
+}
+
+#[tokio::test]
+async fn ends_have_the_class_that_they_mean() {
+    for (status, class) in [
+        ("403 No", Class::Auth),
+        ("404 Not Found", Class::NotFound),
+        ("410 Gone", Class::NotFound),
+        ("429 Later", Class::Busy),
+        ("503 Later", Class::Busy),
+        ("500 Oh", Class::Protocol),
+    ] {
+        let (port, _) = serve(move |_| format!("HTTP/1.1 {status}\r\n\r\n").into_bytes()).await;
+        let response = client().send(&get(format!("http://127.0.0.1:{port}/"))).await.unwrap();
+        let error = response.expect(|status| status == 200).err().unwrap();
+        assert_eq!((error.class, error.message.as_str()), (class, status));
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let dialling = dial("127.0.0.1", port, Some(Verify::No), Duration::from_secs(20));
+    let (plain, _) = tokio::join!(dialling, async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"no TLS here").await.unwrap();
+        socket
+    });
+    let plain = plain.err().unwrap();
+    assert!(matches!(plain, DialError::Tls { .. }), "{plain}");
+    assert_eq!(Error::from(plain).class, Class::Protocol);
+    drop(listener);
+    let refused = Error::from(dial("127.0.0.1", port, None, Duration::from_secs(5)).await.err().unwrap());
+    assert_eq!(refused.class, Class::NotFound);
+    assert!(refused.message.starts_with(&format!("cannot connect to 127.0.0.1:{port}: ")), "{refused}");
 }

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use patchbay_net::SourceUrl;
 use patchbay_net::http::{Client, HttpError, Request, Response, Timeouts};
-use patchbay_sdk::{Class, Error};
+use patchbay_sdk::Error;
 
 use super::playlist::ByteRange;
 
@@ -57,17 +57,9 @@ impl Fetcher {
         {
             request = request.header("Cookie", cookies.join("; "));
         }
-        let response = self.client.send(&request).await.map_err(|error| failed(&error))?;
+        let response = self.client.send(&request).await.map_err(failed)?;
         self.remember(&response);
-        let (status, reason) = (response.head.status, response.head.reason.as_str());
-        let class = match status {
-            200 | 206 => return Ok(response),
-            401 | 403 => Class::Auth,
-            404 | 410 => Class::NotFound,
-            429 | 503 => Class::Busy,
-            _ => Class::Protocol,
-        };
-        Err(Error::new(class, format!("hls: {status} {reason}").trim_end().to_owned()))
+        response.expect(|status| matches!(status, 200 | 206)).map_err(named)
     }
 
     fn remember(&self, response: &Response) {
@@ -85,14 +77,10 @@ impl Fetcher {
 }
 
 /// What became of a connection, for the host.
-pub fn failed(error: &HttpError) -> Error {
-    let class = match error {
-        HttpError::Dial { .. } => Class::NotFound,
-        HttpError::Timeout(_) => Class::Timeout,
-        HttpError::Auth(_) => Class::Auth,
-        HttpError::Scheme(_) | HttpError::Encoding(_) => Class::Unsupported,
-        HttpError::Io(_) => Class::Eof,
-        _ => Class::Protocol,
-    };
-    Error::new(class, format!("hls: {error}"))
+pub fn failed(error: HttpError) -> Error {
+    named(error.into())
+}
+
+fn named(error: Error) -> Error {
+    Error { message: format!("hls: {}", error.message), ..error }
 }

@@ -52,7 +52,7 @@ pub enum Message {
 /// Fetches a playlist. The URL is where it was found, behind redirects.
 pub async fn load(fetcher: &Fetcher, url: &SourceUrl) -> Result<(Playlist, SourceUrl), Error> {
     let mut response = fetcher.get(url, None).await?;
-    let text = response.bytes(MAX_PLAYLIST_BYTES).await.map_err(|error| failed(&error))?;
+    let text = response.bytes(MAX_PLAYLIST_BYTES).await.map_err(failed)?;
     if response.is_truncated() {
         return Err(Error::eof("hls: the server closed in the middle of a playlist"));
     }
@@ -260,7 +260,7 @@ impl Reader<'_> {
             Some((uri, key)) if *uri == encryption.uri => *key,
             _ => {
                 let mut response = self.rendition.fetcher.get(&resolve(base, &encryption.uri)?, None).await?;
-                let data = response.bytes(BLOCK).await.map_err(|error| failed(&error))?;
+                let data = response.bytes(BLOCK).await.map_err(failed)?;
                 let key = <[u8; BLOCK]>::try_from(data.as_ref())
                     .map_err(|_| Error::protocol("hls: the key of a segment has not 16 bytes"))?;
                 self.key = Some((encryption.uri.clone(), key));
@@ -340,7 +340,7 @@ impl Body {
     /// As it comes.
     async fn raw(&mut self) -> Result<Option<Bytes>, Error> {
         while self.left != Some(0) {
-            let Some(mut piece) = self.response.chunk().await.map_err(|error| failed(&error))? else {
+            let Some(mut piece) = self.response.chunk().await.map_err(failed)? else {
                 return match self.response.is_truncated() {
                     true => Err(Error::eof("hls: the server closed in the middle of a segment")),
                     false => Ok(None),

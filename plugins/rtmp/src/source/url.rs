@@ -52,8 +52,7 @@ impl Target {
         let tls = match url.scheme() {
             "rtmp" => None,
             // Certificates are seldom made for addresses.
-            "rtmps" if url.host_is_ip() => Some(Verify::No),
-            "rtmps" => Some(Verify::Yes),
+            "rtmps" => Some(Verify::of(&url)),
             "rtmpx" => Some(Verify::No),
             other => return Err(ConfigError::Scheme(other.to_owned())),
         };

@@ -82,8 +82,7 @@ impl Session {
             ("rtsp", Some(_)) => return self.leave(After::Close(Err(Error::RedirectDowngrade))),
             ("rtsp", None) => None,
             (_, Some(verify)) => Some(verify),
-            (_, None) if url.host_is_ip() => Some(Verify::No),
-            (_, None) => Some(Verify::Yes),
+            (_, None) => Some(Verify::of(&url)),
         };
         self.request_url = url.request_url(url.scheme());
         self.target = Target { tls, host: url.host().to_owned(), port: url.port().unwrap_or(DEFAULT_PORT) };

@@ -93,8 +93,7 @@ impl Session {
     pub fn new(config: Config) -> Self {
         let url = &config.url;
         let tls = match url.scheme() {
-            "rtsps" if url.host_is_ip() => Some(Verify::No),
-            "rtsps" => Some(Verify::Yes),
+            "rtsps" => Some(Verify::of(url)),
             "rtspx" => Some(Verify::No),
             _ => None,
         };

@@ -7,12 +7,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use patchbay_net::{SourceUrl, tls};
+use patchbay_net::SourceUrl;
 use patchbay_sdk::Error;
 use rand::Rng as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::ReadBuf;
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 
 use crate::client::{self, Target, Verify};
 use crate::config::{SourceConfig, Via};
@@ -47,11 +47,15 @@ pub(super) async fn dial(
         Via::Direct | Via::Http => (target.host.as_str(), target.port),
         Via::WebSocket(url) => (url.host(), url.port().unwrap_or(if is_secure(url) { 443 } else { 80 })),
     };
+    let verify = match &config.via {
+        Via::Direct | Via::Http => target.tls,
+        Via::WebSocket(url) => is_secure(url).then(|| target.tls.unwrap_or(Verify::of(url))),
+    };
+    let connect = || patchbay_net::dial(host, port, verify, timeout);
     let opening = async {
-        let first = connect(host, port).await?;
-        let (local_ip, peer_ip) = (first.local_addr()?.ip(), first.peer_addr()?.ip().to_canonical());
+        let patchbay_net::Dialled { stream: first, local, peer } = connect().await?;
         let stream: Box<dyn Stream> = match &config.via {
-            Via::Direct => wrap(first, target.tls, host, timeout).await?,
+            Via::Direct => first,
             Via::Http => {
                 // The first connection is used for the GET.
                 let first = parking_lot::Mutex::new(Some(first));
@@ -59,33 +63,28 @@ pub(super) async fn dial(
                 let credentials = config.url.credentials().cloned();
                 let dial = || async {
                     let kept = first.lock().take();
-                    let tcp = match kept {
-                        Some(first) => first,
-                        None => connect(host, port).await?,
-                    };
-                    wrap(tcp, target.tls, host, timeout).await
+                    match kept {
+                        Some(first) => Ok(first),
+                        None => Ok(connect().await?.stream),
+                    }
                 };
                 http::open::<_, _, _, DialError>(&config.url, credentials, user_agent, &cookie, dial).await?
             }
             Via::WebSocket(url) => {
-                let verify = match (is_secure(url), target.tls, url.host_is_ip()) {
-                    (false, ..) => None,
-                    (true, Some(verify), _) => Some(verify),
-                    (true, None, true) => Some(Verify::No),
-                    (true, None, false) => Some(Verify::Yes),
-                };
-                let stream = wrap(first, verify, host, timeout).await?;
                 let address = url.request_url(url.scheme());
-                let connected = websocket::connect(stream, &address, url.credentials()).await;
+                let connected = websocket::connect(first, &address, url.credentials()).await;
                 Box::new(connected.map_err(|error| DialError::WebSocket(error.to_string()))?)
             }
         };
-        Ok(Dialled { stream, local_ip, peer_ip })
+        Ok(Dialled { stream, local_ip: local.ip(), peer_ip: peer.ip().to_canonical() })
     };
     match tokio::time::timeout(timeout, opening).await {
-        Ok(result) => result.map_err(|error: DialError| {
-            let error = Error::from(error);
-            Error { message: format!("cannot connect to {host}:{port}: {}", error.message), ..error }
+        Ok(result) => result.map_err(|error| match error {
+            DialError::Tcp(error) => error.into(),
+            error => {
+                let error = Error::from(error);
+                Error { message: format!("cannot connect to {host}:{port}: {}", error.message), ..error }
+            }
         }),
         Err(_) => {
             Err(Error::timeout(format!("{host}:{port} did not take the connection within {timeout:?}")))
@@ -96,10 +95,8 @@ pub(super) async fn dial(
 /// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 enum DialError {
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error("{0}")]
-    Tls(#[from] tls::TlsError),
+    #[error(transparent)]
+    Tcp(#[from] patchbay_net::DialError),
     #[error("{0}")]
     Tunnel(#[from] OpenError),
     #[error("WebSocket: {0}")]
@@ -109,7 +106,8 @@ enum DialError {
 impl From<DialError> for Error {
     fn from(error: DialError) -> Self {
         match error {
-            DialError::Io(error) | DialError::Tunnel(OpenError::Io(error)) => error.into(),
+            DialError::Tcp(error) => error.into(),
+            DialError::Tunnel(OpenError::Io(error)) => error.into(),
             DialError::Tunnel(OpenError::Auth(rejected)) => client::Error::from(rejected).into(),
             error => Self::protocol(error.to_string()),
         }
@@ -118,26 +116,6 @@ impl From<DialError> for Error {
 
 fn is_secure(url: &SourceUrl) -> bool {
     url.scheme() == "wss"
-}
-
-async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let tcp = TcpStream::connect((host, port)).await?;
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
-}
-
-async fn wrap(
-    tcp: TcpStream,
-    verify: Option<Verify>,
-    host: &str,
-    timeout: Duration,
-) -> Result<Box<dyn Stream>, DialError> {
-    let verify = match verify {
-        None => return Ok(Box::new(tcp)),
-        Some(Verify::Yes) => tls::Verify::Yes,
-        Some(Verify::No) => tls::Verify::No,
-    };
-    Ok(Box::new(tls::connect(tcp, host, verify, timeout).await?))
 }
 
 /// A received datagram.

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use patchbay_net::SourceUrl;
 use patchbay_net::http::{HttpError, Request, Response};
-use patchbay_sdk::{Class, Error};
+use patchbay_sdk::Error;
 use serde_json::{Value, json};
 
 use super::client::Wants;
@@ -13,31 +13,18 @@ use crate::sdp::MAX_LEN;
 
 /// Asks, and gives the answer's body; any status but 2xx is an error.
 pub(super) async fn ask(call: &Call, request: &Request) -> Result<(Response, String), Error> {
-    let mut response = call.http.send(request).await.map_err(|error| failed(&error))?;
-    let status = response.head.status;
-    if !(200..300).contains(&status) {
-        let class = match status {
-            401 | 403 => Class::Auth,
-            404 => Class::NotFound,
-            _ => Class::Protocol,
-        };
-        return Err(Error::new(
-            class,
-            format!("webrtc: the service answered {status} {}", response.head.reason),
-        ));
-    }
-    let body = response.bytes(2 * MAX_LEN).await.map_err(|error| failed(&error))?;
+    let response = call.http.send(request).await.map_err(failed)?;
+    let mut response = response.expect(|status| (200..300).contains(&status)).map_err(|error| Error {
+        message: format!("webrtc: the service answered {}", error.message),
+        ..error
+    })?;
+    let body = response.bytes(2 * MAX_LEN).await.map_err(failed)?;
     Ok((response, String::from_utf8_lossy(&body).into_owned()))
 }
 
-fn failed(error: &HttpError) -> Error {
-    let class = match error {
-        HttpError::Auth(_) => Class::Auth,
-        HttpError::Timeout(_) => Class::Timeout,
-        HttpError::Dial { .. } => Class::NotFound,
-        _ => Class::Protocol,
-    };
-    Error::new(class, format!("webrtc: {error}"))
+fn failed(error: HttpError) -> Error {
+    let error = Error::from(error);
+    Error { message: format!("webrtc: {}", error.message), ..error }
 }
 
 /// WHEP (draft-ietf-wish-whep): the whole offer, the whole answer, DELETE at the end.

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use patchbay_net::{SourceUrl, auth, tls};
+use patchbay_net::tls::Verify;
+use patchbay_net::{SourceUrl, auth, dial};
 use patchbay_sdk::{Class, Error};
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -23,12 +22,9 @@ const MAX_MESSAGE: usize = 1 << 20;
 /// How long dialling may take, and each of the handshakes again.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
 
-trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
-
 /// A WebSocket connection.
 pub(super) struct Socket {
-    stream: WebSocketStream<Box<dyn Wire>>,
+    stream: WebSocketStream<Box<dyn patchbay_net::Stream>>,
 }
 
 impl Socket {
@@ -36,16 +32,10 @@ impl Socket {
     pub(super) async fn dial(url: &SourceUrl) -> Result<Self, Error> {
         let is_tls = url.scheme() == "wss";
         let port = url.port().unwrap_or(if is_tls { 443 } else { 80 });
-        let dialled = tokio::time::timeout(DIAL_LIMIT, TcpStream::connect((url.host(), port))).await;
-        let stream = dialled.map_err(|_| Error::timeout("webrtc: the service does not answer"))??;
-        let _ = stream.set_nodelay(true);
-        let stream: Box<dyn Wire> = if is_tls {
-            let verify = if url.host_is_ip() { tls::Verify::No } else { tls::Verify::Yes };
-            let connected = tls::connect(stream, url.host(), verify, DIAL_LIMIT).await;
-            Box::new(connected.map_err(|error| Error::protocol(format!("webrtc: {error}")))?)
-        } else {
-            Box::new(stream)
-        };
+        let verify = is_tls.then(|| Verify::of(url));
+        let dialled = dial(url.host(), port, verify, DIAL_LIMIT).await.map_err(Error::from);
+        let stream =
+            dialled.map_err(|error| Error { message: format!("webrtc: {}", error.message), ..error })?.stream;
         let mut request =
             url.request_url(url.scheme()).into_client_request().map_err(|error| failed(&error))?;
         if let Some(credentials) = url.credentials()
