@@ -52,14 +52,12 @@ pub struct App {
     pub log: LogHandle,
     /// Small values that plugins keep, by plugin and key.
     pub state: Mutex<HashMap<(String, String), Vec<u8>>>,
-    /// Listeners of plugins, for `GET /api`.
-    pub listening: Mutex<BTreeMap<String, serde_json::Map<String, serde_json::Value>>>,
+    /// Listeners of plugins.
+    listeners: Mutex<Vec<Bound>>,
     /// Bytes that plugins send to many.
     pub blobs: Blobs,
     /// Answers of routes that many wait for.
     pub(crate) answers: Answers,
-    /// Their addresses, by protocol.
-    pub endpoints: Mutex<BTreeMap<String, String>>,
     /// Sources whose tracks a publisher of this name is to bring.
     expected: Mutex<HashMap<String, Weak<Chain>>>,
     /// Memory of all rings.
@@ -97,6 +95,13 @@ pub struct App {
     /// Servers that are bound, or over.
     settled: AtomicU64,
     started: Instant,
+}
+
+/// A listener of a server, as long as that listens.
+struct Bound {
+    /// The plugin's number, and its session.
+    server: (u64, u64),
+    listening: message::Listening,
 }
 
 /// What a session of a plugin is.
@@ -206,8 +211,7 @@ impl App {
             log,
             catalogue: ArcSwap::from_pointee(catalogue),
             state: Mutex::default(),
-            listening: Mutex::default(),
-            endpoints: Mutex::default(),
+            listeners: Mutex::default(),
             expected: Mutex::default(),
             // An eighth of the memory.
             blobs: Blobs::new(usize::try_from(memory_limit() / 8).unwrap_or(usize::MAX)),
@@ -251,6 +255,23 @@ impl App {
     /// What plugins there are.
     pub fn catalogue(&self) -> Arc<Catalogue> {
         self.catalogue.load_full()
+    }
+
+    /// What plugins listen on now, the newest of a protocol: what `GET /api` says of it.
+    pub fn listening(&self) -> BTreeMap<String, serde_json::Map<String, serde_json::Value>> {
+        let listeners = self.listeners.lock();
+        listeners.iter().map(|l| (l.listening.protocol.clone(), l.listening.info.clone())).collect()
+    }
+
+    /// Their addresses, by protocol.
+    pub fn endpoints(&self) -> BTreeMap<String, String> {
+        let listeners = self.listeners.lock();
+        listeners.iter().map(|l| (l.listening.protocol.clone(), l.listening.addr.clone())).collect()
+    }
+
+    /// A server listens no more.
+    fn unlisten(&self, ctx: u64, session: u64) {
+        self.listeners.lock().retain(|listener| listener.server != (ctx, session));
     }
 
     /// Monotonic time of the stream core.

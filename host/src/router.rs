@@ -9,10 +9,13 @@ use patchbay_plugin_api::message::{
 };
 
 mod codecs;
+mod demand;
 mod info;
 mod negotiate;
 mod streams;
 mod talk;
+
+use demand::Purpose;
 
 pub use codecs::{media_text, parse_filters, reference_name};
 pub use streams::MAX_TEMPORARY;
@@ -64,6 +67,11 @@ pub enum Action {
     },
     /// Its ring is of no more use.
     Drop {
+        /// The source.
+        source: u64,
+    },
+    /// A key unit is wanted of a source.
+    Keyframe {
         /// The source.
         source: u64,
     },
@@ -173,7 +181,9 @@ struct Source {
     down_since: Option<Time>,
     last_media: Time,
     idle_since: Option<Time>,
-    demand: Vec<u32>,
+    demand: Demand,
+    /// When a key unit was asked for last.
+    key_asked: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -182,6 +192,7 @@ struct Consumer {
     medias: Vec<Media>,
     guard: String,
     connection: Connection,
+    purpose: Purpose,
     since: Time,
     deadline: Option<Time>,
     /// Its publisher has left: it waits for the next one as long as it likes.
@@ -259,6 +270,7 @@ impl Core {
                 medias,
                 guard: consume.source.clone(),
                 connection: consume.connection.clone(),
+                purpose: Purpose::of(&consume.class),
                 since: now,
                 deadline: Some(now + wait),
                 kept: false,
@@ -268,6 +280,7 @@ impl Core {
                 send: Vec::new(),
             },
         );
+        self.wake_for(now, id);
         self.negotiate(now, id);
         self.settle(now);
         Ok(id)
@@ -339,7 +352,7 @@ impl Core {
         }
         // A new session knows nothing of what is wanted.
         if let Some(source) = self.sources.get_mut(&id) {
-            source.demand.clear();
+            source.demand = Demand::default();
         }
         self.talk_again(id);
         self.negotiate_all(now, id);
@@ -373,13 +386,18 @@ impl Core {
         let Some(source) = self.sources.get_mut(&id) else { return };
         source.live_since = None;
         source.down_since.get_or_insert(now);
-        source.demand.clear();
+        source.demand = Demand::default();
         if source.external {
             self.forget(id);
             self.negotiate_waiting(now);
             self.settle(now);
             return;
         }
+        if ended.class == Class::Asleep && self.purpose_of(id) < Purpose::Talk {
+            self.sleeps(now, id, ended);
+            return;
+        }
+        let Some(source) = self.sources.get_mut(&id) else { return };
         let busy = ended.class == Class::Busy;
         let steps = BACKOFF.len() - 1;
         let step = if busy { source.failures.max(3) } else { source.failures }.min(steps);
@@ -429,7 +447,8 @@ impl Core {
                     silent.push((*id, "the camera has not told its tracks for 20 s"));
                 }
                 Phase::Live
-                    if !source.demand.is_empty() && now.saturating_sub(source.last_media) >= SILENCE =>
+                    if !source.demand.tracks.is_empty()
+                        && now.saturating_sub(source.last_media) >= SILENCE =>
                 {
                     silent.push((*id, "no media for 10 s"));
                 }
@@ -459,7 +478,7 @@ impl Core {
             let phase = match source.phase {
                 Phase::Waiting { until } => Some(until),
                 Phase::Connecting { since } => Some(since + DIAL_LIMIT),
-                Phase::Live if !source.demand.is_empty() => Some(source.last_media + SILENCE),
+                Phase::Live if !source.demand.tracks.is_empty() => Some(source.last_media + SILENCE),
                 _ => None,
             };
             let ready = (source.phase == Phase::Live
@@ -495,7 +514,8 @@ impl Core {
                 down_since: None,
                 last_media: now,
                 idle_since: None,
-                demand: Vec::new(),
+                demand: Demand::default(),
+                key_asked: None,
             },
         );
         self.actions.push_back(Action::Create { source: id });
@@ -529,56 +549,6 @@ impl Core {
     fn is_wanted(&self, id: u64) -> bool {
         self.consumers.values().any(|c| c.pending == Some(id) || c.bound.iter().any(|b| b.source == id))
             || self.talkers.values().any(|talker| talker.needs() == Some(id))
-    }
-
-    /// Demands and lingers follow from who reads what.
-    fn settle(&mut self, now: Time) {
-        let mut wanted: HashMap<u64, Vec<u32>> = HashMap::new();
-        for consumer in self.consumers.values() {
-            if let Some(pending) = consumer.pending {
-                wanted.entry(pending).or_default();
-            }
-            for track in &consumer.bound {
-                let tracks = wanted.entry(track.source).or_default();
-                if !tracks.contains(&track.info.id) {
-                    tracks.push(track.info.id);
-                }
-            }
-        }
-        for source in self.talkers.values().filter_map(talk::Talker::needs) {
-            wanted.entry(source).or_default();
-        }
-        let mut over = Vec::new();
-        for (id, source) in &mut self.sources {
-            let mut tracks = wanted.get(id).cloned();
-            if let Some(tracks) = &mut tracks {
-                tracks.sort_unstable();
-                source.idle_since = None;
-            } else if !source.external && source.phase != Phase::Idle {
-                let since = *source.idle_since.get_or_insert(now);
-                if now.saturating_sub(since) >= LINGER {
-                    over.push(*id);
-                }
-            } else {
-                source.idle_since = None;
-            }
-            // While it lingers a source goes on as it was; publishers send everything.
-            let demand = match tracks {
-                _ if source.external => source.tracks.iter().map(|(_, t)| t.id).collect(),
-                Some(tracks) => tracks,
-                None => continue,
-            };
-            if source.phase == Phase::Live && source.demand != demand {
-                source.demand.clone_from(&demand);
-                source.last_media = now;
-                let demand = Demand { tracks: demand, class: "live".to_owned() };
-                self.actions.push_back(Action::Demand { source: *id, demand });
-            }
-        }
-        for id in over {
-            self.actions.push_back(Action::Close { source: id });
-            self.forget(id);
-        }
     }
 
     fn forget(&mut self, id: u64) {

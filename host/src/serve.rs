@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchbay_plugin_api::message::{Bound, Class, Ended, Serve};
+use patchbay_plugin_api::message::{Bound, Class, Ended, History, Serve};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -43,7 +43,10 @@ pub struct Served {
 
 impl Served {
     /// Waits for the stream and its mux run. The error's text is the API's.
-    pub async fn start(app: &Arc<App>, serve: Serve) -> Result<Self, Ended> {
+    pub async fn start(app: &Arc<App>, mut serve: Serve) -> Result<Self, Ended> {
+        if serve.history == History::Keyframe && serve.consume.class.is_empty() {
+            "still".clone_into(&mut serve.consume.class);
+        }
         let (consumer, mut news) = app.attach(&serve.consume).map_err(|error| Ended {
             class: Class::NotFound,
             message: error.to_string(),

@@ -356,3 +356,81 @@ fn temporary_streams_have_a_limit_and_the_oldest_unused_goes() {
     assert!(!core.set_temporary("none", "rtsp://none"));
     assert!(core.urls("none").is_none());
 }
+
+fn demands(actions: &[Action]) -> Vec<(Vec<u32>, String)> {
+    let demand = |action: &Action| match action {
+        Action::Demand { demand, .. } => Some((demand.tracks.clone(), demand.class.clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(demand).collect()
+}
+
+fn ask_for(class: &str) -> Consume {
+    Consume { class: class.to_owned(), ..ask("cam", "video") }
+}
+
+#[test]
+fn the_most_urgent_consumer_decides_the_class_of_a_demand() {
+    let mut core = core(&["rtsp://a"]);
+    core.attach(at(0), &ask_for("background"), "").unwrap();
+    let source = opened(&drain(&mut core))[0].0;
+    assert_eq!(core.class_of(source), "background");
+    core.tracks(at(1), source, vec![track(0, "video", "h264")], told());
+    assert_eq!(demands(&drain(&mut core)), [(vec![0], "background".to_owned())]);
+    let record = core.attach(at(2), &ask_for("record"), "").unwrap();
+    let viewer = core.attach(at(2), &ask_for(""), "").unwrap();
+    core.attach(at(2), &ask_for("still"), "").unwrap();
+    let classes: Vec<String> = demands(&drain(&mut core)).into_iter().map(|(_, class)| class).collect();
+    assert_eq!(classes, ["record", "live"], "the still changes nothing");
+    core.detach(at(3), viewer);
+    core.detach(at(3), record);
+    let classes: Vec<String> = demands(&drain(&mut core)).into_iter().map(|(_, class)| class).collect();
+    assert_eq!(classes, ["record", "still"]);
+}
+
+#[test]
+fn a_camera_sleeps_on_until_somebody_looks() {
+    let asleep = || Ended { class: Class::Asleep, message: "it sleeps".to_owned(), retry_after_ms: 0 };
+    let state = |core: &Core| {
+        let info = core.info("cam", &|_| Vec::new()).unwrap();
+        info["producers"][0]["state"].as_str().unwrap().to_owned()
+    };
+    let mut core = core(&["rtsp://a"]);
+    let still = core.attach(at(0), &ask_for("still"), "").unwrap();
+    let source = opened(&drain(&mut core))[0].0;
+    core.ended(at(1), source, asleep());
+    let refused = |action: &Action| matches!(action, Action::Refused { consumer, ended } if *consumer == still && ended.message.contains("it sleeps"));
+    assert!(drain(&mut core).iter().any(refused));
+    assert_eq!(state(&core), "asleep");
+    core.tick(at(2));
+    assert!(opened(&drain(&mut core)).is_empty());
+    // A viewer wakes it at once, and then sleep is a failure like others.
+    core.attach(at(2), &ask_for("live"), "").unwrap();
+    core.tick(at(2));
+    assert_eq!(opened(&drain(&mut core)).len(), 1);
+    core.ended(at(3), source, asleep());
+    core.tick(Duration::from_millis(4_500));
+    assert_eq!(opened(&drain(&mut core)).len(), 1, "it is tried again soon");
+}
+
+#[test]
+fn key_units_are_asked_for_once_a_second_at_most() {
+    let mut core = core(&["rtsp://a"]);
+    let viewer = core.attach(at(0), &ask("cam", "video"), "").unwrap();
+    let source = opened(&drain(&mut core))[0].0;
+    core.want_key(at(0), viewer);
+    assert!(drain(&mut core).is_empty(), "nothing runs yet");
+    core.tracks(at(1), source, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    let other = core.attach(at(1), &ask("cam", "video"), "").unwrap();
+    let listener = core.attach(at(1), &ask("cam", "audio"), "").unwrap();
+    drain(&mut core);
+    core.want_key(at(2), listener);
+    assert!(drain(&mut core).is_empty(), "sound needs none");
+    core.want_key(at(2), viewer);
+    core.want_key(at(2), other);
+    assert_eq!(drain(&mut core), [Action::Keyframe { source }]);
+    core.want_key(Duration::from_millis(2_900), other);
+    assert!(drain(&mut core).is_empty());
+    core.want_key(at(3), other);
+    assert_eq!(drain(&mut core), [Action::Keyframe { source }]);
+}

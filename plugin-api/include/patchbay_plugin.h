@@ -58,7 +58,7 @@ extern "C" {
 
 /* ---- Roles: what open opens, and its request ------------------------------------------------------------------------- */
 
-#define PATCHBAY_ROLE_SOURCE 1    /* {"url"}: answer with TRACKS; push units while there is DEMAND */
+#define PATCHBAY_ROLE_SOURCE 1    /* {"url","class"}: answer with TRACKS; push units while there is DEMAND */
 #define PATCHBAY_ROLE_DEMUXER 2   /* {"format","url","head"}: the same from bytes (DATA, DATA_END) */
 #define PATCHBAY_ROLE_TRANSPORT 3 /* {"url","endpoints"}: answer with HEAD, then write bytes */
 #define PATCHBAY_ROLE_OUTPUT 4    /* {"format","tracks","options"}: read tracks, write chunks */

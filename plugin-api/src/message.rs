@@ -176,6 +176,8 @@ pub enum Class {
     Timeout,
     /// The stream came to its end.
     Eof,
+    /// The camera sleeps and was not woken for a `record`, `still` or `background` demand.
+    Asleep,
 }
 
 /// `open` of a source.
@@ -184,6 +186,9 @@ pub enum Class {
 pub struct SourceOpen {
     /// The URL with its `#options`, as configured.
     pub url: String,
+    /// What it is dialled for: a class of [`Demand`]. A camera that sleeps to save its battery may end with
+    /// [`Class::Asleep`] instead of waking up, unless it is `live` or `talk`.
+    pub class: String,
 }
 
 /// `open` of a sink: it consumes the stream by itself ([`event::CONSUME`]) and sends it to the URL until it is closed.
@@ -426,7 +431,7 @@ pub struct TrackChanged {
 pub struct Demand {
     /// Track ids; empty: nobody wants anything for now.
     pub tracks: Vec<u32>,
-    /// `live`, `record`, `still` or `background`.
+    /// The most urgent of its consumers: `live`, `talk`, `record`, `still` or `background`.
     pub class: String,
 }
 
@@ -541,6 +546,8 @@ pub struct Consume {
     pub source: String,
     /// Give up after so long without tracks; 0: 10 s.
     pub timeout_ms: u64,
+    /// What it is for: `live` (when empty), `record`, `still` or `background`. A sleeping camera is woken for the first alone.
+    pub class: String,
 }
 
 /// One thing a consumer takes.

@@ -205,6 +205,11 @@ impl Consumer {
         let _ = self.link.emit(event::CONNECTION, connection);
     }
 
+    /// Asks the sources for a key unit: without one it cannot go on. The host passes it on at most once a second.
+    pub fn want_keyframe(&self) {
+        let _ = self.link.host.emit_bytes(self.link.id, event::KEYFRAME, b"{}");
+    }
+
     /// Reports what was sent, every few seconds and at the end.
     pub fn counters(&self, counters: &ConsumerCounters) {
         let _ = self.link.emit(event::CONSUMER, counters);

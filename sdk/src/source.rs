@@ -41,6 +41,9 @@ pub trait Source: Plugin {
 pub struct Request {
     /// The URL with its `#options`, as configured. Holds secrets: never log it whole.
     pub url: String,
+    /// What it is dialled for, as in [`Demand::class`]: a camera that sleeps is woken for `live` and `talk` alone, for others
+    /// answer [`crate::Class::Asleep`].
+    pub class: String,
 }
 
 /// The tracks of a session.
@@ -311,7 +314,7 @@ pub fn open<P: Source>(plugin: Arc<P>, request: &[u8], session: Opening) -> Resu
     let open: message::SourceOpen = serde_json::from_slice(request).map_err(|_| Code::Invalid)?;
     session.run(move |link, commands| {
         let (session, control) = Session::new(link);
-        let run = plugin.run(Request { url: open.url }, session);
+        let run = plugin.run(Request { url: open.url, class: open.class }, session);
         with_control(run, control, commands)
     })
 }

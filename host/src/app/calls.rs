@@ -100,16 +100,17 @@ impl App {
                 let c: message::ConsumerCounters = json(payload);
                 self.core.lock().count(id, c.bytes, c.packets, c.drops);
             }
+            (Target::Consumer(id), event::KEYFRAME) => self.streams(|core, now| core.want_key(now, id)),
             (Target::Consumer(id), event::CONNECTION) => self.core.lock().connected(id, json(payload)),
             (Target::Server, event::LISTENING) => {
                 let listening: message::Listening = json(payload);
                 self.log.write(Level::Info, &listening.protocol, "listen", &[("addr", &listening.addr)]);
-                self.endpoints.lock().insert(listening.protocol.clone(), listening.addr);
-                self.listening.lock().insert(listening.protocol, listening.info);
+                self.listeners.lock().push(Bound { server: (instance.ctx, session), listening });
                 self.settled.fetch_add(1, Ordering::Relaxed);
             }
             (Target::Server, event::DRAINING) => {
                 self.sessions.write().insert((instance.ctx, session), Target::Drained);
+                self.unlisten(instance.ctx, session);
             }
             (Target::Route(events), event::RESPONSE) => {
                 drop(events.send(RouteEvent::Response(json(payload))))
@@ -266,6 +267,7 @@ impl App {
                 run.end(ended.clone());
             }
             Target::Server => {
+                self.unlisten(instance.ctx, session);
                 self.settled.fetch_add(1, Ordering::Relaxed);
                 if !ended.message.is_empty() {
                     self.log.write(Level::Error, &instance.manifest.name, &ended.message, &[]);
@@ -299,7 +301,7 @@ impl App {
         drop(core);
         // The first failure is news, the ones behind it are not. A file ends as it should.
         let level = match (failures, ended.class) {
-            (0, Class::Eof) => Level::Info,
+            (0, Class::Eof | Class::Asleep) => Level::Info,
             (0, _) => Level::Warn,
             _ => Level::Debug,
         };

@@ -44,17 +44,32 @@ impl App {
                 Some(Feed::Chain(chain)) => chain.demand(&demand),
                 None => {}
             },
+            Action::Keyframe { source } => {
+                let feeds = self.feeds.lock();
+                if let Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) =
+                    feeds.get(&source)
+                {
+                    instance.command_bytes(*session, command::KEYFRAME, Bytes::new());
+                }
+            }
             Action::TalkAccepted { talk, track } => self.talk_accepted(talk, track),
             Action::Talk { talk, source, send, track } => self.pass_talk(source, talk, send, track),
             Action::TalkEnd { talk, source } => self.end_talk(source, talk),
-            Action::Bound { consumer, bound } => match self.consumers.lock().get(&consumer) {
-                Some(Taker::Plugin { instance, session }) => {
-                    self.show(instance, &bound.tracks);
-                    instance.command(*session, command::BOUND, &bound)
+            Action::Bound { consumer, bound } => {
+                let lacks_key = bound.tracks.iter().any(|track| self.lacks_key(track));
+                match self.consumers.lock().get(&consumer) {
+                    Some(Taker::Plugin { instance, session }) => {
+                        self.show(instance, &bound.tracks);
+                        instance.command(*session, command::BOUND, &bound)
+                    }
+                    Some(Taker::Host(news)) => drop(news.send(ConsumerNews::Bound(bound))),
+                    None => {}
                 }
-                Some(Taker::Host(news)) => drop(news.send(ConsumerNews::Bound(bound))),
-                None => {}
-            },
+                if lacks_key {
+                    let now = self.now();
+                    self.core.lock().want_key(now, consumer);
+                }
+            }
             Action::Refused { consumer, ended } => match self.consumers.lock().remove(&consumer) {
                 Some(Taker::Plugin { instance, session }) => {
                     self.sessions.write().remove(&(instance.ctx, session));
@@ -81,6 +96,14 @@ impl App {
         }
     }
 
+    /// Whether whoever begins with this track has to wait for a picture that can be begun with.
+    fn lacks_key(&self, track: &message::BoundTrack) -> bool {
+        let number = u16::try_from(track.info.id).ok().filter(|_| track.info.kind == "video");
+        number.zip(self.source(track.source)).is_some_and(|(track, source)| {
+            source.handle.locate(patchbay_ring::Target::NewestKey { track }).is_none()
+        })
+    }
+
     pub(super) fn dial(self: &Arc<Self>, id: u64, url: &str) -> Result<(), Ended> {
         let failed = |class, message: String| Ended { class, message, retry_after_ms: 0 };
         let name = url.split(':').next().unwrap_or(url);
@@ -100,14 +123,15 @@ impl App {
             let chain = Arc::new(Chain::new(id, url, Arc::clone(&instance), session));
             self.sessions.write().insert((instance.ctx, session), Target::Transport(Arc::clone(&chain)));
             self.feeds.lock().insert(id, Feed::Chain(chain));
-            let endpoints = self.endpoints.lock().clone();
+            let endpoints = self.endpoints();
             let open = message::TransportOpen { url: url.to_owned(), endpoints };
             instance.open(session, role::TRANSPORT, &open);
         } else {
             let session = self.session(&instance, Target::Feed(id));
             ring.begin(session);
             self.feeds.lock().insert(id, Feed::Source { instance: Arc::clone(&instance), session });
-            instance.open(session, role::SOURCE, &message::SourceOpen { url: url.to_owned() });
+            let class = self.core.lock().class_of(id).to_owned();
+            instance.open(session, role::SOURCE, &message::SourceOpen { url: url.to_owned(), class });
         }
         Ok(())
     }

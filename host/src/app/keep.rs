@@ -47,8 +47,13 @@ impl Claim {
         let connection =
             message::Connection { format_name: "preload".to_owned(), ..message::Connection::default() };
         let query = if query.is_empty() { "video&audio" } else { query };
-        let consume =
-            Consume { stream: stream.to_owned(), query: query.to_owned(), connection, ..Consume::default() };
+        let consume = Consume {
+            stream: stream.to_owned(),
+            query: query.to_owned(),
+            connection,
+            class: "background".to_owned(),
+            ..Consume::default()
+        };
         let (id, news) = app.attach(&consume).map_err(|_| format!("streams: stream not found: {stream}"))?;
         shown.store(id, Ordering::Relaxed);
         let mut claim = Self { app: Arc::clone(app), id, shown: Arc::clone(shown), news };

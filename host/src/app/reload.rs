@@ -317,7 +317,10 @@ impl App {
             match &target {
                 Target::Feed(source) => fed.push(*source),
                 Target::Transport(chain) => fed.push(chain.source),
-                Target::Server => drop(self.sessions.write().remove(&(instance.ctx, id))),
+                Target::Server => {
+                    self.unlisten(instance.ctx, id);
+                    drop(self.sessions.write().remove(&(instance.ctx, id)));
+                }
                 Target::Consumer(_) | Target::Talk(_) | Target::Call(_) => {
                     instance.command(id, command::REFUSED, &ended);
                 }

@@ -19,8 +19,8 @@ pub(super) fn info(call: &Call) -> Response {
     map.insert("revision".to_owned(), "".into());
     let host = call.headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
     map.insert("host".to_owned(), host.into());
-    for (protocol, info) in call.app.listening.lock().iter() {
-        map.insert(protocol.clone(), Value::Object(info.clone()));
+    for (protocol, info) in call.app.listening() {
+        map.insert(protocol, Value::Object(info));
     }
     if let Some(path) = call.app.config().config_path() {
         map.insert("config_path".to_owned(), path.display().to_string().into());

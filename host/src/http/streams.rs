@@ -47,6 +47,7 @@ async fn get(call: &Call) -> Response {
             query: if query.is_empty() { "audio".to_owned() } else { query.join("&") },
             connection,
             timeout_ms: 3000,
+            class: "background".to_owned(),
             ..Consume::default()
         };
         match call.app.attach(&consume) {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::codecs::media_text;
 use super::talk::Talker;
-use super::{Consumer, Core, Phase, Source, Time};
+use super::{Class, Consumer, Core, Phase, Source, Time};
 
 /// Counters that the data plane keeps: `(bytes, units)` by track id of a source.
 pub(crate) type TrackCounts<'a> = &'a dyn Fn(u64) -> Vec<(u64, u64)>;
@@ -59,7 +59,10 @@ impl Core {
             Phase::Idle => "idle",
             Phase::Connecting { .. } => "connecting",
             Phase::Live => "live",
-            Phase::Waiting { .. } => "offline",
+            Phase::Waiting { .. } => match &source.error {
+                Some(ended) if ended.class == Class::Asleep => "asleep",
+                _ => "offline",
+            },
         };
         if source.phase == Phase::Live {
             map.insert("id".to_owned(), id.into());

@@ -4,14 +4,18 @@ use super::*;
 
 impl Core {
     /// Tells those at once for whom waiting changes nothing: every source of their stream has no plugin that could dial
-    /// it, or a login that was refused.
+    /// it, or a login that was refused, or a camera that sleeps and is not woken for them.
     pub(super) fn refuse_hopeless(&mut self) {
-        let hopeless = |slot: &Slot| {
+        let hopeless = |slot: &Slot, consumer: &Consumer| {
             let source = slot.source.and_then(|id| self.sources.get(&id));
             source.is_some_and(|source| {
                 let class = source.error.as_ref().map(|ended| ended.class);
                 matches!(source.phase, Phase::Waiting { .. })
-                    && matches!(class, Some(Class::Unsupported | Class::Auth))
+                    && match class {
+                        Some(Class::Unsupported | Class::Auth) => true,
+                        Some(Class::Asleep) => consumer.purpose < Purpose::Talk,
+                        _ => false,
+                    }
             })
         };
         let waiting = self.consumers.iter().filter(|(_, c)| c.deadline.is_some() && c.bound.is_empty());
@@ -20,7 +24,7 @@ impl Core {
                 self.streams.get(&consumer.stream).is_some_and(|stream| {
                     stream.publishers.is_empty()
                         && !stream.slots.is_empty()
-                        && stream.slots.iter().all(hopeless)
+                        && stream.slots.iter().all(|slot| hopeless(slot, consumer))
                 })
             })
             .map(|(id, _)| *id)

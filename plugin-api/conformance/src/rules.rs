@@ -78,7 +78,7 @@ pub(crate) fn every(kit: &mut Kit) {
 /// Opens a source and waits for tracks and `units` units.
 fn play(kit: &mut Kit, url: &str, units: u64) -> (u64, Result<Seen, String>) {
     let session = kit.session();
-    let open = SourceOpen { url: url.to_owned() };
+    let open = SourceOpen { url: url.to_owned(), ..SourceOpen::default() };
     if let Err(error) = kit.caller.open(session, role::SOURCE, &open) {
         return (session, Err(error));
     }
@@ -141,7 +141,7 @@ pub(crate) fn source(kit: &mut Kit, manifest: &Manifest, material: &Material) {
     let scheme = manifest.schemes.iter().find(|scheme| scheme.role == "source");
     if let Some(scheme) = scheme {
         let session = kit.session();
-        let open = SourceOpen { url: format!("{}://127.0.0.1:1/", scheme.name) };
+        let open = SourceOpen { url: format!("{}://127.0.0.1:1/", scheme.name), ..SourceOpen::default() };
         let opened = kit.caller.open(session, role::SOURCE, &open);
         let (seen, _) =
             host::wait(session, FIRST_LIMIT, |seen| seen.has(event::ENDED) || seen.has(event::TRACKS));
@@ -183,14 +183,17 @@ pub(crate) fn source(kit: &mut Kit, manifest: &Manifest, material: &Material) {
         outcome.and(two.map(drop).or_else(|why| if why.starts_with("it ended") { Ok(()) } else { Err(why) }));
     kit.rule("source: starts again, and twice", outcome);
     let session = kit.session();
-    let outcome =
-        kit.caller.open(session, role::SOURCE, &SourceOpen { url }).and_then(|_| kit.closes(session));
+    let outcome = kit
+        .caller
+        .open(session, role::SOURCE, &SourceOpen { url, ..SourceOpen::default() })
+        .and_then(|_| kit.closes(session));
     kit.rule("source: can be closed while it dials", outcome);
     let Some(refused) = material.refused.clone() else {
         return kit.note("source: tells a refused login", Verdict::Skipped("no URL whose login is refused"));
     };
     let session = kit.session();
-    let opened = kit.caller.open(session, role::SOURCE, &SourceOpen { url: refused });
+    let opened =
+        kit.caller.open(session, role::SOURCE, &SourceOpen { url: refused, ..SourceOpen::default() });
     let (seen, _) = host::wait(session, FIRST_LIMIT, |seen| seen.has(event::ENDED));
     let outcome = opened.and(match ended(&seen).map(|ended| ended.class) {
         Some(Class::Auth) => Ok(()),

@@ -45,8 +45,14 @@ impl Sink for Rtmp {
             remote_addr: format!("{}:{}", target.url.host(), target.port),
             ..Shown::default()
         };
-        let consume =
-            Consume { stream: request.stream, query, medias, connection: shown, ..Consume::default() };
+        let consume = Consume {
+            stream: request.stream,
+            query,
+            medias,
+            connection: shown,
+            class: "record".to_owned(),
+            ..Consume::default()
+        };
         let (consumer, wanted) = bind(&context, &consume).await?;
         let mut session = Session::new(target.config.clone(), rand::random(), rand::random());
         let (read, write) = connect(&target, &mut session, &context).await?;

@@ -48,6 +48,7 @@ impl Routes for Snapshot {
             medias: vec![Media { kind: "video".to_owned(), codecs: CODECS.map(str::to_owned).to_vec() }],
             connection: Connection { format_name: "image".to_owned(), ..Connection::default() },
             timeout_ms: TRACKS_LIMIT_MS,
+            class: "still".to_owned(),
             ..Consume::default()
         })?;
         let found = timeout(LIMIT, self.shot(&context, &mut consumer, &wish)).await;

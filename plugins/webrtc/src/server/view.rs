@@ -166,7 +166,10 @@ impl View {
                             break error.message;
                         }
                     }
-                    Some(Event::KeyframeWanted(index)) => self.restart(index),
+                    Some(Event::KeyframeWanted(index)) => {
+                        self.consumer.want_keyframe();
+                        self.restart(index);
+                    }
                     Some(Event::Packet(_) | Event::SenderReport { .. }) => {}
                     None => break "closed".to_owned(),
                 },
