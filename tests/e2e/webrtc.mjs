@@ -1,5 +1,5 @@
 // Chromium plays and publishes over WebRTC; one JSON line on standard output: node webrtc.mjs '{"what":"play","base":...}'
-// play: base, name, form (whep json form ws1 ws2), net (all, tcp), seconds, count (peers in one page), hold (wait for standard input's end)
+// play: base, name, form (whep json form ws1 ws2), net (all, tcp), ice (servers), policy (all, relay), seconds, count (peers in one page), hold (wait for standard input's end)
 // publish: base, name, form (whip ws1), seconds
 import { chromium } from 'playwright-core';
 
@@ -71,7 +71,7 @@ await page.evaluate(() => {
     const video = document.createElement('video');
     video.muted = video.autoplay = true;
     document.body.append(video);
-    const pc = new RTCPeerConnection();
+    const pc = new RTCPeerConnection({ iceServers: ask.ice || [], iceTransportPolicy: ask.policy || 'all' });
     const peer = { pc, video, start: performance.now(), first: null };
     peers.push(peer);
     video.srcObject = new MediaStream();
@@ -109,7 +109,11 @@ await page.evaluate(() => {
     for (const entry of stats) {
       if (entry.type === 'inbound-rtp') out[entry.kind] = { packets: entry.packetsReceived, lost: entry.packetsLost, frames: entry.framesDecoded, keys: entry.keyFramesDecoded, nack: entry.nackCount, pli: entry.pliCount, freezes: entry.freezeCount };
       if (entry.type === 'outbound-rtp') out[entry.kind] = { packets: entry.packetsSent, frames: entry.framesEncoded, nack: entry.nackCount, pli: entry.pliCount };
-      if (entry.type === 'candidate-pair' && entry.nominated) out.pair = stats.find(other => other.id === entry.localCandidateId)?.protocol;
+      if (entry.type === 'candidate-pair' && entry.nominated) {
+        const [local, remote] = [entry.localCandidateId, entry.remoteCandidateId].map(id => stats.find(other => other.id === id));
+        out.pair = local?.protocol;
+        out.ways = [local?.candidateType, local?.relayProtocol, remote?.candidateType];
+      }
       if (entry.type === 'remote-outbound-rtp') out['reports_' + entry.kind] = entry.reportsSent;
     }
     if (peer.analyser) {

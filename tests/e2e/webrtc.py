@@ -162,6 +162,83 @@ def chromium_plays_over_tcp_alone():
             print(f"  {form}: first picture after {seen['first_ms']} ms, {seen['video']['frames']} pictures in 4 s")
 
 
+@contextlib.contextmanager
+def turn():
+    """coturn on the machine's own address, over UDP, TCP and TLS; its logins and what it is asked for go to a log."""
+    peer("turnserver", "coturn")
+    address = json.loads(run("ip", "-j", "route", "get", "192.0.2.1").stdout)[0]["prefsrc"]
+    port, tls, first = free_port(), free_port(), free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", folder / "key.pem", "-out", folder / "cert.pem",
+            "-days", "2", "-subj", "/CN=turn.test")
+        (folder / "turn.conf").write_text("\n".join([
+            f"listening-ip={address}", f"relay-ip={address}", f"listening-port={port}", f"tls-listening-port={tls}", f"min-port={first}", f"max-port={first + 100}",
+            "lt-cred-mech", "user=u:p", "realm=peer.test", "no-cli", "cli-password=x", f"cert={folder}/cert.pem", f"pkey={folder}/key.pem", f"pidfile={folder}/pid",
+            f"userdb={folder}/db", "log-file=stdout", "simple-log", "verbose", ""]))
+        log = open(folder / "log", "w+")
+        process = subprocess.Popen(["turnserver", "-c", folder / "turn.conf"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        urls = {"udp": f"turn:{address}:{port}?transport=udp", "tcp": f"turn:{address}:{port}?transport=tcp", "tls": f"turns:{address}:{tls}?transport=tcp"}
+        try:
+            wait(lambda: run("turnutils_stunclient", "-p", str(port), address).returncode == 0, 15, "coturn")
+            yield urls, lambda: (folder / "log").read_text(errors="replace")
+        finally:
+            process.terminate()
+            process.wait()
+            log.close()
+
+
+@test
+def players_behind_turn():
+    with turn() as (urls, log), served("streams:\n  cam:\n") as server, Camera(server, "cam"):
+        # TLS needs a certificate that the browser knows.
+        for transport in ("udp", "tcp"):
+            ice = [{"urls": urls[transport], "username": "u", "credential": "p"}]
+            seen = chromium(server, what="play", name="cam", form="whep", seconds=4, ice=ice, policy="relay")
+            assert seen["ways"][:2] == ["relay", transport] and seen["video"]["frames"] > 60, seen
+            print(f"  Chromium over {transport}: first picture {seen['first_ms']} ms after the page began, {seen['video']['frames']} pictures in 4 s")
+        seen = rtcpeer("whep", server.url("api/webrtc?src=cam"), "4", "--turn", urls["udp"], "u", "p")[-2]
+        assert seen["video"]["frames"] > 50 and "ALLOCATE processed, success" in log(), seen
+        print(f"  aiortc: {seen['video']['frames']} pictures")
+
+
+@test
+def a_server_behind_turn():
+    # It tells nobody its own addresses and has no UDP port: what reaches it comes from its relay.
+    with turn() as (urls, log):
+        for transport, url in urls.items():
+            port = free_port()
+            login = f"{{urls: [\"{url}\"], username: u, credential: p}}"
+            extra = f"webrtc:\n  listen: \":{port}\"\n  ice_servers: [{login}]\n  filters: {{candidates: [], networks: [tcp4]}}\nlog:\n  webrtc: debug\n"
+            with Server(streams="streams:\n  cam:\n", extra=extra) as server, Camera(server, "cam"):
+                before = log().count("delete")
+                for form in ("whep", "ws1"):
+                    seen = chromium(server, what="play", name="cam", form=form, seconds=4)
+                    assert seen["ways"][2] == "relay" and seen["video"]["frames"] > 60 and seen["video"]["lost"] == 0, seen
+                    assert abs(seen["tone_hz"] - 440) < 12, seen
+                    print(f"  {form}, relay over {transport}: first picture after {seen['first_ms']} ms, {seen['video']['frames']} pictures in 4 s")
+                assert server.text().count("a relay is allocated") == 1, server.text()
+                # Switched off, it gives the allocation back.
+                assert server.get("api/plugins/webrtc", "POST", b'{"enabled": false}', {"content-type": "application/json"})[0] == 200
+                wait(lambda: log().count("delete") > before, 10, "end of the allocation")
+
+
+@test
+def sources_behind_turn():
+    with turn() as (urls, log), served("streams:\n  cam:\n") as far, Camera(far, "cam", tone=600):
+        source = f"webrtc:{far.url('api/webrtc?src=cam')}"
+        streams = "".join(f"  {name}: {json.dumps(source + '#ice_servers=' + json.dumps([{'urls': url, 'username': 'u', 'credential': 'p'}], separators=(',', ':')))}\n" for name, url in urls.items())
+        with served("streams:\n" + streams) as near:
+            for number, name in enumerate(urls):
+                done = run("ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-count_frames", "-read_intervals", "%+2", "-show_entries", "stream=codec_name,nb_read_frames",
+                           "-of", "json", f"rtsp://127.0.0.1:{near.rtsp}/{name}", limit=40)
+                found = {stream["codec_name"]: int(stream["nb_read_frames"]) for stream in json.loads(done.stdout).get("streams", [])}
+                assert found.get("h264", 0) > 30, (name, found, done.stderr)
+                allocated = log().count("ALLOCATE processed, success")
+                assert allocated > number, (name, allocated)
+                print(f"  {name}: {found} in 2 s, {allocated} allocations so far")
+
+
 @test
 def g711_and_a_long_group_of_pictures():
     with served("streams:\n  cam:\n") as server, Camera(server, "cam", audio=("pcm_alaw", "-ar", "8000", "-ac", "1"), group=10):

@@ -42,6 +42,9 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     match words.iter().position(|word| word == "--viewers") {
         Some(at) => runtime.block_on(viewers(words[at + 1].parse().unwrap())),
+        None if words.iter().any(|word| word == "--sinks") => {
+            runtime.block_on(sinks(words.last().unwrap().parse().unwrap()));
+        }
         None => {
             println!(
                 "viewers  floor: encrypt + GSO  floor: encrypt + sendto  Patchbay   beside GSO  beside sendto   (ms of CPU per second and viewer)"
@@ -61,11 +64,10 @@ fn main() {
     }
 }
 
-/// ns on the CPU of all threads of this process so far.
+/// ns on the CPU of this process so far.
 fn cpu() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let text = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("schedstat")).ok());
-    text.map(|text| text.split(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as u64 * 1_000_000_000 + used.tv_nsec as u64
 }
 
 /// The stream: video and audio units with when they are due.
@@ -137,11 +139,7 @@ fn measure(count: usize, mut tick: impl FnMut(&mut Source)) -> f64 {
 
 /// Encrypts each packet for each viewer and sends it, and nothing else.
 fn floor(count: usize, gso: bool) -> f64 {
-    let sinks: Vec<UdpSocket> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-    let targets: Vec<SocketAddr> = sinks.iter().map(|sink| sink.local_addr().unwrap()).collect();
-    // The kernel's work of a sink belongs to who reads it: drained by threads that are not measured.
-    let mut sink_process = sink_process(&sinks);
-    drop(sinks);
+    let (mut sink_process, targets) = sink_process(count);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let state = UdpSocketState::new(UdpSockRef::from(&socket)).unwrap();
@@ -189,22 +187,33 @@ fn floor(count: usize, gso: bool) -> f64 {
     used
 }
 
-/// A process that reads these sockets: this program again, with the sockets as descriptors it inherits.
-fn sink_process(sinks: &[UdpSocket]) -> Child {
-    // Sockets close on exec: the addresses are handed over instead, and bound anew with the old ones still open.
-    let ports: Vec<String> = sinks.iter().map(|sink| sink.local_addr().unwrap().port().to_string()).collect();
-    for sink in sinks {
-        socket2::SockRef::from(sink).set_reuse_port(true).unwrap();
-    }
-    let script = "import socket,select,sys\nsockets=[]\nfor port in sys.argv[1].split(','):\n s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)\n s.bind(('127.0.0.1',int(port)))\n s.setblocking(False)\n sockets.append(s)\nprint('ready',flush=True)\nwhile True:\n for s in select.select(sockets,[],[])[0]:\n  try:\n   while True: s.recv(2048)\n  except BlockingIOError: pass\n";
-    let mut child = Command::new("python3")
-        .args(["-c", script, &ports.join(",")])
+/// A process that reads as many sockets as there are viewers, in the way that the viewers of the plugin's own path do: what a
+/// sender pays for waking them is the same. And where they are.
+fn sink_process(count: usize) -> (Child, Vec<SocketAddr>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--sinks", &count.to_string()])
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    child
+    (child, serde_json::from_str(&line).unwrap())
+}
+
+/// That process.
+async fn sinks(count: usize) {
+    let mut addresses = Vec::new();
+    for _ in 0..count {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        addresses.push(socket.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 2048];
+            while socket.recv_from(&mut buffer).await.is_ok() {}
+        });
+    }
+    println!("{}", serde_json::to_string(&addresses).unwrap());
+    tokio::task::spawn_blocking(|| std::io::stdin().lines().count()).await.unwrap();
 }
 
 /// The plugin's own path with real connections; also what the first viewer got.

@@ -48,6 +48,15 @@ pub fn own(address: SocketAddr, transport: Transport, rank: u16) -> String {
     format!("candidate:{foundation} 1 {network} {priority} {ip} {port} typ host{more}")
 }
 
+/// A candidate of an allocation on a TURN server. Where it is reached from is nobody's business.
+pub fn relay(address: SocketAddr, rank: u16) -> String {
+    let priority = u32::from(u16::MAX - rank) << 8 | 255;
+    let (ip, port) = (address.ip(), address.port());
+    let foundation = crc32fast::hash(format!("relay{ip}udp").as_bytes());
+    let any = if ip.is_ipv4() { "0.0.0.0" } else { "::" };
+    format!("candidate:{foundation} 1 udp {priority} {ip} {port} typ relay raddr {any} rport 9")
+}
+
 /// Addresses of the machine that may be used, IPv4 first.
 pub fn local_addresses(filters: &Filters) -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();

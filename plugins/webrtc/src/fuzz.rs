@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use crate::{candidate, mux, sdp, stun};
+use crate::{candidate, mux, sdp, stun, turn};
 
 /// Reads a datagram as STUN.
 pub fn stun(data: &[u8]) {
@@ -18,6 +18,16 @@ pub fn tcp_frames(data: &[u8]) {
     let mut len = 0;
     while let Ok(Some(frame)) = mux::tcp::take_frame(&mut buffer) {
         len += frame.len() + 2;
+    }
+    assert!(len <= data.len());
+}
+
+/// Reads bytes of a connection to a TURN server.
+pub fn turn_messages(data: &[u8]) {
+    let mut buffer = BytesMut::from(data);
+    let mut len = 0;
+    while let Ok(Some(message)) = turn::take_message(&mut buffer) {
+        len += message.len().next_multiple_of(4);
     }
     assert!(len <= data.len());
 }

@@ -17,6 +17,7 @@ pub mod server;
 pub mod source;
 pub mod srtp;
 pub mod stun;
+pub mod turn;
 
 patchbay_sdk::plugin! {
     manifest: "../manifest.json",

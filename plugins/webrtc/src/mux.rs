@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::config::Transport;
 use crate::peer::Peer;
 use crate::stun;
+use crate::turn::Relay;
 
 pub mod tcp;
 
@@ -63,6 +64,8 @@ pub struct Hub {
     /// Port of the TCP listener.
     tcp: Option<u16>,
     table: Mutex<Table>,
+    /// Allocations on TURN servers.
+    relays: Mutex<Vec<Arc<Relay>>>,
     counters: Counters,
 }
 
@@ -98,8 +101,13 @@ impl Mux {
             ports.push(Arc::new(Port { socket: UdpSocket::from_std(socket)?, state, address }));
         }
         let tcp_port = tcp.as_ref().and_then(|listener| listener.local_addr().ok()).map(|a| a.port());
-        let hub =
-            Arc::new(Hub { ports, tcp: tcp_port, table: Mutex::default(), counters: Counters::default() });
+        let hub = Arc::new(Hub {
+            ports,
+            tcp: tcp_port,
+            table: Mutex::default(),
+            relays: Mutex::default(),
+            counters: Counters::default(),
+        });
         let mut tasks = JoinSet::new();
         for port in &hub.ports {
             tasks.spawn(read(Arc::clone(&hub), Arc::clone(port)));
@@ -187,10 +195,20 @@ impl Hub {
     pub fn send(&self, local: SocketAddr, remote: SocketAddr, contents: &[u8], segment: usize) -> bool {
         let same = |port: &&Arc<Port>| port.address == local;
         let family = |port: &&Arc<Port>| port.address.is_ipv4() == remote.is_ipv4();
-        let Some(port) = self.ports.iter().find(same).or_else(|| self.ports.iter().find(family)) else {
-            return false;
-        };
         let count = contents.len().div_ceil(segment.max(1)) as u64;
+        let port = match self.ports.iter().find(same) {
+            Some(port) => port,
+            None => {
+                if let Some(relay) = self.relay(local) {
+                    let is_sent = relay.send(remote, contents, segment);
+                    let counter = if is_sent { &self.counters.packets } else { &self.counters.dropped };
+                    counter.fetch_add(count, Relaxed);
+                    return is_sent;
+                }
+                let Some(port) = self.ports.iter().find(family) else { return false };
+                port
+            }
+        };
         let transmit = Transmit {
             destination: remote,
             ecn: None,
@@ -205,6 +223,34 @@ impl Hub {
         let counter = if sent.is_ok() { &self.counters.packets } else { &self.counters.dropped };
         counter.fetch_add(count, Relaxed);
         sent.is_ok()
+    }
+
+    /// From now on packets from the address of this allocation go over it.
+    pub fn add_relay(&self, relay: &Arc<Relay>) {
+        let mut relays = self.relays.lock();
+        relays.retain(|known| known.is_open());
+        relays.push(Arc::clone(relay));
+    }
+
+    /// Whether an allocation is known here.
+    pub fn has_relay(&self, relay: &Arc<Relay>) -> bool {
+        self.relays.lock().iter().any(|known| Arc::ptr_eq(known, relay))
+    }
+
+    fn relay(&self, local: SocketAddr) -> Option<Arc<Relay>> {
+        self.relays.lock().iter().find(|relay| relay.address() == local).cloned()
+    }
+
+    /// Hands a datagram to the session that it belongs to.
+    pub fn dispatch(&self, local: SocketAddr, remote: SocketAddr, datagram: &[u8]) {
+        self.counters.received.fetch_add(1, Relaxed);
+        match self.find(datagram, remote) {
+            Some(peer) => {
+                let data = BytesMut::from(datagram);
+                peer.receive(Instant::now(), local, remote, Transport::Udp, data);
+            }
+            None => drop(self.counters.strangers.fetch_add(1, Relaxed)),
+        }
     }
 
     /// Most datagrams that one call of [`Hub::send`] takes.
@@ -232,14 +278,7 @@ async fn read(hub: Arc<Hub>, port: Arc<Port>) {
             }
         };
         let Some(datagram) = buffer.get(..len) else { continue };
-        hub.counters.received.fetch_add(1, Relaxed);
-        match hub.find(datagram, remote) {
-            Some(peer) => {
-                let data = BytesMut::from(datagram);
-                peer.receive(Instant::now(), port.address, remote, Transport::Udp, data);
-            }
-            None => drop(hub.counters.strangers.fetch_add(1, Relaxed)),
-        }
+        hub.dispatch(port.address, remote, datagram);
     }
 }
 

@@ -23,6 +23,7 @@ use crate::peer::setup::{Use, random_text};
 use crate::peer::{Event, Peer, setup};
 use crate::routes as signalling;
 use crate::sdp::{Description, Section};
+use crate::turn::{self, Relays};
 use crate::{candidate, crypto};
 
 mod public;
@@ -47,6 +48,7 @@ pub struct Engine {
     /// A session has ended.
     emptied: Notify,
     public: public::Addresses,
+    relays: Relays,
     signalling: signalling::Sockets,
     totals: Mutex<Totals>,
 }
@@ -103,8 +105,10 @@ pub struct Answer {
 impl Engine {
     /// An engine without sockets: they are bound when the server starts, or the first peer comes.
     pub fn new(config: Config) -> Arc<Self> {
+        let crypto = crypto::Provider::shared();
         Arc::new(Self {
-            crypto: crypto::Provider::shared(),
+            relays: Relays::new(turn::Server::all(&config.ice_servers), &crypto),
+            crypto,
             sockets: tokio::sync::Mutex::new(Sockets::Unbound),
             hub: Mutex::default(),
             feeds: Feeds::new(),
@@ -165,6 +169,7 @@ impl Engine {
             tracing::warn!("sessions did not end in time");
         }
         self.hub.lock().take();
+        self.relays.close().await;
         *self.sockets.lock().await = Sockets::Closed;
     }
 
@@ -192,9 +197,14 @@ impl Engine {
 
     /// Makes the connection of a session.
     async fn connect(&self, hub: &Arc<Hub>, offer: &Description, uses: &[Use]) -> Result<Connected, Error> {
-        let (own, own_told) = own_candidates(hub, &self.config);
-        let mut told = self.public.candidates(hub).await;
+        let (mut own, own_told) = own_candidates(hub, &self.config);
+        let (mut told, relays) = tokio::join!(self.public.candidates(hub), self.relays.open(hub));
         told.extend(own_told);
+        for (relay, rank) in relays.iter().zip(0..) {
+            let line = candidate::relay(relay.address(), rank);
+            own.push(line.clone());
+            told.push(line);
+        }
         // A UDP candidate first: FFmpeg's WHIP gives up at a TCP one.
         told.sort_by_key(|line| line.contains(" tcp "));
         let (parts, sdp) = setup::answer(offer, uses, &own, &told, &self.crypto)

@@ -23,6 +23,7 @@ use crate::candidate;
 use crate::config::{Config, IceServer, Transport};
 use crate::peer::feedback::{Feedback, Listener, Seen};
 use crate::sdp::Description;
+use crate::turn::{self, Bridge};
 
 /// Packets and events that wait; packets past that are lost.
 const QUEUE: usize = 2048;
@@ -86,6 +87,8 @@ pub struct Client {
     tracks: Arc<Mutex<Vec<Arc<dyn TrackRemote>>>>,
     remote: String,
     is_connected: bool,
+    /// Ways to TURN servers that are not reached over UDP.
+    _bridges: Vec<Bridge>,
 }
 
 struct Handler {
@@ -163,18 +166,15 @@ impl Client {
         let mut engine = engine().map_err(failed)?;
         let registry = register_default_interceptors(Registry::new(), &mut engine).map_err(failed)?;
         let registry = registry.with(Slot::from(crate::peer::setup::LISTENER_SLOT), Listener::new(feedback));
-        let servers = ice_servers.iter().map(|server| RTCIceServer {
-            urls: server.urls.clone(),
-            username: server.username.clone().unwrap_or_default(),
-            credential: server.credential.clone().unwrap_or_default(),
-        });
+        let local = addresses(config);
+        let (servers, bridges) = bridged(ice_servers, &local).await;
         let connection = PeerConnectionBuilder::new()
-            .with_configuration(RTCConfigurationBuilder::new().with_ice_servers(servers.collect()).build())
+            .with_configuration(RTCConfigurationBuilder::new().with_ice_servers(servers).build())
             .with_media_engine(engine)
             .with_setting_engine(SettingEngineBuilder::new().with_crypto_provider(Arc::clone(crypto)).build())
             .with_interceptor_registry(registry)
             .with_handler(handler)
-            .with_udp_addrs(addresses(config))
+            .with_udp_addrs(local)
             .build()
             .await
             .map_err(failed)?;
@@ -192,7 +192,7 @@ impl Client {
             };
             connection.add_transceiver_from_kind(*kind, Some(init)).await.map_err(failed)?;
         }
-        Ok(Self { connection, events, tracks, remote: String::new(), is_connected: false })
+        Ok(Self { connection, events, tracks, remote: String::new(), is_connected: false, _bridges: bridges })
     }
 
     /// This side's offer; candidates follow as events.
@@ -321,6 +321,38 @@ fn addresses(config: &Config) -> Vec<SocketAddr> {
         _ => None,
     };
     allowed.map(|ip| SocketAddr::new(ip, range.map_or(0, |range| free_port(ip, range)))).collect()
+}
+
+/// The servers as the `webrtc` crate takes them: TURN servers over TCP and TLS get a UDP port on this machine, one per family.
+async fn bridged(servers: &[IceServer], local: &[SocketAddr]) -> (Vec<RTCIceServer>, Vec<Bridge>) {
+    let mut bridges = Vec::new();
+    let mut out = Vec::new();
+    for server in servers {
+        let username = server.username.clone().unwrap_or_default();
+        let credential = server.credential.clone().unwrap_or_default();
+        let mut urls = Vec::new();
+        for url in &server.urls {
+            let turn = turn::Server::parse(url, &username, &credential);
+            let Some(turn) = turn.filter(|turn| turn.carrier != turn::Carrier::Udp) else {
+                urls.push(url.clone());
+                continue;
+            };
+            for v4 in [true, false] {
+                let Some(ip) = local.iter().map(SocketAddr::ip).find(|ip| ip.is_ipv4() == v4) else {
+                    continue;
+                };
+                match Bridge::open(turn.clone(), ip).await {
+                    Ok(bridge) => {
+                        urls.push(bridge.url());
+                        bridges.push(bridge);
+                    }
+                    Err(error) => tracing::warn!("turn: no port for {turn:?}: {error}"),
+                }
+            }
+        }
+        out.push(RTCIceServer { urls, username, credential });
+    }
+    (out, bridges)
 }
 
 /// A port of the range that is free now, else one of the system's choice.
