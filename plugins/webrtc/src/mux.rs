@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
 use crate::config::Transport;
@@ -31,6 +31,9 @@ const MAX_DATAGRAM: usize = 2048;
 
 /// Addresses that one session may use at a time; the oldest is forgotten.
 const MAX_ADDRESSES: usize = 16;
+
+/// Datagrams that are read before others have their turn.
+const READ_AT_ONCE: usize = 32;
 
 /// Kernel buffers of a UDP socket, in bytes, as far as the system allows.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -70,7 +73,8 @@ pub struct Hub {
 }
 
 struct Port {
-    socket: UdpSocket,
+    /// Waited for to read alone: otherwise the kernel wakes a thread for each datagram that has left.
+    socket: AsyncFd<UdpSocket>,
     state: UdpSocketState,
     address: SocketAddr,
 }
@@ -89,7 +93,7 @@ struct Entry {
 
 impl Mux {
     /// Takes bound sockets into use: a UDP socket per address, and a TCP listener.
-    pub fn new(udp: Vec<std::net::UdpSocket>, tcp: Option<tokio::net::TcpListener>) -> io::Result<Self> {
+    pub fn new(udp: Vec<UdpSocket>, tcp: Option<tokio::net::TcpListener>) -> io::Result<Self> {
         let mut ports = Vec::new();
         for socket in udp {
             socket.set_nonblocking(true)?;
@@ -98,7 +102,7 @@ impl Mux {
             let _ = reference.set_recv_buffer_size(SOCKET_BUFFER);
             let address = socket.local_addr()?;
             let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-            ports.push(Arc::new(Port { socket: UdpSocket::from_std(socket)?, state, address }));
+            ports.push(Arc::new(Port { socket: readable(socket)?, state, address }));
         }
         let tcp_port = tcp.as_ref().and_then(|listener| listener.local_addr().ok()).map(|a| a.port());
         let hub = Arc::new(Hub {
@@ -216,9 +220,7 @@ impl Hub {
             segment_size: (count > 1).then_some(segment),
             src_ip: None,
         };
-        let sent = port
-            .socket
-            .try_io(Interest::WRITABLE, || port.state.try_send(UdpSockRef::from(&port.socket), &transmit));
+        let sent = port.state.try_send(UdpSockRef::from(port.socket.get_ref()), &transmit);
         self.counters.sends.fetch_add(1, Relaxed);
         let counter = if sent.is_ok() { &self.counters.packets } else { &self.counters.dropped };
         counter.fetch_add(count, Relaxed);
@@ -264,30 +266,42 @@ impl Hub {
     }
 }
 
+/// A socket that is waited for to read alone.
+// What is deprecated is that a type may hand out a descriptor that is not its own; a socket of the standard library does not.
+#[allow(deprecated)]
+fn readable(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket, Interest::READABLE)
+}
+
 /// Reads one socket for ever.
 async fn read(hub: Arc<Hub>, port: Arc<Port>) {
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
-        let (len, remote) = match port.socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
-            Err(error) => {
+        let Ok(mut ready) = port.socket.readable().await else { return };
+        for _ in 0..READ_AT_ONCE {
+            match port.socket.get_ref().recv_from(&mut buffer) {
+                Ok((len, remote)) => {
+                    hub.dispatch(port.address, remote, buffer.get(..len).unwrap_or_default());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready();
+                    break;
+                }
                 // An ICMP error of an earlier datagram, or memory: the socket goes on.
-                tracing::trace!("udp: {error}");
-                tokio::task::yield_now().await;
-                continue;
+                Err(error) => tracing::trace!("udp: {error}"),
             }
-        };
-        let Some(datagram) = buffer.get(..len) else { continue };
-        hub.dispatch(port.address, remote, datagram);
+        }
+        drop(ready);
+        tokio::task::yield_now().await;
     }
 }
 
 /// Binds one UDP socket per address; addresses that refuse are passed over.
-pub fn bind_udp(addresses: &[IpAddr], port: u16) -> Vec<std::net::UdpSocket> {
+pub fn bind_udp(addresses: &[IpAddr], port: u16) -> Vec<UdpSocket> {
     let mut port = port;
     let mut sockets = Vec::new();
     for ip in addresses {
-        match std::net::UdpSocket::bind((*ip, port)) {
+        match UdpSocket::bind((*ip, port)) {
             Ok(socket) => {
                 // All on the same port when the system may choose it.
                 if port == 0 {
