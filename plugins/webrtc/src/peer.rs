@@ -372,7 +372,9 @@ impl Peer {
         match seen {
             Seen::Lost { ssrc, sequence, also } => {
                 let Some((mut link, _, outgoing)) = core.split(&self.hub) else { return };
-                let Some(outgoing) = outgoing.iter().find(|outgoing| outgoing.ssrc() == ssrc) else { return };
+                let Some(outgoing) = outgoing.iter_mut().find(|outgoing| outgoing.ssrc() == ssrc) else {
+                    return;
+                };
                 outgoing.resend(&mut link, sequence);
                 for place in (0..16).filter(|place| also >> place & 1 == 1) {
                     outgoing.resend(&mut link, sequence.wrapping_add(place + 1));

@@ -52,6 +52,8 @@ pub struct Format {
     pub channels: u16,
     /// Format parameters as written.
     pub fmtp: String,
+    /// Payload type of its retransmissions (RFC 4588), when they have one.
+    pub rtx: Option<u8>,
 }
 
 impl Format {
@@ -152,6 +154,15 @@ impl Description {
     /// The text with only `kept` payload types of each section (by index; a section without any keeps what it has), the
     /// peer's candidates in order, and a fingerprint in every section.
     pub fn reduced(&self, kept: &[Option<u8>]) -> String {
+        self.cut(kept, false)
+    }
+
+    /// The same, with the payload types of retransmissions of what is kept.
+    pub fn reduced_with_rtx(&self, kept: &[Option<u8>]) -> String {
+        self.cut(kept, true)
+    }
+
+    fn cut(&self, kept: &[Option<u8>], with_rtx: bool) -> String {
         let mut text = String::new();
         let mut candidates = 0;
         for line in &self.session {
@@ -159,16 +170,20 @@ impl Description {
         }
         for (index, section) in self.sections.iter().enumerate() {
             let only = kept.get(index).copied().flatten();
+            let format = section.formats.iter().find(|format| Some(format.payload_type) == only);
+            let rtx = format.and_then(|format| format.rtx).filter(|_| with_rtx);
             for (number, line) in section.lines.iter().enumerate() {
                 if number == 0 {
-                    push(&mut text, &media_line(line, only));
+                    push(&mut text, &media_line(line, only, rtx));
                 } else if let Some(value) = line.strip_prefix("a=candidate:") {
                     let normalised = candidate::normalised_value(value);
                     if candidate::is_usable(&normalised) && candidates < MAX_CANDIDATES {
                         candidates += 1;
                         push(&mut text, &format!("a={normalised}"));
                     }
-                } else if only.is_none_or(|only| payload_type_of(line).is_none_or(|of| of == only)) {
+                } else if only
+                    .is_none_or(|only| payload_type_of(line).is_none_or(|of| of == only || Some(of) == rtx))
+                {
                     push(&mut text, line);
                 }
             }
@@ -263,8 +278,9 @@ fn formats(lines: &[String]) -> Vec<Format> {
             (of.parse() == Ok(payload_type)).then(|| rest.trim().to_owned())
         })
     };
+    let is_rtx = |format: &Format| format.name.eq_ignore_ascii_case("rtx");
     let types = first.split_ascii_whitespace().skip(3).filter_map(|word| word.parse::<u8>().ok());
-    types
+    let mut formats: Vec<Format> = types
         .take(MAX_FORMATS)
         .filter_map(|payload_type| {
             let map = match attribute("rtpmap", payload_type) {
@@ -285,16 +301,36 @@ fn formats(lines: &[String]) -> Vec<Format> {
                 clock_rate,
                 channels,
                 fmtp: attribute("fmtp", payload_type).unwrap_or_default(),
+                rtx: None,
             })
         })
-        .collect()
+        .collect();
+    let repairs: Vec<(u8, u8)> = formats
+        .iter()
+        .filter(|format| is_rtx(format))
+        .filter_map(|format| Some((apt(&format.fmtp)?, format.payload_type)))
+        .collect();
+    for format in &mut formats {
+        let own = |(of, _): &&(u8, u8)| *of == format.payload_type;
+        format.rtx = repairs.iter().find(own).map(|(_, rtx)| *rtx);
+    }
+    formats
 }
 
-/// The `m=` line with one format, or as it is.
-fn media_line(line: &str, only: Option<u8>) -> String {
+/// The payload type that a format of retransmissions is for (RFC 4588 section 8.1).
+fn apt(fmtp: &str) -> Option<u8> {
+    fmtp.split(';').find_map(|part| part.trim().strip_prefix("apt="))?.trim().parse().ok()
+}
+
+/// The `m=` line with one format and that of its retransmissions, or as it is.
+fn media_line(line: &str, only: Option<u8>, rtx: Option<u8>) -> String {
     let Some(only) = only else { return line.to_owned() };
     let head: Vec<&str> = line.split_ascii_whitespace().take(3).collect();
-    format!("{} {only}", head.join(" "))
+    let head = head.join(" ");
+    match rtx {
+        Some(rtx) => format!("{head} {only} {rtx}"),
+        None => format!("{head} {only}"),
+    }
 }
 
 /// The payload type that an attribute belongs to.

@@ -77,11 +77,31 @@ enum State {
     AwaitKey,
 }
 
+/// The stream of a track's retransmissions.
+#[derive(Debug)]
+pub(super) struct Rtx {
+    payload_type: u8,
+    ssrc: u32,
+    index: u64,
+}
+
+impl Rtx {
+    /// A stream that nothing was sent in.
+    pub(super) fn new(payload_type: u8, ssrc: u32) -> Self {
+        Self { payload_type, ssrc, index: u64::from(rand::random::<u16>() >> 1) }
+    }
+
+    pub(super) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+}
+
 /// One track to one peer.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     payload_type: u8,
     ssrc: u32,
+    rtx: Option<Rtx>,
     clock_rate: u32,
     /// Number of the next packet, counted on past 65,535.
     index: u64,
@@ -101,10 +121,11 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// A track that waits to be started.
-    pub(super) fn new(payload_type: u8, ssrc: u32, clock_rate: u32) -> Self {
+    pub(super) fn new(payload_type: u8, ssrc: u32, clock_rate: u32, rtx: Option<Rtx>) -> Self {
         Self {
             payload_type,
             ssrc,
+            rtx,
             clock_rate: clock_rate.max(1),
             index: u64::from(rand::random::<u16>() >> 1),
             sent: Sent::default(),
@@ -285,18 +306,25 @@ impl Outgoing {
     }
 
     /// Sends a packet again that the peer lacks, if it is known still.
-    pub(super) fn resend(&self, link: &mut Link<'_>, sequence: u16) {
+    pub(super) fn resend(&mut self, link: &mut Link<'_>, sequence: u16) {
         let back = (self.index as u16).wrapping_sub(sequence);
         let Some(index) = self.index.checked_sub(u64::from(back)) else { return };
         let Some((frame, piece, timestamp)) = self.sent.get(index) else { return };
-        let head = Head {
-            payload_type: self.payload_type,
-            is_marked: piece.is_marked,
-            index,
-            timestamp,
-            ssrc: self.ssrc,
-        };
-        link.send(&head, &[frame.bytes_of(piece)]);
+        let is_marked = piece.is_marked;
+        match &mut self.rtx {
+            // RFC 4588 section 4: a stream of its own, each packet with its number in the other one.
+            Some(rtx) => {
+                let Rtx { payload_type, ssrc, index } = *rtx;
+                rtx.index += 1;
+                let head = Head { payload_type, is_marked, index, timestamp, ssrc };
+                link.send(&head, &[&sequence.to_be_bytes(), frame.bytes_of(piece)]);
+            }
+            None => {
+                let Self { payload_type, ssrc, .. } = *self;
+                let head = Head { payload_type, is_marked, index, timestamp, ssrc };
+                link.send(&head, &[frame.bytes_of(piece)]);
+            }
+        }
     }
 
     /// What is added to the timestamps of a frame. A new time line goes on where the last one was.

@@ -18,12 +18,12 @@ use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
-    RtpCodecKind,
+    RTCRtpRtxParameters, RtpCodecKind,
 };
 use rtc::shared::error::Error;
 
 use super::feedback::{Feedback, Listener};
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, Rtx};
 use crate::sdp::{Description, Format, SdpError, Section};
 use crate::srtp::{self, Tap};
 
@@ -87,13 +87,23 @@ pub fn answer(
         offer.sections.iter().zip(uses).map(|(section, wanted)| format_of(section, wanted)).collect();
     let receives = uses.iter().any(|wanted| matches!(wanted, Use::Receive(_)));
     let mut engine = MediaEngine::default();
-    for (section, format) in offer.sections.iter().zip(&formats) {
+    for ((section, format), wanted) in offer.sections.iter().zip(&formats).zip(uses) {
         if let Some(format) = format {
             let codec = RTCRtpCodecParameters {
                 rtp_codec: codec_of(section.kind, format),
                 payload_type: format.payload_type,
             };
             engine.register_codec(codec, kind_of(section.kind))?;
+            if let (Some(rtx), Use::Send(_)) = (format.rtx, wanted) {
+                let rtp_codec = RTCRtpCodec {
+                    mime_type: "video/rtx".to_owned(),
+                    clock_rate: format.clock_rate,
+                    sdp_fmtp_line: format!("apt={}", format.payload_type),
+                    ..RTCRtpCodec::default()
+                };
+                let codec = RTCRtpCodecParameters { rtp_codec, payload_type: rtx };
+                engine.register_codec(codec, kind_of(section.kind))?;
+            }
         }
     }
     let feedback: Arc<Mutex<Feedback>> = Arc::default();
@@ -120,15 +130,17 @@ pub fn answer(
         .build(now)?;
     let kept: Vec<Option<u8>> =
         formats.iter().map(|format| format.as_ref().map(|format| format.payload_type)).collect();
-    connection.set_remote_description(now, RTCSessionDescription::offer(offer.reduced(&kept))?)?;
+    connection.set_remote_description(now, RTCSessionDescription::offer(offer.reduced_with_rtx(&kept))?)?;
     let mut outgoing = Vec::new();
     for (section, wanted) in offer.sections.iter().zip(uses) {
         let Use::Send(format) = wanted else { continue };
         let ssrc: u32 = rand::random();
+        let rtx = format.rtx.map(|payload_type| Rtx::new(payload_type, rand::random()));
         let id = format!("{}-{ssrc:08x}", if section.kind == Kind::Video { "video" } else { "audio" });
         let coding = RTCRtpEncodingParameters {
             rtp_coding_parameters: RTCRtpCodingParameters {
                 ssrc: Some(ssrc),
+                rtx: rtx.as_ref().map(|rtx| RTCRtpRtxParameters { ssrc: rtx.ssrc() }),
                 ..RTCRtpCodingParameters::default()
             },
             codec: codec_of(section.kind, format),
@@ -137,7 +149,7 @@ pub fn answer(
         let track =
             MediaStreamTrack::new("patchbay".to_owned(), id.clone(), id, kind_of(section.kind), vec![coding]);
         connection.add_track(track)?;
-        outgoing.push(Outgoing::new(format.payload_type, ssrc, format.clock_rate));
+        outgoing.push(Outgoing::new(format.payload_type, ssrc, format.clock_rate, rtx));
     }
     for line in own {
         let init = RTCIceCandidateInit { candidate: line.clone(), ..RTCIceCandidateInit::default() };
