@@ -145,27 +145,31 @@ try {
   await talking.click('patchbay-player >> button[title="Talk"]');
   await talking.waitForFunction(() => ['on', 'refused'].includes(document.querySelector('patchbay-player').talkState), null, { timeout: 30000 });
   const offer = sent.at(-1);
-  assert.match(offer.slice(offer.indexOf('m=audio')), /a=sendrecv/, offer);
+  assert.match(offer.slice(offer.lastIndexOf('m=audio')), /a=sendonly/, offer);
   await plays(talking, 'webrtc');
   const state = await talking.evaluate(() => [document.querySelector('patchbay-player').talkState, document.querySelector('patchbay-player').status.textContent]);
-  step(`the microphone is offered as sendrecv: ${state.join(', ')}; the picture goes on`);
+  step(`the microphone is offered in a section of its own: ${state.join(', ')}; the picture goes on`);
   await talking.context().close();
 
   const second = await open('watch.html?src=demo', null, async (page) => {
     await listens(page);
     await page.routeWebSocket(/api\/ws/, (socket) => {
       const server = socket.connectToServer();
-      socket.onMessage((message) => {
-        const { type, value } = JSON.parse(message);
-        if (type === 'webrtc/offer' && value.includes('a=sendrecv')) socket.send(JSON.stringify({ type: 'error', value: 'webrtc/offer: busy: somebody speaks to this camera already' }));
-        else server.send(message);
+      socket.onMessage((message) => server.send(message));
+      server.onMessage((message) => {
+        // As the answer is when the section is not used.
+        const { type, value } = typeof message === 'string' ? JSON.parse(message) : {};
+        const at = type === 'webrtc/answer' ? value.lastIndexOf('m=audio') : -1;
+        if (at < 0 || value.indexOf('m=audio') === at) { socket.send(message); return; }
+        const section = value.slice(at).replace('\r\n', '\r\ni=talk: somebody else is speaking to this camera\r\n').replace(/a=(recvonly|sendrecv)/, 'a=inactive');
+        socket.send(JSON.stringify({ type, value: value.slice(0, at) + section }));
       });
     });
   });
   await plays(second);
   await second.hover('patchbay-player');
   await second.click('patchbay-player >> button[title="Talk"]');
-  await second.waitForFunction(() => /speaks to this camera/.test(document.querySelector('patchbay-player').status.textContent), null, { timeout: 20000 });
+  await second.waitForFunction(() => /^Somebody else is speaking/.test(document.querySelector('patchbay-player').status.textContent), null, { timeout: 20000 });
   await plays(second);
   assert.equal(await second.getAttribute('patchbay-player >> button[title="Talk"]', 'aria-pressed'), 'false');
   await second.context().close();

@@ -263,6 +263,7 @@ fn plugin_list(call: &Call) -> Vec<Value> {
                 }
                 let isolation = if app.is_isolated(entry) { "process" } else { "in-process" };
                 map.insert("isolation".to_owned(), isolation.into());
+                map.insert("level".to_owned(), app.log.level(&entry.manifest.name).name().into());
                 map.insert("restarts".to_owned(), app.deaths(&entry.manifest.name).into());
                 let in_force = instance.filter(|i| i.failure().is_none()).and_then(|i| i.in_force());
                 if let Some(in_force) = in_force {

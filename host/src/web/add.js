@@ -21,7 +21,14 @@ const form = h('form', { class: 'form panel', novalidate: true },
   first, more,
   h('div', { class: 'field' }, h('span', { class: 'dim' }, 'In the configuration it will be'), source),
   result, h('div', {}, go));
-main.append(h('div', { class: 'bar' }, h('a', { class: 'button quiet square', href: 'index.html', 'aria-label': 'All streams' }, icon('back')), h('h1', {}, 'Add a stream')), form);
+const tips = [
+  ['Where is its address?', 'In the camera’s manual or its settings, often under RTSP or ONVIF. A whole address may be pasted into the field: its kind, user and password are found in it.'],
+  ['The login is refused', 'Many cameras have a user of their own for streams. It is set in the camera, not in its app.'],
+  ['It answers, but shows nothing', 'Try another transport under “More options”, or the camera’s second stream.'],
+  ['What happens to it', 'It is dialled when somebody watches and left alone otherwise. All viewers share one connection to it.'],
+];
+const help = h('aside', { class: 'panel tips', 'aria-label': 'Help' }, h('dl', {}, tips.flatMap(([head, text]) => [h('dt', {}, head), h('dd', {}, text)])));
+main.append(h('div', { class: 'bar' }, h('a', { class: 'button quiet square', href: 'index.html', 'aria-label': 'All streams' }, icon('back')), h('h1', {}, 'Add a stream')), h('div', { class: 'beside' }, form, help));
 
 /** Scheme to what its plugin says of it. */
 const kinds = new Map();
@@ -160,7 +167,7 @@ try {
     for (const one of creatable) kinds.set(one, { plugin, schema: plugin.options?.$defs?.source ?? BARE });
     if (creatable.length) {
       scheme.append(h('optgroup', { label: plugin.options?.$defs?.source?.title ?? plugin.name },
-        ...creatable.map((one) => h('option', { value: one }, `${one}:`))));
+        ...creatable.map((one) => h('option', { value: one }, `${one}: · ${plugin.options?.$defs?.source?.title ?? plugin.name}`))));
     }
   }
   if (kinds.has('rtsp')) scheme.value = 'rtsp';

@@ -58,7 +58,7 @@ export function whole({ state, text, since, retryAt }) {
 /** The state of a stream in a word and a sentence, from one entry of /api/streams. */
 export function describe(stream) {
   const producers = stream.producers ?? [];
-  if (!producers.length) return { state: 'idle', text: 'No source; waits for somebody who publishes' };
+  if (!producers.length) return { state: 'idle', text: 'Waits for somebody who publishes', empty: true };
   const live = producers.find((producer) => producer.state === 'live');
   const viewers = (stream.consumers ?? []).length;
   if (live) return { state: 'live', text: viewers ? `${viewers} ${viewers === 1 ? 'viewer' : 'viewers'}` : 'Nobody watches', since: live.since };

@@ -36,7 +36,7 @@ export function field(name, property, required = false, id = `field-${name}`) {
   const help = h('small', { id: `${id}-help` }, property.description ?? '');
   const wrong = h('small', { id: `${id}-fault`, class: 'fault', role: 'alert' });
   const label = property.title ?? name;
-  const optional = !required && control.type !== 'checkbox' && !property.enum && name !== 'password';
+  const optional = !required && control.type !== 'checkbox' && !property.enum;
   const text = [label, optional && h('span', { class: 'dim' }, ' optional')];
   const element = control.type === 'checkbox'
     ? h('div', { class: 'field' }, h('label', { class: 'switch', for: id }, control, ...text), help, wrong)

@@ -28,7 +28,7 @@ function parse(line) {
     const bracket = /^\[([^\]]+)\] /.exec(message ?? '');
     const said = bracket ? message.slice(bracket[0].length) : message ?? '';
     const fields = Object.entries(rest).map(([key, value]) => `${key}=${value}`).join(' ');
-    return { level: grade, at: new Date(time), from: String(module ?? plugin ?? bracket?.[1] ?? ''), text: fields ? `${said}  ${fields}` : said };
+    return { level: grade, at: new Date(time), from: String(module ?? plugin ?? bracket?.[1] ?? 'patchbay'), text: fields ? `${said}  ${fields}` : said };
   } catch { return { level: 'info', at: new Date(NaN), from: '', text: line }; }
 }
 

@@ -152,13 +152,15 @@ class WebRtc extends Mode {
     const media = new MediaStream();
     const voice = this.microphone?.getAudioTracks()[0];
     if (this.media.has('video')) peer.addTransceiver('video', { direction: 'recvonly' });
-    // One section for both ways, so that an answer says at once whether the camera listens.
-    const sound = voice || this.media.has('audio')
-      ? peer.addTransceiver(voice ?? 'audio', { direction: !voice ? 'recvonly' : this.media.has('audio') ? 'sendrecv' : 'sendonly' }) : null;
-    let refusal = '';
-    const heard = () => {
-      if (!voice || /^send/.test(sound.currentDirection ?? '')) return;
-      this.silenced(refusal || 'This camera cannot be spoken to now.');
+    if (this.media.has('audio')) peer.addTransceiver('audio', { direction: 'recvonly' });
+    // A section of its own: what a camera takes is seldom the codec that it sends.
+    const way = voice && peer.addTransceiver(voice, { direction: 'sendonly' });
+    const heard = (answer) => {
+      if (!way || /^send/.test(way.currentDirection ?? '')) return;
+      // The title of a section that is not used says why.
+      const own = answer.split(/^(?=m=)/m).find((section) => section.includes(`a=mid:${way.mid}\r`) || section.includes(`a=mid:${way.mid}\n`));
+      const why = /^i=(.*)$/m.exec(own ?? '')?.[1].trim().replace(/^([a-z]+: )+/, '');
+      this.silenced(why || 'this camera cannot be spoken to now');
     };
     peer.ontrack = ({ track }) => { media.addTrack(track); };
     const socket = this.socket();
@@ -196,9 +198,9 @@ class WebRtc extends Mode {
         if (message.type === 'error') {
           // Who speaks to a camera that is spoken to already still sees it.
           if (voice && (peer.remoteDescription || /busy|talk|speak/i.test(message.value))) {
-            refusal = message.value.replace(/^([a-z/]+: )+/, '');
-            if (peer.remoteDescription) this.silenced(refusal);
-            else fail(`${BUSY}${refusal}`);
+            const why = message.value.replace(/^([a-z/]+: )+/, '');
+            if (peer.remoteDescription) this.silenced(why);
+            else fail(`${BUSY}${why}`);
           } else fail(message.value);
         }
         if (message.type === 'webrtc/candidate' && message.value && fits(message.value)) {
@@ -211,7 +213,7 @@ class WebRtc extends Mode {
           await peer.setRemoteDescription({ type: 'answer', sdp: message.value });
           for (const candidate of early) peer.addIceCandidate(candidate).catch(() => {});
         } catch (error) { fail(error.message); return; }
-        heard();
+        heard(message.value);
         video.srcObject = media;
         firstPicture(video, signal, 6000).then(() => {
           playing = true;

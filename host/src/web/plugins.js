@@ -27,13 +27,13 @@ function row(name) {
   const settings = h('details', { hidden: true }, h('summary', {}, 'Settings'));
   const on = h('input', { type: 'checkbox', role: 'switch', onchange: () => change(name, { enabled: on.checked }, `${name} is ${on.checked ? 'on' : 'off'}`) });
   const restart = h('button', { type: 'button', class: 'quiet', 'aria-label': `Restart ${name}`, onclick: () => change(name, { restart: true }, `${name} starts anew`) }, 'Restart');
-  const level = h('select', { 'aria-label': `Log level of ${name}`, onchange: () => { change(name, { level: level.value }, `${name} logs ${level.value} until the configuration changes`); level.value = ''; } },
-    h('option', { value: '' }, 'Log level'), ...LEVELS.map((one) => h('option', { value: one }, one)));
+  const level = h('select', { 'aria-label': `Log level of ${name}`, title: 'Log level, until the configuration changes', onchange: () => change(name, { level: level.value }, `${name} logs ${level.value} until the configuration changes`) },
+    ...LEVELS.map((one) => h('option', { value: one }, `Logs ${one}`)));
   const act = h('div', { class: 'act' }, level, restart, h('label', { class: 'switch' }, on, 'On'));
   on.setAttribute('aria-label', `${name} on`);
   const version = h('small');
   const item = h('li', { 'data-name': name }, h('h2', {}, h('span', {}, name), version, state), act, about, runs, fault, settings, details);
-  return { item, settings, state, about, runs, fault, sandbox, details, on, restart, act, version };
+  return { item, settings, state, about, runs, fault, sandbox, details, on, restart, act, version, level };
 }
 
 /** What can be set for a plugin, from its option schema. */
@@ -73,6 +73,7 @@ async function refresh() {
     if (plugin.sandbox) say(one.sandbox, typeof plugin.sandbox === 'string' ? plugin.sandbox : JSON.stringify(plugin.sandbox, null, 1));
     one.act.hidden = plugin.state === 'refused';
     one.on.checked = plugin.state !== 'off';
+    if (plugin.level && document.activeElement !== one.level) one.level.value = plugin.level;
     one.restart.disabled = plugin.state === 'off' || plugin.state === 'ready';
   }
   const names = new Set(plugins.map((plugin) => plugin.name ?? 'a file'));

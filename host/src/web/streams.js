@@ -110,7 +110,7 @@ function pictureTurn() {
   if (!document.hidden && able && pictures !== 'off') {
     const now = Date.now();
     const due = [...cards.values()]
-      .filter((one) => one.visible && !one.item.hidden && !one.busy && now - one.at > FRESH && ['live', 'idle'].includes(one.info?.state)
+      .filter((one) => one.visible && !one.item.hidden && !one.busy && now - one.at > FRESH && ['live', 'idle'].includes(one.info?.state) && !one.info.empty
         && (pictures === 'live' || one.watched))
       .sort((a, b) => a.at - b.at);
     for (const one of due.slice(0, AT_ONCE - fetching)) {

@@ -27,7 +27,7 @@ const remove = h('button', { type: 'button', class: 'bad', onclick: async () => 
 } }, 'Delete the stream');
 
 const links = h('ul', { class: 'links' });
-const link = (label, address) => links.append(h('li', {}, h('span', {}, `${label} `), h('a', { href: address }, String(address))));
+const link = (label, address) => links.append(h('li', {}, h('span', {}, label), h('a', { href: address }, String(address))));
 async function addresses() {
   let info = {};
   try { info = await json('api'); } catch { /* the ones over HTTP will do */ }
@@ -42,12 +42,12 @@ async function addresses() {
 main.append(
   h('div', { class: 'bar' }, h('a', { class: 'button quiet square', href: 'index.html', 'aria-label': 'All streams' }, icon('back')), h('h1', {}, name), state),
   h('div', { class: 'watch' },
-    h('div', {}, player),
+    h('div', {}, player, h('div', { class: 'below' },
+      h('section', { class: 'panel' }, viewersHead, viewers),
+      h('section', { class: 'panel' }, h('h2', {}, 'Addresses'), links))),
     h('div', {},
       h('section', { class: 'panel' }, h('h2', {}, 'Now'), why, facts),
       h('section', { class: 'panel' }, h('h2', {}, h('label', { for: 'mode' }, 'Shown by')), mode, using),
-      h('section', { class: 'panel' }, viewersHead, viewers),
-      h('section', { class: 'panel' }, h('h2', {}, 'Addresses'), links),
       remove)));
 addresses();
 
