@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use patchbay_plugin_api::message::{
-    self, Blobs, Credit, Media, Response, RouteOpen, Serve, SocketMessage, command, event,
+    self, Blobs, Connection, Consume, Credit, History, Media, Response, RouteOpen, Serve, SocketMessage,
+    command, event,
 };
 use patchbay_plugin_api::{Chunk, Code, Host};
 use tokio::sync::mpsc;
@@ -63,6 +64,11 @@ pub fn query_values(query: &str, key: &str) -> Vec<String> {
     query_pairs(query).filter(|(k, _)| k == key).map(|(_, v)| v).collect()
 }
 
+/// The first value of `key` in a raw query string.
+pub fn query_value(query: &str, key: &str) -> Option<String> {
+    query_pairs(query).find(|(k, _)| k == key).map(|(_, v)| v)
+}
+
 /// All pairs of a raw query string, percent-decoded.
 pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
     query.split('&').filter(|part| !part.is_empty()).map(|part| {
@@ -76,7 +82,42 @@ fn decode(text: &str) -> String {
     percent_encoding::percent_decode_str(&text).decode_utf8_lossy().into_owned()
 }
 
-fn media(kind: &str, codecs: &[&str]) -> Media {
+/// The first header field of a request with this name, which is in lower case.
+pub fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    request.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+/// A client on the output `format`: the stream of `?src=`, the history of `?history=`, and of its tracks what `medias` take.
+pub fn serve(request: &Request, format: &str, medias: Vec<Media>) -> Serve {
+    let history = match query_value(&request.query, "history").as_deref() {
+        Some("raw") => History::Raw,
+        Some("0" | "none") => History::None,
+        _ => History::Live,
+    };
+    Serve {
+        consume: Consume {
+            stream: query_value(&request.query, "src").unwrap_or_default(),
+            medias,
+            connection: Connection { format_name: format.to_owned(), ..Connection::default() },
+            ..Consume::default()
+        },
+        format: format.to_owned(),
+        history,
+        ..Serve::default()
+    }
+}
+
+/// The same for a client that may choose tracks itself: with any of the `filters` in the query (`?video=h264&audio`) that decides,
+/// without them `medias` do.
+pub fn serve_chosen(request: &Request, format: &str, filters: &[&str], medias: Vec<Media>) -> Serve {
+    let is_chosen = query_pairs(&request.query).any(|(key, _)| filters.contains(&key.as_str()));
+    let mut serve = serve(request, format, if is_chosen { Vec::new() } else { medias });
+    serve.consume.query.clone_from(&request.query);
+    serve
+}
+
+/// Tracks of a kind (`video`, `audio`) in any of these codecs, best first.
+pub fn media(kind: &str, codecs: &[&str]) -> Media {
     Media { kind: kind.to_owned(), codecs: codecs.iter().map(|codec| (*codec).to_owned()).collect() }
 }
 
@@ -210,5 +251,23 @@ mod tests {
         assert_eq!(medias[1].codecs, ["aac", "pcm_alaw", "pcm_mulaw", "pcm_s16be", "pcm_s16le", "opus"]);
         assert_eq!(offered("nonsense", true)[1].codecs, ["aac"]);
         assert_eq!(offered(all, false).len(), 1);
+    }
+
+    #[test]
+    fn a_query_names_the_stream_its_start_and_its_tracks() {
+        let ask = |query: &str| Request { query: query.to_owned(), ..Request::default() };
+        let h264 = || vec![media("video", &["h264"])];
+        let plain = serve(&ask("src=a%20b&src=c&history=0"), "flv", h264());
+        assert_eq!((plain.consume.stream.as_str(), plain.history), ("a b", History::None));
+        assert_eq!((plain.consume.query.as_str(), plain.consume.medias.len()), ("", 1));
+        let chosen = serve_chosen(&ask("src=a&audio&history=raw"), "flv", &["video", "audio"], h264());
+        assert_eq!((chosen.history, chosen.consume.medias.len()), (History::Raw, 0));
+        assert_eq!(chosen.consume.query, "src=a&audio&history=raw");
+        let open = serve_chosen(&ask("src=audio"), "flv", &["video", "audio"], h264());
+        assert_eq!((open.history, open.consume.medias), (History::Live, h264()));
+        assert_eq!(
+            header(&Request { headers: vec![("a".to_owned(), "b".to_owned())], ..ask("") }, "a"),
+            Some("b")
+        );
     }
 }

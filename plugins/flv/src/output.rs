@@ -3,9 +3,8 @@
 use bytes::Bytes;
 use patchbay_mux::flv::Muxer;
 use patchbay_mux::{Chunk as MuxChunk, Mode};
-use patchbay_sdk::api::abi::chunk_flags;
+use patchbay_sdk::api::Chunk;
 use patchbay_sdk::api::message::History;
-use patchbay_sdk::api::{Chunk, Patch, PatchKind};
 use patchbay_sdk::media::{Parameters, Unit};
 use patchbay_sdk::output::{Joined, Request};
 use patchbay_sdk::{Config, Error, Mux, Output, Plugin};
@@ -45,7 +44,7 @@ impl Mux for Tags {
 
     fn push(&mut self, index: usize, unit: &Unit, chunks: &mut Vec<Chunk>) {
         self.muxer.push(index, unit, &mut self.made);
-        chunks.extend(self.made.drain(..).map(chunk_of));
+        chunks.extend(self.made.drain(..).map(Chunk::from));
     }
 
     fn configure(
@@ -73,15 +72,4 @@ impl Mux for Tags {
     fn still(&mut self, index: usize, unit: &Unit) -> Bytes {
         self.muxer.keyframe(index, unit)
     }
-}
-
-fn chunk_of(chunk: MuxChunk) -> Chunk {
-    let patches = chunk.patches.iter().map(|patch| Patch {
-        offset: u32::from(patch.offset),
-        track: u32::from(patch.track),
-        kind: PatchKind::FlvMs,
-    });
-    let patches = patches.collect();
-    let flags = if chunk.key { chunk_flags::KEY } else { 0 };
-    Chunk { data: chunk.data, flags, patches, ..Chunk::default() }
 }

@@ -1,11 +1,11 @@
 //! Role `output`: one fMP4 run for all viewers of the same tracks.
 
 use bytes::Bytes;
+use patchbay_mux::Mode;
 use patchbay_mux::fmp4::{self, Muxer, Reconfigured};
-use patchbay_mux::{Chunk as MuxChunk, Mode, PatchKind as MuxPatchKind};
+use patchbay_sdk::api::Chunk;
 use patchbay_sdk::api::abi::chunk_flags;
 use patchbay_sdk::api::message::History;
-use patchbay_sdk::api::{Chunk, Patch, PatchKind};
 use patchbay_sdk::media::{Kind, Parameters, Unit};
 use patchbay_sdk::output::{Joined, Request};
 use patchbay_sdk::{Config, Error, Mux, Output, Plugin};
@@ -53,7 +53,7 @@ impl Mux for Fragments {
                 chunks.push(Chunk { data, flags: chunk_flags::KEY, ..Chunk::default() });
             }
             Some(_) => {}
-            None => chunks.extend(self.muxer.push(index, unit).map(|chunk| chunk_of(&chunk))),
+            None => chunks.extend(self.muxer.push(index, unit).map(Chunk::from)),
         }
     }
 
@@ -66,7 +66,7 @@ impl Mux for Fragments {
         let done = self.muxer.reconfigure(index, parameters.clone());
         match done.map_err(|error| Error::unsupported(format!("mp4: {error}")))? {
             Reconfigured::Init { chunk, .. } => {
-                chunks.extend(chunk.map(|chunk| chunk_of(&chunk)));
+                chunks.extend(chunk.map(Chunk::from));
                 Ok(true)
             }
             _ => Ok(false),
@@ -95,19 +95,4 @@ impl Fragments {
     fn starts(&self, index: usize, units: &[Unit]) -> Vec<i64> {
         self.muxer.starts(units.first().map(|unit| (index, unit)))
     }
-}
-
-fn chunk_of(chunk: &MuxChunk) -> Chunk {
-    let patches = chunk.patches.iter().map(|patch| Patch {
-        offset: u32::from(patch.offset),
-        track: u32::from(patch.track),
-        kind: match patch.kind {
-            MuxPatchKind::TimeU64 => PatchKind::TimeU64,
-            MuxPatchKind::TimeU32 => PatchKind::TimeU32,
-            MuxPatchKind::SequenceU32 => PatchKind::SequenceU32,
-            MuxPatchKind::FlvMs => PatchKind::FlvMs,
-        },
-    });
-    let flags = if chunk.key { chunk_flags::KEY } else { 0 } | if chunk.init { chunk_flags::INIT } else { 0 };
-    Chunk { data: chunk.data.clone(), flags, patches: patches.collect(), ..Chunk::default() }
 }

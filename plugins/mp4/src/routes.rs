@@ -1,15 +1,16 @@
 //! Role `routes`: which client gets which tracks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use patchbay_sdk::api::message::{Connection, Consume, History, Media, Response, Serve};
-use patchbay_sdk::routes::{Body, Reply, Request, offered, query_pairs, query_values};
+use patchbay_sdk::api::message::{History, Response};
+use patchbay_sdk::routes::{Body, Reply, Request, header, media, offered, query_value, serve_chosen};
 use patchbay_sdk::{Error, Routes};
 
 use crate::output::Mp4;
 
+/// How long a request waits for the stream.
+const START_LIMIT_MS: u64 = 10_000;
 /// How long a browser waits for the answer to `mse`.
 const MSE_LIMIT_MS: u64 = 3_000;
 
@@ -23,36 +24,20 @@ impl Routes for Mp4 {
     }
 }
 
-fn value(request: &Request, key: &str) -> Option<String> {
-    query_values(&request.query, key).into_iter().next()
-}
-
 fn has(request: &Request, key: &str) -> bool {
-    query_pairs(&request.query).any(|(k, _)| k == key)
+    query_value(&request.query, key).is_some()
 }
 
 fn user_agent(request: &Request) -> &str {
-    request.headers.iter().find(|(name, _)| name == "user-agent").map_or("", |(_, value)| value)
-}
-
-fn media(kind: &str, codecs: &[&str]) -> Media {
-    Media { kind: kind.to_owned(), codecs: codecs.iter().map(|codec| (*codec).to_owned()).collect() }
+    header(request, "user-agent").unwrap_or_default()
 }
 
 fn filename(request: &Request) -> Vec<(String, String)> {
-    let name =
-        value(request, "filename").filter(|name| !name.is_empty() && !name.contains(['"', '\r', '\n', '\\']));
+    let name = query_value(&request.query, "filename")
+        .filter(|name| !name.is_empty() && !name.contains(['"', '\r', '\n', '\\']));
     name.map(|name| ("content-disposition".to_owned(), format!("attachment; filename=\"{name}\"")))
         .into_iter()
         .collect()
-}
-
-fn history(request: &Request) -> History {
-    match value(request, "history").as_deref() {
-        Some("raw") => History::Raw,
-        Some("0" | "none") => History::None,
-        _ => History::Live,
-    }
 }
 
 /// `GET api/stream.mp4`: codec filters as in the query, else H.264 or H.265 with AAC.
@@ -64,18 +49,12 @@ fn stream(request: &Request) -> Reply {
         let response = Response { status: 301, headers: vec![("location".to_owned(), location)] };
         return Reply::Whole(response, Bytes::new());
     }
-    let filtered = ["video", "audio", "mp4"].iter().any(|key| has(request, key));
-    let medias =
-        if filtered { Vec::new() } else { vec![media("video", &["h264", "hevc"]), media("audio", &["aac"])] };
-    let duration = value(request, "duration").and_then(|text| text.parse().ok()).unwrap_or(0);
-    Reply::Serve(Box::new(Serve {
-        consume: consume(request, medias, "mp4", 10_000),
-        format: "mp4".to_owned(),
-        history: history(request),
-        headers: filename(request),
-        duration_s: duration,
-        ..Serve::default()
-    }))
+    let medias = vec![media("video", &["h264", "hevc"]), media("audio", &["aac"])];
+    let mut serve = serve_chosen(request, "mp4", &["video", "audio", "mp4"], medias);
+    serve.consume.timeout_ms = START_LIMIT_MS;
+    serve.headers = filename(request);
+    serve.duration_s = query_value(&request.query, "duration").and_then(|s| s.parse().ok()).unwrap_or(0);
+    Reply::Serve(Box::new(serve))
 }
 
 /// `GET api/frame.mp4`: the newest key picture as a file.
@@ -86,47 +65,27 @@ fn frame(request: &Request) -> Reply {
         let headers = vec![("content-type".to_owned(), "video/mp4".to_owned())];
         return Reply::Whole(Response { status: 200, headers }, Bytes::new());
     }
-    Reply::Serve(Box::new(Serve {
-        consume: consume(request, vec![media("video", &["h264", "hevc"])], "mp4", 10_000),
-        format: "mp4".to_owned(),
-        history: History::Keyframe,
-        headers: filename(request),
-        ..Serve::default()
-    }))
+    let mut serve = serve_chosen(request, "mp4", &[], vec![media("video", &["h264", "hevc"])]);
+    serve.consume.timeout_ms = START_LIMIT_MS;
+    serve.headers = filename(request);
+    serve.history = History::Keyframe;
+    Reply::Serve(Box::new(serve))
 }
 
 /// `mse` and `mp4` on `/api/ws`.
 fn message(request: &Request, kind: &str) -> Reply {
     let codecs = request.value.as_ref().and_then(|value| value.as_str()).unwrap_or("");
     let stills = kind == "mp4";
-    let mut options = BTreeMap::new();
+    let mut serve = serve_chosen(request, "mp4", &[], offered(codecs, !stills));
+    serve.consume.timeout_ms = MSE_LIMIT_MS;
+    "mse".clone_into(&mut serve.ws_type);
     if stills {
-        options.insert("keyframes".to_owned(), "1".to_owned());
+        serve.options.insert("keyframes".to_owned(), "1".to_owned());
+        serve.history = History::None;
+    } else {
+        "mse/fmp4".clone_into(&mut serve.consume.connection.format_name);
     }
-    Reply::Serve(Box::new(Serve {
-        consume: consume(
-            request,
-            offered(codecs, !stills),
-            if stills { "mp4" } else { "mse/fmp4" },
-            MSE_LIMIT_MS,
-        ),
-        format: "mp4".to_owned(),
-        options,
-        history: if stills { History::None } else { history(request) },
-        ws_type: "mse".to_owned(),
-        ..Serve::default()
-    }))
-}
-
-fn consume(request: &Request, medias: Vec<Media>, format_name: &str, timeout_ms: u64) -> Consume {
-    Consume {
-        stream: value(request, "src").unwrap_or_default(),
-        query: request.query.clone(),
-        medias,
-        connection: Connection { format_name: format_name.to_owned(), ..Connection::default() },
-        timeout_ms,
-        ..Consume::default()
-    }
+    Reply::Serve(Box::new(serve))
 }
 
 #[cfg(test)]

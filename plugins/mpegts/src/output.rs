@@ -4,7 +4,6 @@ use bytes::Bytes;
 use patchbay_mux::Mode;
 use patchbay_mux::mpegts::{MuxOptions, Muxer};
 use patchbay_sdk::api::Chunk;
-use patchbay_sdk::api::abi::chunk_flags;
 use patchbay_sdk::api::message::History;
 use patchbay_sdk::media::{Parameters, Unit};
 use patchbay_sdk::output::{Joined, Request};
@@ -44,10 +43,7 @@ impl Mux for Packets {
     }
 
     fn push(&mut self, index: usize, unit: &Unit, chunks: &mut Vec<Chunk>) {
-        chunks.extend(self.muxer.push(index, unit).map(|chunk| {
-            let flags = if chunk.key { chunk_flags::KEY } else { 0 };
-            Chunk { data: chunk.data, flags, ..Chunk::default() }
-        }));
+        chunks.extend(self.muxer.push(index, unit).map(Chunk::from));
     }
 
     fn configure(

@@ -1,6 +1,8 @@
 //! What an output hands to the host for fan-out.
 
 use bytes::Bytes;
+use patchbay_plugin_api as api;
+use patchbay_plugin_api::abi::chunk_flags;
 
 /// Bytes at the start of a chunk that the host copies per viewer; every patched field ends within them.
 pub const PATCH_WINDOW: usize = 512;
@@ -18,6 +20,25 @@ pub struct Chunk {
     pub init: bool,
     /// The fields that differ per viewer.
     pub patches: Patches,
+}
+
+impl From<Chunk> for api::Chunk {
+    fn from(chunk: Chunk) -> Self {
+        let patches = chunk.patches.iter().map(|patch| api::Patch {
+            offset: u32::from(patch.offset),
+            track: u32::from(patch.track),
+            kind: match patch.kind {
+                PatchKind::TimeU64 => api::PatchKind::TimeU64,
+                PatchKind::TimeU32 => api::PatchKind::TimeU32,
+                PatchKind::SequenceU32 => api::PatchKind::SequenceU32,
+                PatchKind::FlvMs => api::PatchKind::FlvMs,
+            },
+        });
+        let key = if chunk.key { chunk_flags::KEY } else { 0 };
+        let init = if chunk.init { chunk_flags::INIT } else { 0 };
+        let patches = patches.collect();
+        Self { data: chunk.data, flags: key | init, patches, ..Self::default() }
+    }
 }
 
 /// A field in the first [`PATCH_WINDOW`] bytes of a chunk that the host rewrites per viewer.

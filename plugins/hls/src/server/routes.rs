@@ -8,7 +8,7 @@ use bytes::Bytes;
 use patchbay_sdk::api::Host;
 use patchbay_sdk::api::message::{Connection, Consume, Media, Response};
 use patchbay_sdk::blob::Blob;
-use patchbay_sdk::routes::{Body, Reply, Request, query_pairs, query_values};
+use patchbay_sdk::routes::{Body, Reply, Request, query_pairs, query_value};
 use patchbay_sdk::{Class, Error, Routes, routes};
 
 use super::segmenter::Container;
@@ -40,7 +40,7 @@ impl Routes for Hls {
                 Err(refused) => refused,
             });
         }
-        let id = value(&request, "id").unwrap_or_default();
+        let id = query_value(&request.query, "id").unwrap_or_default();
         let container = match request.route.rsplit_once('.').map(|(_, suffix)| suffix) {
             Some("ts") => Some(Container::MpegTs),
             Some("m4s" | "mp4") => Some(Container::Fmp4),
@@ -76,7 +76,7 @@ impl Hls {
         let offered = request.value.as_ref().and_then(|value| value.as_str()).unwrap_or("");
         let medias = routes::offered(offered, true);
         let tracks = medias.iter().map(|media| media.codecs.join("+")).collect::<Vec<_>>().join(",");
-        let stream = value(request, "src").unwrap_or_default();
+        let stream = query_value(&request.query, "src").unwrap_or_default();
         let consume = consume(request, &stream, String::new(), medias, Container::Fmp4);
         let key = Key { stream, tracks, container: Container::Fmp4 };
         match self.master(host, key, consume, "hls/").await {
@@ -97,13 +97,9 @@ fn wanted(request: &Request) -> (Key, Consume) {
     let filters: Vec<(String, String)> = query_pairs(&request.query)
         .filter(|(key, _)| matches!(key.as_str(), "mp4" | "video" | "audio"))
         .collect();
-    let stream = value(request, "src").unwrap_or_default();
-    let media = |kind: &str, codecs: &[&str]| Media {
-        kind: kind.to_owned(),
-        codecs: codecs.iter().map(|codec| (*codec).to_owned()).collect(),
-    };
+    let stream = query_value(&request.query, "src").unwrap_or_default();
     let (container, medias, query) = if filters.is_empty() {
-        let medias = vec![media("video", &["h264", "hevc"]), media("audio", &["aac"])];
+        let medias = vec![routes::media("video", &["h264", "hevc"]), routes::media("audio", &["aac"])];
         (Container::MpegTs, medias, String::new())
     } else {
         (Container::Fmp4, Vec::new(), request.query.clone())
@@ -125,7 +121,6 @@ fn consume(
         Container::Fmp4 => "hls/fmp4",
         Container::MpegTs => "hls/mpegts",
     };
-    let agent = request.headers.iter().find(|(name, _)| name == "user-agent");
     Consume {
         stream: stream.to_owned(),
         query,
@@ -134,7 +129,7 @@ fn consume(
             format_name: format_name.to_owned(),
             protocol: if request.method.is_empty() { "ws" } else { "http" }.to_owned(),
             remote_addr: request.remote.clone(),
-            user_agent: agent.map(|(_, value)| value.clone()).unwrap_or_default(),
+            user_agent: routes::header(request, "user-agent").unwrap_or_default().to_owned(),
             ..Connection::default()
         },
         ..Consume::default()
@@ -195,13 +190,9 @@ async fn part(stream: &Stream, request: &Request, mime: &str) -> Result<Reply, R
     found.map(|part| media(vec![part], mime)).ok_or_else(gone)
 }
 
-fn value(request: &Request, key: &str) -> Option<String> {
-    query_values(&request.query, key).into_iter().next()
-}
-
 /// A number in the query; 400 when it is none.
 fn number(request: &Request, key: &str) -> Result<Option<u64>, Reply> {
-    let Some(value) = value(request, key) else { return Ok(None) };
+    let Some(value) = query_value(&request.query, key) else { return Ok(None) };
     value.parse().map(Some).map_err(|_| text(400, &format!("{key} is no number")))
 }
 
