@@ -6,6 +6,7 @@ webrtcbin. Times are printed, not judged, but for one: with a group of pictures 
 was given what lies before it. `webrtc.py [name ...]` runs the named tests alone.
 """
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -81,6 +82,14 @@ def chromium(server, limit=90, **ask):
 def python():
     """A Python with aiortc and av."""
     binary = VENV / "bin/python"
+    VENV.parent.mkdir(parents=True, exist_ok=True)
+    # Tests that run at the same time make it once.
+    with open(VENV.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return made(binary)
+
+
+def made(binary):
     if not binary.exists():
         done = run(sys.executable, "-m", "venv", VENV, limit=120)
         if done.returncode == 0:

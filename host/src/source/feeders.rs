@@ -95,9 +95,10 @@ impl Feeders {
         }
     }
 
-    /// What all of them said, the own session first.
+    /// What all of them said, the own session first. A service that has said nothing yet is about to.
     pub(super) fn told(&self) -> Told {
-        let mut all = Told { is_final: true, ..Told::default() };
+        let is_final = self.services.iter().all(|service| service.told.is_some());
+        let mut all = Told { is_final, ..Told::default() };
         for told in std::iter::once(&self.own).chain(&self.services).filter_map(|feeder| feeder.told.as_ref())
         {
             all.send.extend(told.send.iter().cloned());
@@ -167,6 +168,9 @@ mod tests {
         feeders.join(1, 2);
         let send = |codec: &str| SendTrack { codec: codec.to_owned(), ..SendTrack::default() };
         let tracks = |codec, is_final| Tracks { send: vec![send(codec)], is_final, ..Tracks::default() };
+        feeders.tell(1, &tracks("pcm_alaw", true));
+        assert!(!feeders.told().is_final, "the service has said nothing yet");
+        feeders.tell(1, &Tracks { is_final: true, ..Tracks::default() });
         feeders.tell(2, &tracks("opus", true));
         assert!(feeders.told().is_final);
         assert_eq!(feeders.sender(0), Some((2, 0)));

@@ -49,11 +49,15 @@ pub enum Received {
 
 /// The receiving side of one connection.
 pub struct Ingest {
+    /// What arrival times count from.
+    start: Instant,
     medias: Vec<Media>,
     is_announced: bool,
 }
 
 struct Media {
+    /// Index of its section in the description.
+    section: usize,
     /// Track id in the host.
     id: u32,
     payload_types: Vec<u8>,
@@ -67,25 +71,36 @@ struct Media {
 impl Ingest {
     /// An ingest of the sections of `description` that are `wanted`, by their index, and that the peer sends.
     pub fn new(description: &str, wanted: impl Fn(usize) -> bool) -> Self {
+        let mut ingest = Self { start: Instant::now(), medias: Vec::new(), is_announced: false };
+        ingest.extend(description, wanted);
+        ingest
+    }
+
+    /// Takes what a later description of the same peer adds; true when that is anything, which is to be announced then.
+    pub fn extend(&mut self, description: &str, wanted: impl Fn(usize) -> bool) -> bool {
         let session = sdp::parse(description.as_bytes());
-        let of_media = |(index, media): (usize, &sdp::Media)| {
+        let known = self.medias.len();
+        for (section, media) in session.medias.iter().enumerate() {
             let is_silent = matches!(media.direction, Some(Direction::RecvOnly | Direction::Inactive));
-            if !wanted(index) || is_silent || media.kind == Kind::Data {
-                return None;
+            let is_known = self.medias.iter().any(|known| known.section == section);
+            if !wanted(section) || is_silent || is_known || media.kind == Kind::Data {
+                continue;
             }
-            Some((media.payload_types.clone(), Depacketizer::new(media).ok()?))
-        };
-        let medias = session.medias.iter().enumerate().filter_map(of_media).enumerate();
-        let medias = medias.map(|(id, (payload_types, depacketizer))| Media {
-            id: u32::try_from(id).unwrap_or(u32::MAX),
-            payload_types,
-            ssrc: None,
-            depacketizer,
-            reorder: Reorder::new(),
-            reports: Reports::default(),
-            is_broken: false,
-        });
-        Self { medias: medias.collect(), is_announced: false }
+            let Ok(depacketizer) = Depacketizer::new(media) else { continue };
+            self.medias.push(Media {
+                section,
+                id: u32::try_from(self.medias.len()).unwrap_or(u32::MAX),
+                payload_types: media.payload_types.clone(),
+                ssrc: None,
+                depacketizer,
+                reorder: Reorder::new(),
+                reports: Reports::default(),
+                is_broken: false,
+            });
+        }
+        let is_more = self.medias.len() > known;
+        self.is_announced &= !is_more;
+        is_more
     }
 
     /// Whether there is anything to receive.
@@ -93,7 +108,7 @@ impl Ingest {
         self.medias.is_empty()
     }
 
-    /// Announces the tracks, once.
+    /// Announces the tracks, once, and again when there are more.
     pub fn announce(&mut self, session: &Session, connection: &Connection) -> Result<(), Error> {
         if std::mem::replace(&mut self.is_announced, true) {
             return Ok(());
@@ -114,7 +129,7 @@ impl Ingest {
         sender: &mut impl Sender,
         regularly: Option<Duration>,
     ) -> Result<&'static str, Error> {
-        let start = Instant::now();
+        let start = self.start;
         let mut every = tokio::time::interval(REPAIR_EVERY);
         let mut asked: Option<Instant> = None;
         loop {
@@ -153,7 +168,12 @@ impl Ingest {
     /// apart by payload type, because some peers do not say their SSRCs.
     fn packet(&mut self, session: &Session, packet: rtc::rtp::Packet, now: Duration) -> Result<(), Error> {
         let header = packet.header;
-        let found = self.medias.iter_mut().find(|media| media.payload_types.contains(&header.payload_type));
+        let of_type = |media: &Media| media.payload_types.contains(&header.payload_type);
+        // Sections may share a payload type: then the stream that is known for it, else one that none is known for.
+        let found = [Some(Some(header.ssrc)), Some(None), None].into_iter().find_map(|ssrc| {
+            self.medias.iter().position(|media| of_type(media) && ssrc.is_none_or(|ssrc| media.ssrc == ssrc))
+        });
+        let found = found.and_then(|at| self.medias.get_mut(at));
         // A packet without payload probes the bandwidth.
         let Some(media) = found.filter(|_| !packet.payload.is_empty()) else { return Ok(()) };
         media.ssrc = Some(header.ssrc);

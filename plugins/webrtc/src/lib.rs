@@ -14,6 +14,7 @@ pub mod plugin;
 pub mod routes;
 pub mod sdp;
 pub mod server;
+pub mod service;
 pub mod source;
 pub mod srtp;
 pub mod stun;
@@ -22,5 +23,5 @@ pub mod turn;
 patchbay_sdk::plugin! {
     manifest: "../manifest.json",
     plugin: plugin::WebRtc,
-    roles: [server, routes, source],
+    roles: [server, routes, source, service],
 }

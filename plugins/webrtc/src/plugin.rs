@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use patchbay_sdk::routes::{Body, Reply, Request};
 use patchbay_sdk::server::Context;
-use patchbay_sdk::{Config, Error, Plugin, Routes, Server, Source};
+use patchbay_sdk::{Config, Error, Plugin, Routes, Server, Service, Source};
 
 use crate::server::Engine;
-use crate::{routes, server, source};
+use crate::{routes, server, service, source};
 
 /// The plugin.
 pub struct WebRtc {
@@ -39,5 +39,15 @@ impl Source for WebRtc {
         session: patchbay_sdk::source::Session,
     ) -> Result<(), Error> {
         source::run(Arc::clone(&self.engine), request, session).await
+    }
+}
+
+impl Service for WebRtc {
+    async fn serve(
+        self: Arc<Self>,
+        request: patchbay_sdk::service::Request,
+        session: patchbay_sdk::service::Session,
+    ) -> Result<(), Error> {
+        service::serve(Arc::clone(&self.engine), request, session).await
     }
 }

@@ -19,10 +19,9 @@ mod openipc;
 mod socket;
 mod url;
 
-pub use client::{Client, Event};
+pub use client::{Client, Event, Tracks};
+pub(crate) use client::{Wants, failed};
 pub use url::{Dial, Format, UrlError};
-
-use client::Wants;
 
 /// How long signalling and the connection may take together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(40);
@@ -119,7 +118,7 @@ impl Sender for Client {
             Event::Packet(packet) => Received::Packet(packet),
             Event::SenderReport { ssrc, ntp, rtp_time } => Received::SenderReport { ssrc, ntp, rtp_time },
             Event::Over(why) => Received::Over(why),
-            Event::Connected | Event::Candidate(_) | Event::Gathered => Received::Other,
+            Event::Connected | Event::Candidate(_) | Event::Gathered | Event::Channel(_) => Received::Other,
         }
     }
 

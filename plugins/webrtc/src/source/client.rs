@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use patchbay_sdk::service::webrtc::{Direction, Media};
 use patchbay_sdk::{Class, Error};
 use rtc::crypto::RTCCryptoProvider;
 use rtc::interceptor::{Registry, Slot};
@@ -12,6 +13,7 @@ use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication
 use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use tokio::sync::mpsc;
+use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
@@ -27,6 +29,9 @@ use crate::turn::{self, Bridge};
 
 /// Packets and events that wait; packets past that are lost.
 const QUEUE: usize = 2048;
+
+/// Bytes of a data channel that the other side has not taken yet; more wait.
+const SEND_BUFFER: usize = 1 << 20;
 
 /// How long candidates are gathered before what there is is used.
 const GATHER_LIMIT: Duration = Duration::from_secs(4);
@@ -47,7 +52,7 @@ const AUDIO: [(u8, &str, u32, u16, &str); 3] = [
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wants {
+pub(crate) enum Wants {
     /// Video and audio are offered.
     Both,
     /// Video alone is offered.
@@ -57,7 +62,6 @@ pub(super) enum Wants {
 }
 
 /// What comes of a connection.
-#[derive(Debug)]
 pub enum Event {
     /// A candidate of this side, for the other one.
     Candidate(String),
@@ -67,6 +71,8 @@ pub enum Event {
     Connected,
     /// It is over, and why.
     Over(&'static str),
+    /// The other side has opened a data channel.
+    Channel(Arc<dyn DataChannel>),
     /// A media packet.
     Packet(rtc::rtp::Packet),
     /// A sender report.
@@ -84,7 +90,7 @@ pub enum Event {
 pub struct Client {
     connection: Arc<dyn PeerConnection>,
     events: mpsc::Receiver<Event>,
-    tracks: Arc<Mutex<Vec<Arc<dyn TrackRemote>>>>,
+    tracks: Arc<Tracks>,
     remote: String,
     is_connected: bool,
     /// Ways to TURN servers that are not reached over UDP.
@@ -94,7 +100,27 @@ pub struct Client {
 struct Handler {
     events: mpsc::Sender<Event>,
     feedback: Arc<Mutex<Feedback>>,
-    tracks: Arc<Mutex<Vec<Arc<dyn TrackRemote>>>>,
+    tracks: Arc<Tracks>,
+}
+
+/// What the other side sends.
+#[derive(Default)]
+pub struct Tracks(Mutex<Vec<Arc<dyn TrackRemote>>>);
+
+impl Tracks {
+    /// Asks for key units of these streams.
+    pub fn want_keyframes(&self, streams: Vec<u32>) {
+        let tracks = self.0.lock().clone();
+        tokio::spawn(async move {
+            for track in tracks {
+                for media_ssrc in track.ssrcs().await.into_iter().filter(|ssrc| streams.contains(ssrc)) {
+                    let _ = track
+                        .write_rtcp(vec![Box::new(PictureLossIndication { sender_ssrc: 0, media_ssrc })])
+                        .await;
+                }
+            }
+        });
+    }
 }
 
 impl Handler {
@@ -127,8 +153,12 @@ impl PeerConnectionEventHandler for Handler {
         }
     }
 
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        self.tell(Event::Channel(channel));
+    }
+
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
-        self.tracks.lock().push(Arc::clone(&track));
+        self.tracks.0.lock().push(Arc::clone(&track));
         let (events, feedback) = (self.events.clone(), Arc::clone(&self.feedback));
         tokio::spawn(async move {
             while let Some(event) = track.poll().await {
@@ -149,7 +179,7 @@ impl PeerConnectionEventHandler for Handler {
 
 impl Client {
     /// A connection that is not dialled yet.
-    pub(super) async fn new(
+    pub(crate) async fn new(
         config: &Config,
         crypto: &Arc<dyn RTCCryptoProvider>,
         ice_servers: &[IceServer],
@@ -157,7 +187,7 @@ impl Client {
     ) -> Result<Self, Error> {
         let (sender, events) = mpsc::channel(QUEUE);
         let feedback: Arc<Mutex<Feedback>> = Arc::default();
-        let tracks: Arc<Mutex<Vec<Arc<dyn TrackRemote>>>> = Arc::default();
+        let tracks: Arc<Tracks> = Arc::default();
         let handler = Arc::new(Handler {
             events: sender,
             feedback: Arc::clone(&feedback),
@@ -175,6 +205,7 @@ impl Client {
             .with_interceptor_registry(registry)
             .with_handler(handler)
             .with_udp_addrs(local)
+            .with_data_channel_send_buffer_limit(SEND_BUFFER)
             .build()
             .await
             .map_err(failed)?;
@@ -245,7 +276,7 @@ impl Client {
     }
 
     /// Takes a candidate of the other side.
-    pub(super) async fn add_candidate(&self, line: &str) {
+    pub(crate) async fn add_candidate(&self, line: &str) {
         let candidate = candidate::normalised(line);
         if !candidate::is_usable(&candidate) {
             return;
@@ -284,20 +315,64 @@ impl Client {
 
     /// Asks for key units of these streams.
     pub(super) fn want_keyframes(&self, streams: Vec<u32>) {
-        let tracks = self.tracks.lock().clone();
-        tokio::spawn(async move {
-            for track in tracks {
-                for media_ssrc in track.ssrcs().await.into_iter().filter(|ssrc| streams.contains(ssrc)) {
-                    let _ = track
-                        .write_rtcp(vec![Box::new(PictureLossIndication { sender_ssrc: 0, media_ssrc })])
-                        .await;
-                }
-            }
-        });
+        self.tracks.want_keyframes(streams);
+    }
+
+    /// What the other side sends.
+    pub(crate) fn tracks(&self) -> Arc<Tracks> {
+        Arc::clone(&self.tracks)
+    }
+
+    /// The connection itself.
+    pub(crate) fn connection(&self) -> &dyn PeerConnection {
+        &*self.connection
+    }
+
+    /// Takes the events for somebody else; [`Client::next`] brings none any more.
+    pub(crate) fn take_events(&mut self) -> mpsc::Receiver<Event> {
+        std::mem::replace(&mut self.events, mpsc::channel(1).1)
+    }
+
+    /// Adds a section to the next offer.
+    pub(crate) async fn add(&self, media: &Media) -> Result<(), Error> {
+        let (kind, codecs) = match media.kind.as_str() {
+            "video" => (RtpCodecKind::Video, video()),
+            "audio" => (RtpCodecKind::Audio, audio()),
+            other => return Err(Error::unsupported(format!("webrtc: a section of the kind {other:?}"))),
+        };
+        let direction = match media.direction {
+            Direction::RecvOnly => RTCRtpTransceiverDirection::Recvonly,
+            Direction::SendRecv => RTCRtpTransceiverDirection::Sendrecv,
+            Direction::SendOnly => RTCRtpTransceiverDirection::Sendonly,
+            Direction::Inactive => RTCRtpTransceiverDirection::Inactive,
+        };
+        let init = RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: Vec::new() };
+        let transceiver =
+            self.connection.add_transceiver_from_kind(kind, Some(init)).await.map_err(failed)?;
+        let is = |codec: &RTCRtpCodecParameters, name: &str| {
+            let written = codec.rtp_codec.mime_type.split('/').nth(1).unwrap_or_default();
+            let name = match name {
+                "hevc" => "H265",
+                "pcm_mulaw" => "PCMU",
+                "pcm_alaw" => "PCMA",
+                name => name,
+            };
+            written.eq_ignore_ascii_case(name)
+        };
+        let wanted = media.codecs.iter().flat_map(|name| codecs.iter().filter(move |codec| is(codec, name)));
+        let wanted: Vec<RTCRtpCodecParameters> = wanted.cloned().collect();
+        if wanted.is_empty() && !media.codecs.is_empty() {
+            let message = format!("webrtc: none of the codecs {} is known here", media.codecs.join(", "));
+            return Err(Error::unsupported(message));
+        }
+        if !wanted.is_empty() {
+            transceiver.set_codec_preferences(wanted).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Ends the connection and tells the other side.
-    pub(super) async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         let _ = self.connection.close().await;
     }
 }
@@ -308,7 +383,8 @@ fn reduced(text: &str) -> Result<String, Error> {
     Ok(description.reduced(&[]))
 }
 
-fn failed(error: rtc::shared::error::Error) -> Error {
+/// What the connection complains of.
+pub(crate) fn failed(error: rtc::shared::error::Error) -> Error {
     Error::protocol(format!("webrtc: {error}"))
 }
 
@@ -366,11 +442,21 @@ fn free_port(ip: IpAddr, (first, last): (u16, u16)) -> u16 {
 
 fn engine() -> Result<MediaEngine, rtc::shared::error::Error> {
     let mut engine = MediaEngine::default();
+    for (codecs, kind) in [(video(), RtpCodecKind::Video), (audio(), RtpCodecKind::Audio)] {
+        for codec in codecs {
+            engine.register_codec(codec, kind)?;
+        }
+    }
+    Ok(engine)
+}
+
+/// Formats of video that are offered.
+fn video() -> Vec<RTCRtpCodecParameters> {
     let feedback = |(typ, parameter): (&str, &str)| RTCPFeedback {
         typ: typ.to_owned(),
         parameter: parameter.to_owned(),
     };
-    for (payload_type, mime_type, fmtp) in VIDEO {
+    let codec = |(payload_type, mime_type, fmtp): (u8, &str, &str)| {
         let rtcp_feedback =
             [("goog-remb", ""), ("ccm", "fir"), ("nack", ""), ("nack", "pli")].map(feedback).to_vec();
         let rtp_codec = RTCRtpCodec {
@@ -380,9 +466,14 @@ fn engine() -> Result<MediaEngine, rtc::shared::error::Error> {
             sdp_fmtp_line: fmtp.to_owned(),
             rtcp_feedback,
         };
-        engine.register_codec(RTCRtpCodecParameters { rtp_codec, payload_type }, RtpCodecKind::Video)?;
-    }
-    for (payload_type, mime_type, clock_rate, channels, fmtp) in AUDIO {
+        RTCRtpCodecParameters { rtp_codec, payload_type }
+    };
+    VIDEO.into_iter().map(codec).collect()
+}
+
+/// Formats of audio that are offered.
+fn audio() -> Vec<RTCRtpCodecParameters> {
+    let codec = |(payload_type, mime_type, clock_rate, channels, fmtp): (u8, &str, u32, u16, &str)| {
         let rtp_codec = RTCRtpCodec {
             mime_type: mime_type.to_owned(),
             clock_rate,
@@ -390,7 +481,7 @@ fn engine() -> Result<MediaEngine, rtc::shared::error::Error> {
             sdp_fmtp_line: fmtp.to_owned(),
             rtcp_feedback: Vec::new(),
         };
-        engine.register_codec(RTCRtpCodecParameters { rtp_codec, payload_type }, RtpCodecKind::Audio)?;
-    }
-    Ok(engine)
+        RTCRtpCodecParameters { rtp_codec, payload_type }
+    };
+    AUDIO.into_iter().map(codec).collect()
 }

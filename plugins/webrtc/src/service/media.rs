@@ -1,0 +1,68 @@
+//! Packets of a service's connection to units of the caller's source.
+
+use std::sync::Arc;
+
+use patchbay_sdk::api::message::Connection;
+use patchbay_sdk::source::Session;
+use patchbay_sdk::{Class, Error};
+use tokio::sync::{mpsc, watch};
+
+use super::Progress;
+use crate::ingest::{Ingest, Received, Sender};
+use crate::source::{Event, Tracks};
+
+/// The packets of a connection.
+pub(super) struct Inbox {
+    packets: mpsc::Receiver<Event>,
+    tracks: Arc<Tracks>,
+}
+
+impl Inbox {
+    /// Packets by `packets`, of `tracks`.
+    pub(super) fn new(packets: mpsc::Receiver<Event>, tracks: Arc<Tracks>) -> Self {
+        Self { packets, tracks }
+    }
+}
+
+impl Sender for Inbox {
+    async fn next(&mut self) -> Received {
+        match self.packets.recv().await {
+            Some(Event::Packet(packet)) => Received::Packet(packet),
+            Some(Event::SenderReport { ssrc, ntp, rtp_time }) => {
+                Received::SenderReport { ssrc, ntp, rtp_time }
+            }
+            Some(_) => Received::Other,
+            None => Received::Over("closed"),
+        }
+    }
+
+    fn want_keyframes(&mut self, streams: Vec<u32>) {
+        self.tracks.want_keyframes(streams);
+    }
+}
+
+/// Feeds a source, from the connection's first description of the peer on; each later one may bring more tracks.
+pub(super) async fn feed(
+    source: Session,
+    connection: &Connection,
+    mut descriptions: mpsc::UnboundedReceiver<String>,
+    mut inbox: Inbox,
+    mut progress: watch::Receiver<Progress>,
+) -> Result<(), Error> {
+    let over = || Error::eof("webrtc: closed");
+    let _ = progress.wait_for(|progress| progress.is_connected).await.map_err(|_| over())?;
+    let mut ingest = Ingest::new("", |_| true);
+    loop {
+        tokio::select! {
+            ended = ingest.receive(&source, &mut inbox, None), if !ingest.is_empty() => {
+                return Err(Error::new(Class::Eof, format!("webrtc: {}", ended?)));
+            }
+            description = descriptions.recv() => {
+                let description = description.ok_or_else(over)?;
+                if ingest.extend(&description, |_| true) {
+                    ingest.announce(&source, connection)?;
+                }
+            }
+        }
+    }
+}
