@@ -51,6 +51,10 @@ impl App {
                 {
                     instance.command_bytes(*session, command::KEYFRAME, Bytes::new());
                 }
+                drop(feeds);
+                for (provider, session) in self.services_of(source) {
+                    provider.command_bytes(session, command::KEYFRAME, Bytes::new());
+                }
             }
             Action::TalkAccepted { talk, track } => self.talk_accepted(talk, track),
             Action::Talk { talk, source, send, track } => self.pass_talk(source, talk, send, track),
