@@ -256,7 +256,7 @@ impl Catalogue {
         all.any(|demuxes| is_named(demuxes, head, &mime) || demuxes.magic.iter().any(whole))
     }
 
-    /// Who answers a path below the base path (or an absolute one with its leading slash).
+    /// Who answers a path: below the base path without a slash in front, or a whole one with it.
     pub fn route(&self, path: &str) -> Option<(&Entry, &Route)> {
         self.routes().find(|(_, route)| {
             !route.path.is_empty()

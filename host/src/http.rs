@@ -1,7 +1,6 @@
 //! The HTTP server: go2rtc's core routes, Patchbay's own, and those of plugins.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -14,16 +13,17 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use base64::Engine as _;
-use tokio::net::{TcpListener, UnixListener};
-use tokio_rustls::TlsAcceptor;
+use patchbay_plugin_api::manifest::Route;
 
 use crate::app::App;
+use crate::catalogue::Entry;
 use crate::log::Level;
 
 mod api;
 mod dot;
 mod entrance;
 mod ingest;
+mod listen;
 mod metrics;
 mod plugin_route;
 mod site;
@@ -31,7 +31,7 @@ mod streams;
 mod tls;
 mod websocket;
 
-use entrance::Listener;
+pub use listen::listen;
 
 /// Largest body of a request to the host's own routes, in bytes.
 const MAX_BODY: usize = 4 << 20;
@@ -116,73 +116,6 @@ impl Query {
     }
 }
 
-/// Binds the configured listeners and serves; a listener that cannot be bound is logged.
-pub async fn listen(app: &Arc<App>) {
-    let config = app.config();
-    let api = &config.api;
-    if !config.allows_module(Some("api")) {
-        app.log.write(Level::Info, "api", "off: it is not in app: modules", &[]);
-        return;
-    }
-    if !api.listen.is_empty() {
-        listen_tcp(app, &api.listen, None).await;
-    }
-    if !api.unix_listen.is_empty() {
-        match bind_unix(&api.unix_listen) {
-            Ok(listener) => {
-                tokio::spawn(entrance::run(Arc::clone(app), Listener::Unix(listener), None));
-                app.log.write(Level::Info, "api", "listen", &[("addr", &api.unix_listen)]);
-            }
-            Err(error) => not_bound(app, "listen", &api.unix_listen, &error.to_string()),
-        }
-    }
-    // As in the reference: all three or nothing.
-    let (certificate, key) = (&api.tls_cert, api.tls_key.expose());
-    if !api.tls_listen.is_empty() && !certificate.is_empty() && !key.is_empty() {
-        match tls::acceptor(certificate, key) {
-            Ok(acceptor) => listen_tcp(app, &api.tls_listen, Some(acceptor)).await,
-            Err(error) => not_bound(app, "tls listen", &api.tls_listen, &error.to_string()),
-        }
-    } else if !api.tls_listen.is_empty() {
-        not_bound(app, "tls listen", &api.tls_listen, "tls_listen needs tls_cert and tls_key");
-    }
-}
-
-async fn listen_tcp(app: &Arc<App>, address: &str, tls: Option<TlsAcceptor>) {
-    let what = if tls.is_some() { "tls listen" } else { "listen" };
-    match bind(address).await {
-        Ok(listener) => {
-            let bound = listener.local_addr().ok().filter(|_| address.ends_with(":0"));
-            let shown = bound.map_or_else(|| address.to_owned(), |address| address.to_string());
-            tokio::spawn(entrance::run(Arc::clone(app), Listener::Tcp(listener), tls));
-            app.log.write(Level::Info, "api", what, &[("addr", &shown)]);
-        }
-        Err(error) => not_bound(app, what, address, &error.to_string()),
-    }
-}
-
-fn not_bound(app: &App, what: &str, address: &str, error: &str) {
-    app.log.write(Level::Error, "api", what, &[("error", error), ("addr", address)]);
-}
-
-/// A socket that an earlier run has left is replaced; any other file is not touched.
-fn bind_unix(path: &str) -> std::io::Result<UnixListener> {
-    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
-        std::fs::remove_file(path)?;
-    }
-    UnixListener::bind(path)
-}
-
-async fn bind(address: &str) -> std::io::Result<TcpListener> {
-    match address.strip_prefix(':') {
-        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
-            Ok(listener) => Ok(listener),
-            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
-        },
-        None => TcpListener::bind(address).await,
-    }
-}
-
 /// Answers one request.
 async fn handle(app: Arc<App>, peer: Peer, request: Request) -> Response {
     let cors = app.config().api.origin == "*";
@@ -240,7 +173,7 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
     let (mut parts, body) = request.into_parts();
     let full = parts.uri.path().to_owned();
     let config = app.config();
-    let base = config.api.base_path.clone();
+    let base = config.api.base();
     let listed =
         |path: &str| config.api.allow_paths.as_ref().is_none_or(|list| list.iter().any(|p| p == path));
     if !base.is_empty() && full == base {
@@ -253,7 +186,10 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
     let below = full.strip_prefix(&base).and_then(|rest| rest.strip_prefix('/'));
     let raw_query = parts.uri.query().unwrap_or("").to_owned();
     let query = Query::parse(&raw_query);
-    let Some(path) = below.map(str::to_owned) else { return not_found() };
+    let named = |(entry, route): (&Entry, &Route)| (entry.manifest.name.clone(), route.clone());
+    let absolute = app.catalogue().route(&full).map(named);
+    let below = below.filter(|_| absolute.is_none()).map(str::to_owned);
+    let Some(path) = below.or_else(|| absolute.is_some().then(|| full.clone())) else { return not_found() };
     let known = matches!(
         path.as_str(),
         "api"
@@ -314,8 +250,7 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
             Err(refused) => refused,
         };
     }
-    let found =
-        app.catalogue().route(&path).map(|(entry, route)| (entry.manifest.name.clone(), route.clone()));
+    let found = absolute.or_else(|| app.catalogue().route(&path).map(named));
     if let Some((plugin, route)) = found
         && app.config().allows_module(route.module.as_deref())
     {

@@ -168,6 +168,25 @@ fn scalars_reach_plugins_as_written() {
     assert!(config.plugin_yaml("rtsp").contains(":9"));
 }
 
+#[test]
+fn words_of_allow_that_allow_nothing_are_told_with_their_line() {
+    let text =
+        "plugins:\n  acme:\n    allow:\n      - net.tcp\n      - file\n      - all\nrtsp:\n  allow: [moon]\n";
+    let (folder, file) = file(text);
+    let sources = Sources::from_args(&[file.path().display().to_string()], folder.path());
+    let config = Config::load(&sources, Variables::of_process());
+    let mut told: Vec<String> = config
+        .problems
+        .iter()
+        .map(|p| format!("{}: {} ({})", p.line, p.message, p.hint.clone().unwrap()))
+        .collect();
+    told.sort();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("5: \"file\"") && told[0].contains("did you mean \"files\"?"), "{told:?}");
+    assert!(told[1].starts_with("8: \"moon\"") && told[1].contains("net.tcp"), "{told:?}");
+    assert!(!config.has_errors());
+}
+
 proptest::proptest! {
     /// Whatever the name and the value: the file parses, and only that key has changed.
     #[test]

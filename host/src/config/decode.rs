@@ -6,6 +6,7 @@ use super::problem::{Problem, Severity, nearest};
 use super::settings::{Api, App, Plugin, Stream, parse_boolean};
 use super::{Config, MODULES, emit};
 use crate::log;
+use crate::sandbox::{ALLOW_ALL, Capability};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -313,6 +314,24 @@ impl Decoder<'_> {
         }
     }
 
+    /// Words of a plugin's `allow:` that grant nothing.
+    fn capabilities(&mut self, plugin: &str, words: &Node) {
+        let Kind::List(items) = &words.kind else { return };
+        for item in items {
+            let word = item.text().unwrap_or_default();
+            if word == ALLOW_ALL || Capability::of(word).is_some() {
+                continue;
+            }
+            let known = Capability::ALL.map(Capability::word);
+            let hint = match nearest(word, known) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("one of {}, {ALLOW_ALL}", known.join(", ")),
+            };
+            let message = format!("{word:?} in \"allow\" of {plugin:?} allows nothing");
+            self.report(Severity::Warning, item.span, message, Some(hint));
+        }
+    }
+
     fn plugins(&mut self, root: &Node) -> BTreeMap<String, Plugin> {
         let mut plugins = BTreeMap::new();
         for (key, value) in root.entries().unwrap_or_default() {
@@ -328,6 +347,9 @@ impl Decoder<'_> {
                     _ => false,
                 }
             });
+            for (_, words) in entries.iter().filter(|(key, _)| key.text() == Some("allow")) {
+                self.capabilities(name, words);
+            }
             plugins.insert(name.to_owned(), self.typed::<Plugin>(name, entries));
         }
         for (key, value) in self.entries(root, "plugins") {

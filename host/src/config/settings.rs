@@ -85,6 +85,14 @@ impl Api {
         "hosts",
     ];
 
+    /// The path before every route, however it is written: empty, or with a slash in front and none behind.
+    pub fn base(&self) -> String {
+        match self.base_path.trim_matches('/') {
+            "" => String::new(),
+            path => format!("/{path}"),
+        }
+    }
+
     /// Whether callers must log in.
     pub fn has_login(&self) -> bool {
         !self.username.is_empty()
