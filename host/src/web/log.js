@@ -1,14 +1,17 @@
 // The log as it grows.
-import { ask, poll } from './api.js';
+import { ask, json, poll, send } from './api.js';
 import { h, say, toast } from './dom.js';
 
 const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'];
 const SHOWN = 2000; // newest lines that are shown
 const main = document.querySelector('main');
 const text = h('input', { type: 'search', placeholder: 'Filter', 'aria-label': 'Filter by text', oninput: () => show() });
-const from = h('select', { 'aria-label': 'Plugin', onchange: () => show() }, h('option', { value: '' }, 'All plugins'));
+const from = h('select', { 'aria-label': 'Plugin', onchange: () => { show(); levels(); } }, h('option', { value: '' }, 'All plugins'));
 const level = h('select', { 'aria-label': 'Level', onchange: () => show() },
   ...['trace', 'debug', 'info', 'warn', 'error'].map((one) => h('option', { value: one }, one === 'trace' ? 'All levels' : `${one} and worse`)));
+const own = h('select', { hidden: true, title: 'How much this plugin logs, until the configuration changes', 'aria-label': 'How much this plugin logs', onchange: async () => {
+  try { await send(`api/plugins/${encodeURIComponent(from.value)}`, { level: own.value }); toast(`${from.value} logs ${own.value} until the configuration changes`); } catch (error) { toast(error.message, true); }
+} }, ...['trace', 'debug', 'info', 'warn', 'error', 'disabled'].map((one) => h('option', { value: one }, `Logs ${one}`)));
 const follow = h('input', { type: 'checkbox', role: 'switch' });
 follow.checked = true;
 const clear = h('button', { type: 'button', class: 'quiet', onclick: async () => {
@@ -16,7 +19,7 @@ const clear = h('button', { type: 'button', class: 'quiet', onclick: async () =>
 } }, 'Clear');
 const list = h('ol', { class: 'lines', tabindex: 0, 'aria-label': 'Lines of the log' });
 const counts = h('p', { class: 'counts' });
-main.append(h('div', { class: 'bar' }, h('h1', {}, 'Log'), counts, h('div', { class: 'tools' }, text, from, level, h('label', { class: 'switch' }, follow, 'Follow'), clear)), list);
+main.append(h('div', { class: 'bar' }, h('h1', {}, 'Log'), counts, h('div', { class: 'tools' }, text, from, own, level, h('label', { class: 'switch' }, follow, 'Follow'), clear)), list);
 list.addEventListener('scroll', () => { if (list.scrollHeight - list.scrollTop - list.clientHeight > 80) follow.checked = false; });
 follow.addEventListener('change', () => { if (follow.checked) list.scrollTop = list.scrollHeight; });
 
@@ -41,6 +44,14 @@ function show() {
     h('span', { class: 'level' }, line.level), h('span', { class: 'from' }, line.from), h('span', { class: 'text' }, line.text))));
   say(counts, `${fits.length} of ${lines.length} lines`);
   if (follow.checked) list.scrollTop = list.scrollHeight;
+}
+
+/** The level of the chosen plugin can be changed here. */
+async function levels() {
+  let plugin = null;
+  try { plugin = (await json('api/plugins')).find(({ name }) => name === from.value); } catch { /* it cannot be changed now */ }
+  own.hidden = !plugin?.level;
+  if (plugin?.level) own.value = plugin.level;
 }
 
 async function refresh() {

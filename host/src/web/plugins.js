@@ -62,7 +62,7 @@ async function refresh() {
     say(one.state, plugin.state);
     if (one.version.textContent !== (plugin.version ?? '')) settings(one, plugin);
     say(one.version, plugin.version ?? '');
-    say(one.about, [plugin.description && `${plugin.description}.`, plugin.schemes?.length && `Sources: ${plugin.schemes.map((scheme) => `${scheme}:`).join(' ')}`].filter(Boolean).join(' '));
+    say(one.about, [plugin.description && `${plugin.description}.`, plugin.schemes?.length && `Addresses: ${[...new Set(plugin.schemes)].map((scheme) => `${scheme}:`).join(' ')}`].filter(Boolean).join(' '));
     say(one.runs, [
       plugin.isolation === 'process' ? 'In a process of its own' : plugin.isolation && 'In the server’s process',
       plugin.pid && `process ${plugin.pid}`, plugin.restarts !== undefined && `${plugin.restarts} ${plugin.restarts === 1 ? 'restart' : 'restarts'}`, plugin.licence,

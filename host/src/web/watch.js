@@ -14,7 +14,7 @@ const why = h('p', { class: 'why' });
 const facts = h('dl', { class: 'facts' });
 const viewers = h('ul', { class: 'links' });
 const viewersHead = h('h2', {}, 'Viewers');
-const using = h('p', { class: 'why' });
+const using = h('p', { class: 'using' });
 const mode = h('select', { id: 'mode', onchange: () => { if (mode.value) player.setAttribute('mode', mode.value); else player.removeAttribute('mode'); } },
   h('option', { value: '' }, 'Whatever is best'),
   ...['webrtc', 'webrtc/tcp', 'mse', 'hls', 'mp4', 'mjpeg', 'jpeg'].map((key) => h('option', { value: key, disabled: !MODES[key].able() }, MODES[key].title)));
@@ -42,17 +42,18 @@ async function addresses() {
 main.append(
   h('div', { class: 'bar' }, h('a', { class: 'button quiet square', href: 'index.html', 'aria-label': 'All streams' }, icon('back')), h('h1', {}, name), state),
   h('div', { class: 'watch' },
-    h('div', {}, player, h('div', { class: 'below' },
-      h('section', { class: 'panel' }, viewersHead, viewers),
-      h('section', { class: 'panel' }, h('h2', {}, 'Addresses'), links))),
-    h('div', {},
+    h('div', { class: 'seen' }, player),
+    h('div', { class: 'side' },
       h('section', { class: 'panel' }, h('h2', {}, 'Now'), why, facts),
-      h('section', { class: 'panel' }, h('h2', {}, h('label', { for: 'mode' }, 'Shown by')), mode, using),
-      remove)));
+      h('section', { class: 'panel' }, h('h2', {}, h('label', { for: 'mode' }, 'Shown by')), mode, using)),
+    h('div', { class: 'below' },
+      h('section', { class: 'panel' }, viewersHead, viewers),
+      h('section', { class: 'panel' }, h('h2', {}, 'Addresses'), links)),
+    h('div', {}, remove)));
 addresses();
 
 player.addEventListener('state', () => {
-  const parts = player.tried.map(({ mode: key, reason }) => `${MODES[key].title}: ${reason}`);
+  const parts = player.tried.map(({ mode: key, reason }) => `${MODES[key].title}: ${reason.replace(/^([a-z/]+: )+/, '')}`);
   if (player.modeName) parts.unshift(`${MODES[player.modeName].title} plays.`);
   say(using, parts.join('\n'));
 });
@@ -83,7 +84,7 @@ poll(async () => {
   const counted = new Map();
   for (const producer of stream.producers ?? []) {
     rows.push(['Source', producer.url === 'external' ? 'Somebody publishes' : producer.url]);
-    if (producer.state !== 'live' && (stream.producers.length > 1 || producer.error)) {
+    if (producer.state !== 'live' && stream.producers.length > 1) {
       rows.push(['State', whole(describe({ producers: [producer] }))]);
     }
     if (producer.remote_addr) rows.push(['Address', `${producer.remote_addr} (${producer.protocol ?? producer.format_name})`]);
@@ -94,7 +95,7 @@ poll(async () => {
       const parts = [codec.toUpperCase(), width && `${width} × ${height}`, hertz && `${hertz / 1000} kHz`, channels && (channels === 1 ? 'mono' : channels === 2 ? 'stereo' : `${channels} channels`)];
       if (old && seconds > 0 && track.bytes >= old.bytes) {
         parts.push(rate((track.bytes - old.bytes) * 8 / seconds));
-        if (kind === 'video') parts.push(`${Math.round((track.packets - old.packets) / seconds)} fps`);
+        if (kind === 'video') parts.push(`${Math.round((track.packets - old.packets) / seconds)} fps`);
       }
       rows.push([kind === 'video' ? 'Picture' : kind === 'audio' ? 'Sound' : kind, parts.filter(Boolean).join(', ')]);
     }
@@ -102,7 +103,7 @@ poll(async () => {
   if (talks(stream)) rows.push(['Two-way', 'It can be spoken to']);
   if (player.behind !== null && player.behind !== undefined) rows.push(['Behind live', `${player.behind.toFixed(1)} s`]);
   fact(rows);
-  const consumers = stream.consumers ?? [];
+  const consumers = (stream.consumers ?? []).filter((one) => one.format_name !== 'probe');
   say(viewersHead, consumers.length ? `Viewers: ${consumers.length}` : 'Viewers');
   const sent = new Map(consumers.map((one) => [one.id, one.bytes_send ?? 0]));
   const lines = consumers.map((one) => {
