@@ -5,22 +5,13 @@ Each test prints a line; the last line is `N passed, N failed, N skipped`.
 """
 import http.client
 import json
-import os
 import socket
 import ssl
-import sys
-import traceback
 import urllib.parse
 
 from rtsp import IDENTITY, frames, gst
-from run import Server, Skip, free_port, probe, run
-
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
+from run import Server, free_port, probe, run
+from runner import main, test
 
 
 def over_unix(path, target):
@@ -186,29 +177,6 @@ def modules_that_are_left_out_do_not_exist():
         assert server.get("api/stream.ts?dst=demo", "POST", b"x")[0] == 404
         schemes = server.json("api/schemes")
         assert "rtsp" in schemes and "http" in schemes and not {"demo", "file", "rtmp", "exec"} & set(schemes), schemes
-
-
-def main():
-    wanted = sys.argv[1:]
-    passed = failed = skipped = 0
-    for function in TESTS:
-        name = function.__name__
-        if wanted and name not in wanted:
-            continue
-        try:
-            function()
-            passed += 1
-            print(f"ok {name}", flush=True)
-        except Skip as reason:
-            required = bool(os.environ.get("PATCHBAY_REQUIRE_PEERS"))
-            failed, skipped = failed + required, skipped + (not required)
-            print(f"{'FAILED' if required else 'skipped'} {name}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print(f"FAILED {name}", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

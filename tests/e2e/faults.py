@@ -10,24 +10,17 @@ import os
 import pathlib
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 import time
-import traceback
 import urllib.error
 import urllib.request
 
 from run import BINARY, ROOT, Server, free_port, metrics, wait
+from runner import main, test
 
 FIXTURES = pathlib.Path(os.environ.get("PATCHBAY_FIXTURES", ROOT / "target/debug"))
 STREAMS = "streams:\n  demo: \"demo:\"\n"
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 @contextlib.contextmanager
@@ -419,25 +412,6 @@ def ask_cut(server, path):
             head = connection.recv(64)
             return int(head.split(b" ")[1]) if head.startswith(b"HTTP/1.1 ") else 0
     return 0
-
-
-def main():
-    wanted, passed, failed = sys.argv[1:], 0, 0
-    for function in TESTS:
-        if wanted and function.__name__ not in wanted:
-            continue
-        begin = time.monotonic()
-        try:
-            function()
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print(f"FAILED {function.__name__}", flush=True)
-        else:
-            passed += 1
-            print(f"ok {function.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -15,25 +15,18 @@ import pathlib
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-import traceback
 
 import run as rig
 from exact import same, units
-from run import CLIP_FOLDER, Ranges, Server, Skip, clip, peer, run, wait
+from run import CLIP_FOLDER, Ranges, Server, clip, peer, run, wait
+from runner import main, test
 
-TESTS = []
 if rig.ISOLATION:
     names = sorted(path.stem.removeprefix("libpatchbay_plugin_") for path in rig.BINARY.parent.glob("libpatchbay_plugin_*.so"))
     rig.ISOLATION = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in names if name not in ("raw", "fixture"))
 FFMPEG = "ffmpeg -nostdin -v error"
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 def folder():
@@ -505,29 +498,5 @@ def only_the_configuration_runs_programs():
         assert status == 500 and b"exec/pipe: EOF exit status 3\nno camera here" in body, body
 
 
-def main():
-    wanted = sys.argv[1:]
-    passed = failed = skipped = 0
-    for function in TESTS:
-        if wanted and function.__name__ not in wanted:
-            continue
-        since = time.monotonic()
-        try:
-            peer("ffmpeg", "ffmpeg")
-            function()
-            passed += 1
-            print(f"ok {function.__name__} ({time.monotonic() - since:.1f} s)", flush=True)
-        except Skip as reason:
-            required = bool(os.environ.get("PATCHBAY_REQUIRE_PEERS"))
-            failed, skipped = failed + required, skipped + (not required)
-            print(f"{'FAILED' if required else 'skipped'} {function.__name__}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print(f"FAILED {function.__name__}", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main(before=lambda: peer("ffmpeg", "ffmpeg"))

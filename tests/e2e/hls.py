@@ -7,7 +7,6 @@ import contextlib
 import functools
 import http.server
 import json
-import os
 import pathlib
 import re
 import selectors
@@ -17,19 +16,13 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 
 from exact import same, units
-from run import HERE, Server, Skip, clip, free_port, metrics, peer, run, wait
+from run import HERE, Server, clip, free_port, metrics, peer, run, wait
+from runner import main, test
 
 SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 AIM_MS, OLDEST_MS = 1500, 3000
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 class Camera:
@@ -595,25 +588,5 @@ def its_own_playlists_are_a_source():
                 assert len(played["video"]) >= 140 and max(steps) - min(steps) < 0.002, (name, len(played["video"]), min(steps), max(steps))
 
 
-def main():
-    failed = passed = 0
-    chosen = [function for function in TESTS if not sys.argv[2:] or function.__name__ in sys.argv[2:]]
-    for function in chosen:
-        try:
-            began = time.monotonic()
-            function()
-            passed += 1
-            print(f"ok {function.__name__} ({time.monotonic() - began:.0f} s)", flush=True)
-        except Skip as reason:
-            failed += bool(os.environ.get("PATCHBAY_REQUIRE_PEERS"))
-            print(f"skipped {function.__name__}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print(f"FAILED {function.__name__}", flush=True)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main(sys.argv[2:])

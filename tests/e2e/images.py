@@ -20,12 +20,11 @@ import urllib.request
 
 import run as harness
 from join import Camera
-from run import HERE, Server, free_port, metrics, peer, run, test, wait
+from run import HERE, Server, free_port, metrics, peer, run, wait
+from runner import main, test
 
 sys.path.insert(0, str(HERE.parent / "peers"))
 import clockread  # noqa: E402
-
-harness.TESTS.clear()  # those of run.py
 
 
 @functools.cache
@@ -477,4 +476,4 @@ def raw_frames_are_pictures_too():
 
 
 if __name__ == "__main__":
-    harness.main()
+    main()

@@ -12,23 +12,16 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-import traceback
 
-from run import BINARY, HERE, ROOT, Server, Skip, clip, metrics, peer, run, wait, within
+from run import BINARY, HERE, ROOT, Server, clip, metrics, peer, run, wait, within
+from runner import main, test
 
 # What the test builds goes where cargo puts the rest, so that nothing is compiled twice.
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 PYTHON = ROOT / "host/templates/python"
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 def done(*command, limit=120, **more):
@@ -470,30 +463,6 @@ def programs_are_refused_with_a_reason():
             for name, reason in (("lost", b"cannot be run"), ("mute", b"exit status: 3")):
                 status, _, body = server.get(f"api/stream.mp4?src={name}")
                 assert status == 500 and reason in body, (status, body)
-
-
-def main():
-    wanted = sys.argv[1:]
-    passed = failed = skipped = 0
-    for function in TESTS:
-        if wanted and function.__name__ not in wanted:
-            continue
-        begin = time.monotonic()
-        try:
-            function()
-        except Skip as reason:
-            required = bool(os.environ.get("PATCHBAY_REQUIRE_PEERS"))
-            failed, skipped = failed + required, skipped + (not required)
-            print(f"{'FAILED' if required else 'skipped'} {function.__name__}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print(f"FAILED {function.__name__}", flush=True)
-        else:
-            passed += 1
-            print(f"ok {function.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -17,27 +17,20 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-import traceback
 
 import exact
 import run as base
 from run import HERE, Ranges, Server, Skip, clip, free_port, metrics, peer, run, wait
+from runner import main, test
 
-TESTS = []
 NGINX_MODULE = pathlib.Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 base.CLIPS.setdefault("h264-aac.flv", "-c:v libx264 -preset veryfast -bf 2 -g 25 -threads 2 -pix_fmt yuv420p -c:a aac -ac 1 -shortest -map_metadata -1")
 base.CLIPS.setdefault("h264-audio-only.flv", "-vn -c:a aac -ac 1")
 # FLV counts in milliseconds; ffmpeg rounds on the way in and out.
 TICK = fractions.Fraction(1, 480)
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 class Rtmp(Server):
@@ -550,29 +543,5 @@ def a_viewer_that_does_not_read_disturbs_nobody():
             stuck.wait()
 
 
-def main():
-    wanted = sys.argv[1:]
-    passed = failed = skipped = 0
-    for case in [*cells(), *TESTS]:
-        name = case.__name__
-        if wanted and not any(word in name for word in wanted):
-            continue
-        start = time.monotonic()
-        try:
-            more = case()
-            passed += 1
-            print(f"ok {name} ({time.monotonic() - start:.1f} s){f': {more}' if more else ''}", flush=True)
-        except Skip as reason:
-            required = bool(os.environ.get("PATCHBAY_REQUIRE_PEERS"))
-            failed, skipped = failed + required, skipped + (not required)
-            print(f"{'FAILED' if required else 'skipped'} {name}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print(f"FAILED {name}", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main(more=cells())

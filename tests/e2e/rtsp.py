@@ -5,23 +5,14 @@ Each test prints a line; the last line is `N passed, N failed, N skipped`.
 """
 import concurrent.futures
 import functools
-import os
 import pathlib
-import subprocess
-import sys
-import traceback
 
 from exact import program, units
 from run import Camera, Server, Skip, clip, metrics, peer, probe, run, wait
+from runner import main, test
 
 IDENTITY = pathlib.Path(__file__).resolve().parent.parent.parent / "plugins/rtsp/tests/data/localhost.pem"
 GROUPS = "239.255.78"
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 def gst(location, *options, more=()):
@@ -207,29 +198,6 @@ def sound_and_picture_are_as_far_apart_as_they_were_sent():
                 measure(server, f"gst-rtsp-server over {transport}", transport)
         finally:
             camera.stop()
-
-
-def main():
-    wanted = sys.argv[1:]
-    passed = failed = skipped = 0
-    for function in TESTS:
-        name = function.__name__
-        if wanted and name not in wanted:
-            continue
-        try:
-            function()
-            passed += 1
-            print(f"ok {name}", flush=True)
-        except Skip as reason:
-            required = bool(os.environ.get("PATCHBAY_REQUIRE_PEERS"))
-            failed, skipped = failed + required, skipped + (not required)
-            print(f"{'FAILED' if required else 'skipped'} {name}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print(f"FAILED {name}", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,5 @@
 #!/usr/bin/env python3
-"""Starts the built server as a user would and plays from it with real programs.
-
-Each test prints a line; the last line is `N passed, N failed`. A missing program skips its test, or fails it when
-PATCHBAY_REQUIRE_PEERS is set.
-"""
+"""Starts the built server as a user would and plays from it with real programs."""
 import base64
 import functools
 import http.server
@@ -11,32 +7,21 @@ import itertools
 import json
 import os
 import pathlib
-import select
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-import traceback
 import urllib.error
 import urllib.request
+
+from runner import Skip, main, test
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BINARY = pathlib.Path(os.environ.get("PATCHBAY_BINARY", ROOT / "target/release/patchbay"))
-TESTS = []
-
-
-class Skip(Exception):
-    """A peer is missing."""
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 def peer(name, package):
@@ -583,33 +568,6 @@ def a_publisher_is_seen_by_players_as_it_sends():
             finally:
                 publisher.kill()
                 publisher.communicate()
-
-
-def main():
-    wanted = sys.argv[1:]
-    passed = failed = skipped = 0
-    for function in TESTS:
-        if wanted and function.__name__ not in wanted:
-            continue
-        begin = time.monotonic()
-        try:
-            function()
-        except Skip as reason:
-            if os.environ.get("PATCHBAY_REQUIRE_PEERS"):
-                failed += 1
-                print(f"FAILED {function.__name__}: {reason}", flush=True)
-            else:
-                skipped += 1
-                print(f"skipped {function.__name__}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc(file=sys.stdout)
-            print(f"FAILED {function.__name__}", flush=True)
-        else:
-            passed += 1
-            print(f"ok {function.__name__} ({time.monotonic() - begin:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
