@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 use patchbay_mux::Mode;
-use patchbay_mux::fmp4::{self, Muxer, Reconfigured};
+use patchbay_mux::fmp4::{self, Muxer, Reconfigured, Rotation};
 use patchbay_sdk::api::Chunk;
 use patchbay_sdk::api::abi::chunk_flags;
 use patchbay_sdk::api::message::History;
 use patchbay_sdk::media::{Kind, Parameters, Unit};
 use patchbay_sdk::output::{Joined, Request};
 use patchbay_sdk::{Config, Error, Mux, Output, Plugin};
+
+use crate::routes::pixel_aspect;
 
 /// The plugin.
 pub struct Mp4;
@@ -23,7 +25,18 @@ impl Output for Mp4 {
     type Mux = Fragments;
 
     fn mux(&self, request: &Request) -> Result<Fragments, Error> {
-        let muxer = Muxer::new(&request.tracks, fmp4::Options::default())
+        let option = |key: &str| request.options.get(key).map_or("", String::as_str);
+        let options = fmp4::Options {
+            rotation: match option("rotate") {
+                "90" => Rotation::Clockwise90,
+                "180" => Rotation::Half,
+                "270" => Rotation::Clockwise270,
+                _ => Rotation::None,
+            },
+            pixel_aspect: pixel_aspect(option("scale")),
+            ..fmp4::Options::default()
+        };
+        let muxer = Muxer::new(&request.tracks, options)
             .map_err(|error| Error::unsupported(format!("mp4: {error}")))?;
         let video = request.tracks.iter().position(|track| track.codec.kind() == Kind::Video);
         Ok(Fragments { muxer, keys_of: video.filter(|_| request.options.contains_key("keyframes")) })

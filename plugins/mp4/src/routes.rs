@@ -40,6 +40,22 @@ fn filename(request: &Request) -> Vec<(String, String)> {
         .collect()
 }
 
+/// How the picture is shown: `rotate=90|180|270` and `scale=A:B`, width and height of a pixel. Anything else is nothing, so
+/// that it makes no run of its own.
+fn display(request: &Request) -> BTreeMap<String, String> {
+    let rotate = query_value(&request.query, "rotate").filter(|text| matches!(text.as_str(), "90" | "180" | "270"));
+    let scale = query_value(&request.query, "scale").filter(|text| pixel_aspect(text).is_some());
+    let options = [("rotate", rotate), ("scale", scale)];
+    options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+}
+
+/// `A:B`, both positive.
+pub(crate) fn pixel_aspect(text: &str) -> Option<(u32, u32)> {
+    let (width, height) = text.split_once(':')?;
+    let side = |text: &str| text.parse::<u16>().ok().filter(|side| *side > 0).map(u32::from);
+    Some((side(width)?, side(height)?))
+}
+
 /// `GET api/stream.mp4`: codec filters as in the query, else H.264 or H.265 with AAC.
 fn stream(request: &Request) -> Reply {
     let agent = user_agent(request);
@@ -54,6 +70,7 @@ fn stream(request: &Request) -> Reply {
     serve.consume.timeout_ms = START_LIMIT_MS;
     serve.headers = filename(request);
     serve.duration_s = query_value(&request.query, "duration").and_then(|s| s.parse().ok()).unwrap_or(0);
+    serve.options.extend(display(request));
     Reply::Serve(Box::new(serve))
 }
 
@@ -105,6 +122,18 @@ mod tests {
         };
         assert_eq!(response.headers[0].1, "stream.m3u8?src=cam1&mp4");
         assert!(matches!(stream(&ask("api/stream.mp4", "src=cam1&duration=5", &agent)), Reply::Serve(_)));
+    }
+
+    #[test]
+    fn only_known_ways_to_show_a_picture_are_options() {
+        let options = |query: &str| match stream(&ask("api/stream.mp4", query, &[])) {
+            Reply::Serve(serve) => serve.options.into_iter().collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(options("src=a&rotate=90&scale=4:3"), [pair("rotate", "90"), pair("scale", "4:3")]);
+        assert_eq!(options("src=a&rotate=45&scale=4:0"), []);
+        assert_eq!(options("src=a&rotate=&scale=99999:1"), []);
     }
 
     #[test]

@@ -116,6 +116,27 @@ fn a_publisher_sends_and_another_may_follow_on_the_same_connection() {
 }
 
 #[test]
+fn m8_acknowledgements_are_given_at_half_the_window() {
+    let (mut client, mut server) = (client(Mode::Publish), server::Session::new([2; BLOCK]));
+    talk(&mut client, &mut server, 3_000);
+    server.published("live");
+    talk(&mut client, &mut server, 3_000);
+    let mut sent = Vec::new();
+    for time in 0..130 {
+        server.receive(&media(TagKind::Video, time, &[0x27; 10_000])).unwrap();
+        assert_eq!(server_events(&mut server).len(), 1);
+        sent.extend_from_slice(&server.take());
+    }
+    // Type 3 with 4 bytes on chunk stream 2: how much has come.
+    let head = [2, 0, 0, 0, 0, 0, 4, 3, 0, 0, 0, 0];
+    let places: Vec<usize> =
+        sent.windows(head.len()).enumerate().filter(|(_, w)| *w == head).map(|(at, _)| at).collect();
+    assert_eq!(places.len(), 1, "of 1.3 MB the half of 2.5 MB is told once");
+    let count = u32::from_be_bytes(sent[places[0] + 12..places[0] + 16].try_into().unwrap());
+    assert!((1_250_000..1_270_000).contains(&count), "{count}");
+}
+
+#[test]
 fn refusals_say_why() {
     for (unknown, expected) in [
         (true, End::NotFound("NetStream.Play.StreamNotFound stream not found".to_owned())),

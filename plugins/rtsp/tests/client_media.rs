@@ -242,6 +242,29 @@ fn c80_play_names_the_base_and_has_a_range() {
 }
 
 #[test]
+fn c82_rtp_info_decides_nothing() {
+    // Of real cameras: numbers of 0, times of -1, URLs of other hosts, a semicolon at the end.
+    for info in [
+        "url=rtsp://other/trackID=1;seq=0;rtptime=-1;",
+        "url=trackID=1;seq=65536;rtptime=99999999999",
+        ",;=",
+        "",
+    ] {
+        let line = format!("RTP-Info: {info}");
+        let mut odd = Rig::new(URL, move |seen| match seen.method.as_str() {
+            "PLAY" => seen.answer("200 OK", &["Session: 1", &line], ""),
+            _ => None,
+        });
+        let mut plain = Rig::new(URL, |_| None);
+        for rig in [&mut odd, &mut plain] {
+            rig.run(5.0);
+        }
+        assert_eq!((odd.playing, odd.closed.is_none()), (1, true), "{info:?}");
+        assert_eq!(odd.media.len(), plain.media.len());
+    }
+}
+
+#[test]
 fn c81_media_before_the_play_reply_is_taken() {
     let mut rig = Rig::new(URL, |seen| {
         let early = frame(0, &rtp(0, 1));

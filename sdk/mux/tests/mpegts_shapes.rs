@@ -88,6 +88,24 @@ fn four_codecs_there_and_back() {
     assert_eq!(found.iter().map(|t| t.codec).collect::<Vec<_>>(), [Codec::H264, Codec::Opus]);
 }
 
+#[test]
+fn t4_without_a_program_clock_the_same_units() {
+    let whole = stream(0);
+    let mut bare = whole.clone();
+    let mut clocks = 0;
+    for packet in bare.chunks_mut(188) {
+        // An adaptation field with a program clock: the flag goes, its bytes stay as stuffing.
+        if packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x10 != 0 {
+            packet[5] &= !0x10;
+            packet[6..12].fill(0xff);
+            clocks += 1;
+        }
+    }
+    assert!(clocks >= 50, "{clocks}");
+    let options = || Options { private_pcm: true };
+    assert_eq!(demux(&bare, options()), demux(&whole, options()));
+}
+
 /// 33 bits end after 26 hours.
 #[test]
 fn times_go_on_over_the_wrap() {
