@@ -1,5 +1,6 @@
 //! Role `routes`: which client gets which tracks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,7 +44,8 @@ fn filename(request: &Request) -> Vec<(String, String)> {
 /// How the picture is shown: `rotate=90|180|270` and `scale=A:B`, width and height of a pixel. Anything else is nothing, so
 /// that it makes no run of its own.
 fn display(request: &Request) -> BTreeMap<String, String> {
-    let rotate = query_value(&request.query, "rotate").filter(|text| matches!(text.as_str(), "90" | "180" | "270"));
+    let rotate =
+        query_value(&request.query, "rotate").filter(|text| matches!(text.as_str(), "90" | "180" | "270"));
     let scale = query_value(&request.query, "scale").filter(|text| pixel_aspect(text).is_some());
     let options = [("rotate", rotate), ("scale", scale)];
     options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
