@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use patchbay_plugin_api::Code;
 use patchbay_plugin_api::entry::ChunkRef;
+use patchbay_plugin_api::manifest::Transcodes;
 use patchbay_plugin_api::message::{self, Class, Consume, Ended, Head, LogEvent, command, event, role};
 use patchbay_ring::Budget;
 use serde::de::DeserializeOwned;
@@ -242,6 +243,7 @@ impl App {
             settled: AtomicU64::new(0),
             started: Instant::now(),
         });
+        app.core.lock().set_transcoders(transcoders(&app.catalogue(), &app.config()));
         app.remember_files();
         bridge::install(&app);
         app
@@ -491,6 +493,17 @@ impl Feed {
             Self::Chain(chain) => chain.is_demuxer(ctx, session),
         }
     }
+}
+
+/// What plugins that are on make from tracks of streams.
+fn transcoders(catalogue: &Catalogue, config: &Config) -> Vec<Transcodes> {
+    let entries = catalogue.entries.iter().filter(|entry| entry.enabled);
+    let allowed = |entry: &&Entry| {
+        let scheme = entry.manifest.transcodes.as_ref().map(|transcodes| &transcodes.scheme);
+        let mut schemes = entry.manifest.schemes.iter().filter(|own| Some(&own.name) == scheme);
+        schemes.any(|own| config.allows_module(own.module.as_deref()))
+    };
+    entries.filter(allowed).filter_map(|entry| entry.manifest.transcodes.clone()).collect()
 }
 
 fn not_found(error: &LookupError) -> Ended {

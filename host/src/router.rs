@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use patchbay_plugin_api::manifest::Transcodes;
 use patchbay_plugin_api::message::{
     Bound, BoundTrack, Class, Connection, Consume, Demand, Ended, Media, SendTrack, TrackInfo,
 };
@@ -14,6 +15,7 @@ mod info;
 mod negotiate;
 mod streams;
 mod talk;
+mod transcode;
 
 use demand::Purpose;
 
@@ -212,6 +214,7 @@ pub struct Core {
     sources: HashMap<u64, Source>,
     consumers: BTreeMap<u64, Consumer>,
     talkers: BTreeMap<u64, talk::Talker>,
+    transcoders: Vec<Transcodes>,
     actions: VecDeque<Action>,
     last_id: u64,
     jitter: u64,
@@ -355,6 +358,7 @@ impl Core {
             source.demand = Demand::default();
         }
         self.talk_again(id);
+        self.hurry_transcoders(now, id);
         self.negotiate_all(now, id);
     }
 
@@ -477,6 +481,7 @@ impl Core {
         let sources = self.sources.values().flat_map(|source| {
             let phase = match source.phase {
                 Phase::Waiting { until } => Some(until),
+                Phase::Connecting { since } if self.is_transcoder(&source.url) => Some(since + READY_LIMIT),
                 Phase::Connecting { since } => Some(since + DIAL_LIMIT),
                 Phase::Live if !source.demand.tracks.is_empty() => Some(source.last_media + SILENCE),
                 _ => None,
@@ -538,12 +543,17 @@ impl Core {
             }
             slot.url.clone()
         };
+        let id = self.run_of(now, url);
+        self.streams.get_mut(name)?.slots.get_mut(index)?.source = Some(id);
+        Some(id)
+    }
+
+    /// The source that runs a URL; there is one for equal texts.
+    fn run_of(&mut self, now: Time, url: String) -> u64 {
         let key = run_key(&url);
         let same = self.sources.iter().find(|(_, source)| !source.external && run_key(&source.url) == key);
         let id = same.map(|(id, _)| *id);
-        let id = id.unwrap_or_else(|| self.new_source(now, url, false));
-        self.streams.get_mut(name)?.slots.get_mut(index)?.source = Some(id);
-        Some(id)
+        id.unwrap_or_else(|| self.new_source(now, url, false))
     }
 
     fn is_wanted(&self, id: u64) -> bool {

@@ -128,6 +128,9 @@ impl Source {
             |info: &TrackInfo| Some(TrackInfo { id: inner.feeders.track(session, info.id)?, ..info.clone() });
         let placed: Option<Vec<TrackInfo>> = tracks.receive.iter().map(place).collect();
         inner.feeders.track(session, 0)?;
+        if tracks.placed {
+            inner.placement.keep_times();
+        }
         for info in placed? {
             inner.configure(&info, 0)?;
         }

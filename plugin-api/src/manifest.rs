@@ -1,5 +1,6 @@
 //! What a library says of itself, as JSON in its ELF section `.patchbay`, readable without running any of its code.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -45,6 +46,8 @@ pub struct Manifest {
     pub outputs: Vec<String>,
     /// HTTP routes and WebSocket message types.
     pub routes: Vec<Route>,
+    /// What its source makes of other streams, so that the host asks for it by itself.
+    pub transcodes: Option<Transcodes>,
     /// Names of the services that it gives to other plugins.
     pub services: Vec<String>,
     /// Connections of other protocols that it takes over on the HTTP port (role `routes`).
@@ -139,6 +142,21 @@ pub struct Raw {
     pub value: String,
     /// go2rtc's module name that `app.modules` may leave out.
     pub module: Option<String>,
+}
+
+/// Tracks that a source makes from those of a stream: `SCHEME:STREAM#KIND=TO`. The host asks for it when a consumer takes
+/// nothing that the stream has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Transcodes {
+    /// One of the plugin's schemes.
+    pub scheme: String,
+    /// `audio` or `video`.
+    pub kind: String,
+    /// FFmpeg's names of the codecs that it reads.
+    pub from: Vec<String>,
+    /// FFmpeg's names of the codecs that it makes, with the value of the option that asks for each.
+    pub to: BTreeMap<String, String>,
 }
 
 /// When a server is opened at start.

@@ -389,6 +389,8 @@ pub struct Tracks {
     pub connection: Connection,
     /// Units are known to come as fast as they are read (a file): nothing is lost by waiting.
     pub paced: bool,
+    /// Times are on the host's clock: those of units that were read from rings, passed on. They are kept as they are.
+    pub placed: bool,
 }
 
 /// What `/api/streams` says of a connection.

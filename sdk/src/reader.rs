@@ -191,6 +191,11 @@ impl Reader {
         }
     }
 
+    /// Whether it reads exactly these tracks (ids with the epochs that were known when it was bound).
+    pub fn reads(&self, tracks: &[(u32, u32)]) -> bool {
+        self.mask == mask_of(tracks.iter().map(|(id, _)| *id))
+    }
+
     /// Sequence number of the next unit that [`Reader::next`] will bring: what a history must end before.
     pub fn position(&self) -> u64 {
         self.ready

@@ -11,7 +11,7 @@ use patchbay_plugin_api::abi::Slice;
 use patchbay_plugin_api::message::{
     self, Clock, Connection, Demand, SendTrack, TalkEnd, TalkOpen, TrackChanged, command, event,
 };
-use patchbay_plugin_api::{Code, flags};
+use patchbay_plugin_api::{Code, Host, flags};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::entry::Opening;
@@ -59,6 +59,9 @@ pub struct Tracks {
     pub connection: Connection,
     /// Units are pushed in real time from a file.
     pub paced: bool,
+    /// Times are those of units that were read from rings (a transcoder's): the host keeps them as they are, so that they
+    /// lie exactly beside the tracks that they were made from.
+    pub placed: bool,
 }
 
 /// One track that the camera sends.
@@ -137,6 +140,7 @@ impl Session {
                 is_final: !tracks.more,
                 connection: tracks.connection.clone(),
                 paced: tracks.paced,
+                placed: tracks.placed,
             },
         )
     }
@@ -260,6 +264,11 @@ impl Session {
     /// Whether the host wants this session to end.
     pub fn is_closed(&self) -> bool {
         self.link.closed.is_cancelled()
+    }
+
+    /// The host, for a source that reads other streams: [`crate::server::Consumer`], [`crate::reader::Reader`].
+    pub fn host(&self) -> Host {
+        self.link.host
     }
 
     pub(crate) fn link(&self) -> &Link {

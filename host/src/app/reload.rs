@@ -161,6 +161,7 @@ impl App {
         self.log.redactor().add(config.secrets.clone());
         self.config.store(Arc::clone(&config));
         self.catalogue.store(Arc::clone(&new));
+        self.core.lock().set_transcoders(transcoders(&new, &config));
         for refused in new.refused.iter().filter(|refused| !old.refused.contains(refused)) {
             let path = refused.path.display().to_string();
             self.log.write(Level::Error, "plugins", &refused.reason, &[("file", &path)]);

@@ -22,6 +22,9 @@ impl Core {
                 None => json!({"url": slot.url, "state": "idle"}),
             });
         }
+        for (id, source) in self.unasked(&name) {
+            producers.push(self.producer(id, source, &source.url, counts));
+        }
         for id in &stream.publishers {
             if let Some(source) = self.sources.get(id) {
                 producers.push(self.producer(*id, source, "external", counts));

@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// Where a track may come from.
+enum Candidate {
+    Publisher(u64),
+    /// A configured source, by its index.
+    Slot(usize),
+    /// Nothing else has what is wanted.
+    Transcoder,
+}
+
 impl Core {
     /// Tells those at once for whom waiting changes nothing: every source of their stream has no plugin that could dial
     /// it, or a login that was refused, or a camera that sleeps and is not woken for them.
@@ -46,7 +55,11 @@ impl Core {
         let ids: Vec<u64> = self
             .consumers
             .iter()
-            .filter(|(_, c)| streams.contains(&&c.stream) || c.bound.iter().any(|b| b.source == source))
+            .filter(|(_, c)| {
+                streams.contains(&&c.stream)
+                    || c.pending == Some(source)
+                    || c.bound.iter().any(|b| b.source == source)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
@@ -75,21 +88,36 @@ impl Core {
         let publishers = self.streams.get(&name).map(|stream| stream.publishers.clone()).unwrap_or_default();
         let mut bound: Vec<BoundTrack> = Vec::new();
         let mut pending = None;
+        // A transcoder that is about to say what it gives: a player that starts without its track may never take it.
+        let mut starting = false;
         'medias: for media in &medias {
             let all = media.codecs.iter().any(|codec| codec == "all");
             // A publisher's tracks come first: whoever pushes is there now.
-            let mut candidates: Vec<Result<u64, usize>> = publishers.iter().map(|id| Ok(*id)).collect();
-            candidates.extend((0..slots).map(Err));
+            let mut candidates: Vec<Candidate> =
+                publishers.iter().copied().map(Candidate::Publisher).collect();
+            candidates.extend((0..slots).map(Candidate::Slot));
+            candidates.push(Candidate::Transcoder);
+            let mut is_unready = false;
             for candidate in candidates {
                 let source_id = match candidate {
-                    Ok(id) => id,
-                    Err(index) => {
+                    Candidate::Publisher(id) => id,
+                    // What the stream has is not known yet.
+                    Candidate::Transcoder if is_unready => continue,
+                    Candidate::Transcoder => {
+                        let Some(id) = self.transcoder(now, &name, media, &guard, &old) else { continue };
+                        if self.is_starting(now, id) {
+                            starting = true;
+                        }
+                        id
+                    }
+                    Candidate::Slot(index) => {
                         let url = self
                             .streams
                             .get(&name)
                             .and_then(|s| s.slots.get(index))
                             .map(|slot| slot.url.clone());
-                        if !guard.is_empty() && url.as_deref().is_some_and(|url| url == guard) {
+                        let is_own = |url: &str| url == guard || self.are_transcoders(url, &guard);
+                        if !guard.is_empty() && url.as_deref().is_some_and(is_own) {
                             continue;
                         }
                         let Some(id) = self.source_of(now, &name, index) else { continue };
@@ -151,6 +179,7 @@ impl Core {
                         continue 'medias;
                     }
                 }
+                is_unready |= unready;
                 if unready
                     || (!source.is_final && waits && !source.tracks.iter().any(|(_, t)| t.kind == media.kind))
                 {
@@ -168,6 +197,9 @@ impl Core {
         }
         if first && pending.is_some_and(|p| self.sources.get(&p).is_some_and(|s| s.phase == Phase::Live)) {
             // A live source is about to tell more; its limit is short.
+            return;
+        }
+        if first && starting {
             return;
         }
         if bound.is_empty() {

@@ -57,6 +57,8 @@ pub(super) struct Placement {
     lead: Option<usize>,
     /// Host's time minus the sender's, by the lead's first report.
     baseline_ns: Option<i128>,
+    /// The session's times are on the host's clock already.
+    is_placed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +104,7 @@ impl Placement {
     /// A new session begins: it may count from elsewhere.
     pub(super) fn begin(&mut self) {
         self.zero_ns = None;
+        self.is_placed = false;
         self.lead = None;
         self.baseline_ns = None;
         for track in &mut self.tracks {
@@ -124,17 +127,27 @@ impl Placement {
         (track.rate, track.is_video) = (rate, is_video);
     }
 
+    /// The session's times are on the host's clock already. One that lies far from its arrival is not believed.
+    pub(super) fn keep_times(&mut self) {
+        self.is_placed = true;
+    }
+
     /// The host's times of a unit that arrives at `now_ns`. `None`: no such track.
     pub(super) fn place(&mut self, index: usize, pts: i64, dts: i64, now_ns: i128) -> Option<Placed> {
         let rate = self.tracks.get(index).filter(|track| track.rate > 0)?.rate;
         let dts_ns = ns(dts, rate);
+        let is_placed = self.is_placed && (dts_ns - now_ns).abs() <= MAX_APART_NS;
+        if is_placed {
+            self.zero_ns = Some(0);
+            self.tracks.get_mut(index)?.offset = Some(0);
+        }
         if self.zero_ns.is_none() {
             self.zero_ns = Some(now_ns.max(self.newest_ns + MS) - dts_ns);
         }
         if self.tracks.get(index)?.offset.is_none() {
             let offset_ns = self.first_offset(index, dts_ns, now_ns)?;
             self.tracks.get_mut(index)?.offset = Some(ticks(offset_ns, rate));
-        } else if self.counts_anew(index, dts, now_ns)? {
+        } else if !is_placed && self.counts_anew(index, dts, now_ns)? {
             self.count_anew(index, dts_ns, now_ns)?;
         }
         let track = self.tracks.get_mut(index)?;

@@ -168,7 +168,7 @@ impl Feeds {
             source,
             line: LINES.fetch_add(1, Relaxed),
             counters: Arc::clone(&self.counters),
-            state: Mutex::default(),
+            state: Mutex::new(State { wall: self.wall.clone(), ..State::default() }),
             changed: Arc::default(),
             task: OnceLock::new(),
             over: OnceLock::new(),
@@ -243,7 +243,7 @@ impl Run {
     }
 
     /// The frames of a unit.
-    fn frames(&mut self, unit: &Unit, line: u64, wall: &mut WallClock, now_ns: i64) -> Vec<Frame> {
+    fn frames(&mut self, unit: &Unit, line: u64, wall: &WallClock, now_ns: i64) -> Vec<Frame> {
         let Self { parameters, packetizer, regroup, packets, .. } = self;
         let mut frames = Vec::new();
         let clock_rate = if regroup.is_some() { 8000 } else { parameters.clock_rate };

@@ -3,6 +3,8 @@
 //! What reports say of the tracks of a session is for whoever places the tracks; here it is only told when a report can be
 //! read as a time of a unit, and of which sender.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::Depacketizer;
 use crate::rtcp::{SenderReport, unix_ns_from_ntp};
 
@@ -47,27 +49,29 @@ const CLOCK_JUMP_NS: u64 = 2_000_000_000;
 /// Counts of a source's tracks that are told apart.
 const ORIGINS_MAX: usize = 8;
 
-/// Wall time of a source: one for all its tracks, so that sound and picture stay together.
+/// Wall time of all sources that count on one clock, so that sound and picture stay together, also when they come from two.
+/// Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct WallClock {
     /// Unix times of pts 0, ns, the newest last. More than one when tracks do not count from the same instant, or after a
     /// break; at most `ORIGINS_MAX`.
-    origins_ns: Vec<i64>,
+    origins_ns: Arc<Mutex<Vec<i64>>>,
 }
 
 impl WallClock {
     /// Unix time of a presentation time, ns. A first unit far from all others sets a new origin.
-    pub fn unix_ns(&mut self, pts: i64, clock_rate: u32, now_ns: i64) -> i64 {
+    pub fn unix_ns(&self, pts: i64, clock_rate: u32, now_ns: i64) -> i64 {
         let offset = i128::from(pts) * 1_000_000_000 / i128::from(clock_rate.max(1));
         let offset = i64::try_from(offset).unwrap_or(0);
         let is_near = |origin: &&i64| origin.saturating_add(offset).abs_diff(now_ns) < CLOCK_JUMP_NS;
-        if let Some(origin) = self.origins_ns.iter().rfind(is_near) {
+        let mut origins_ns = self.origins_ns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(origin) = origins_ns.iter().rfind(is_near) {
             return origin.saturating_add(offset);
         }
-        if self.origins_ns.len() >= ORIGINS_MAX {
-            self.origins_ns.remove(0);
+        if origins_ns.len() >= ORIGINS_MAX {
+            origins_ns.remove(0);
         }
-        self.origins_ns.push(now_ns.saturating_sub(offset));
+        origins_ns.push(now_ns.saturating_sub(offset));
         now_ns
     }
 }
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn tracks_that_count_from_the_same_instant_share_one_wall_clock() {
-        let mut wall = WallClock::default();
+        let wall = WallClock::default();
         let second = 1_000_000_000;
         assert_eq!(wall.unix_ns(90_000, 90_000, 100 * second), 100 * second);
         // The sound of the same instant arrives 300 ms later.
@@ -136,6 +140,6 @@ mod tests {
         // Tracks that count from elsewhere keep an origin of their own, and do not move the others.
         assert_eq!(wall.unix_ns(900_000_000, 8_000, 101 * second), 101 * second);
         assert_eq!(wall.unix_ns(180_000, 90_000, 101 * second + 5), 101 * second);
-        assert_eq!(wall.unix_ns(900_008_000, 8_000, 102 * second + 9), 102 * second);
+        assert_eq!(wall.clone().unix_ns(900_008_000, 8_000, 102 * second + 9), 102 * second);
     }
 }

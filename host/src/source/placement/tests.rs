@@ -320,3 +320,27 @@ proptest! {
         }
     }
 }
+
+/// A transcoder passes on times that it read: they stay to the tick, also where it begins again and what it does lags behind.
+#[test]
+fn times_on_the_hosts_clock_stay_as_they_are() {
+    let mut placement = Placement::default();
+    placement.set_track(0, 48_000, false);
+    let start_ns = 1_000 * NS;
+    for session in 0..2 {
+        placement.begin();
+        placement.keep_times();
+        for n in 0..100_i64 {
+            let pts = ticks(start_ns, 48_000) + (session * 100 + n) * 960;
+            let now_ns = ns(pts, 48_000) + 70 * MS + i128::from(n % 7) * 10 * MS;
+            let placed = placement.place(0, pts, pts, now_ns).unwrap();
+            assert_eq!((placed.pts, placed.dts), (pts, pts), "session {session}, unit {n}");
+            assert_eq!(placed.is_break, session == 1 && n == 0);
+        }
+    }
+    // What claims to lie far away is placed at its arrival.
+    placement.begin();
+    placement.keep_times();
+    let placed = placement.place(0, 17, 17, start_ns + 100 * NS).unwrap();
+    assert_eq!(placed.pts, ticks(start_ns + 100 * NS, 48_000));
+}

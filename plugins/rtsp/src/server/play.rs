@@ -92,6 +92,7 @@ pub struct Hub<R: Rings> {
     limits: Limits,
     counters: Arc<Counters>,
     feeds: Mutex<HashMap<FeedKey, Weak<Feed<R>>>>,
+    wall: WallClock,
     rooms: Mutex<HashMap<RoomKey, Weak<Room<R>>>>,
 }
 
@@ -197,7 +198,9 @@ impl<R: Rings> Hub<R> {
             return feed;
         }
         feeds.retain(|_, feed| feed.strong_count() > 0);
-        let feed = Feed::new(self.rings.clone(), source, max_payload, Arc::clone(&self.counters), self.clock);
+        let wall = self.wall.clone();
+        let feed =
+            Feed::new(self.rings.clone(), source, max_payload, Arc::clone(&self.counters), self.clock, wall);
         feeds.insert(key, Arc::downgrade(&feed));
         feed
     }

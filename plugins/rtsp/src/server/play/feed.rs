@@ -83,6 +83,7 @@ impl<R: Rings> Feed<R> {
         max_payload: usize,
         counters: Arc<Counters>,
         clock: super::Clock,
+        wall: WallClock,
     ) -> Arc<Self> {
         Arc::new(Self {
             rings,
@@ -92,7 +93,7 @@ impl<R: Rings> Feed<R> {
             state: Mutex::new(State {
                 runs: BTreeMap::new(),
                 epochs: BTreeMap::new(),
-                wall: WallClock::default(),
+                wall,
                 position: 0,
                 rooms: Vec::new(),
                 history: None,
@@ -256,7 +257,7 @@ impl<R: Rings> Feed<R> {
                 run.start(first.pts);
                 run.set_clock(
                     units.last().map_or(first.pts, |unit| unit.pts),
-                    &mut state.wall,
+                    &state.wall,
                     self.clock.now(),
                 );
                 self.counters.histories.fetch_add(1, Relaxed);

@@ -146,7 +146,7 @@ impl Run {
 
     /// The interleaved frames of a unit, with a sender report before them when one is due. `None`: nothing to send,
     /// such as pictures before the first key.
-    pub fn packetize(&mut self, unit: &Unit, wall: &mut WallClock, now: Now) -> Option<Bytes> {
+    pub fn packetize(&mut self, unit: &Unit, wall: &WallClock, now: Now) -> Option<Bytes> {
         if !self.is_started() && self.is_keyed() && !unit.key {
             return None;
         }
@@ -211,7 +211,7 @@ impl Run {
     }
 
     /// Notes that a unit of this time arrived about now.
-    pub fn set_clock(&mut self, pts: i64, wall: &mut WallClock, now: Now) {
+    pub fn set_clock(&mut self, pts: i64, wall: &WallClock, now: Now) {
         let unix_ns = wall.unix_ns(pts, self.parameters.clock_rate, now.unix_ns);
         self.clock = self
             .packetizer

@@ -1,0 +1,187 @@
+//! Transcoders that the stream core adds by itself, against a scripted clock.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
+
+use std::time::Duration;
+
+use patchbay::router::{Action, Core, LINGER, Told};
+use patchbay_plugin_api::manifest::Transcodes;
+use patchbay_plugin_api::message::{Class, Consume, Ended, TrackInfo};
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn track(id: u32, kind: &str, codec: &str) -> (u32, TrackInfo) {
+    let info = TrackInfo {
+        id,
+        kind: kind.to_owned(),
+        codec: codec.to_owned(),
+        clock_rate: 90_000,
+        extradata: "AQ==".to_owned(),
+        ..TrackInfo::default()
+    };
+    (0, info)
+}
+
+fn told() -> Told {
+    Told { is_final: true, ..Told::default() }
+}
+
+fn ask(stream: &str, query: &str) -> Consume {
+    Consume { stream: stream.to_owned(), query: query.to_owned(), timeout_ms: 3_000, ..Consume::default() }
+}
+
+fn drain(core: &mut Core) -> Vec<Action> {
+    std::iter::from_fn(|| core.poll()).collect()
+}
+
+fn opened(actions: &[Action]) -> Vec<(u64, String)> {
+    let open = |action: &Action| match action {
+        Action::Open { source, url } => Some((*source, url.clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(open).collect()
+}
+
+fn core(urls: &[&str]) -> Core {
+    let mut core = Core::new(7);
+    core.set_stream("cam", &urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>());
+    core
+}
+
+fn gone(message: &str) -> Ended {
+    Ended { class: Class::NotFound, message: message.to_owned(), retry_after_ms: 0 }
+}
+
+/// A stream whose sound is AAC, with a plugin that makes Opus and G.711 of it.
+fn transcoding() -> Core {
+    let mut core = core(&["rtsp://a"]);
+    let to = [("opus", "opus/48000/2"), ("pcm_alaw", "pcma/8000")];
+    core.set_transcoders(vec![Transcodes {
+        scheme: "transcode".to_owned(),
+        kind: "audio".to_owned(),
+        from: vec!["aac".to_owned()],
+        to: to.iter().map(|(codec, text)| ((*codec).to_owned(), (*text).to_owned())).collect(),
+    }]);
+    core
+}
+
+fn bound_to(actions: &[Action], consumer: u64) -> Option<Vec<(u64, String)>> {
+    actions.iter().rev().find_map(|action| match action {
+        Action::Bound { consumer: c, bound } if *c == consumer => {
+            Some(bound.tracks.iter().map(|t| (t.source, t.info.codec.clone())).collect())
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn sound_that_nobody_takes_is_transcoded_once_for_all_who_want_the_same() {
+    let mut core = transcoding();
+    let browser = core.attach(at(0), &ask("cam", "video&audio=opus,pcma"), "").unwrap();
+    let player = core.attach(at(0), &ask("cam", "video&audio"), "").unwrap();
+    let camera = opened(&drain(&mut core))[0].0;
+    core.tracks(at(1), camera, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    let actions = drain(&mut core);
+    let transcoder = opened(&actions)[0].clone();
+    assert_eq!(transcoder.1, "transcode:cam#audio=opus/48000/2");
+    assert_eq!(bound_to(&actions, browser), None, "it waits for its sound");
+    assert_eq!(bound_to(&actions, player).unwrap()[1], (camera, "aac".to_owned()), "as it comes");
+    // The transcoder's own claim.
+    let mut wish = ask("cam", "audio=aac");
+    wish.source.clone_from(&transcoder.1);
+    let reads = core.attach(at(1), &wish, "").unwrap();
+    assert_eq!(bound_to(&drain(&mut core), reads).unwrap(), [(camera, "aac".to_owned())]);
+    core.tracks(at(1), transcoder.0, vec![track(0, "audio", "opus")], told());
+    let wanted = [(camera, "h264".to_owned()), (transcoder.0, "opus".to_owned())];
+    assert_eq!(bound_to(&drain(&mut core), browser).unwrap(), wanted);
+    for _ in 0..9 {
+        let another = core.attach(at(2), &ask("cam", "video&audio=opus"), "").unwrap();
+        let actions = drain(&mut core);
+        assert_eq!(bound_to(&actions, another).unwrap(), wanted);
+        assert!(opened(&actions).is_empty(), "one for ten");
+    }
+    let info = core.info("cam", &|_| Vec::new()).unwrap();
+    let urls: Vec<&str> =
+        info["producers"].as_array().unwrap().iter().filter_map(|p| p["url"].as_str()).collect();
+    assert_eq!(urls, ["rtsp://a", "transcode:cam#audio=opus/48000/2"]);
+    // Other parameters are another one.
+    core.attach(at(3), &ask("cam", "audio=pcma"), "").unwrap();
+    assert_eq!(opened(&drain(&mut core))[0].1, "transcode:cam#audio=pcma/8000");
+}
+
+#[test]
+fn the_camera_may_go_and_come_back_under_a_transcoder() {
+    let mut core = transcoding();
+    let browser = core.attach(at(0), &ask("cam", "video&audio=opus"), "").unwrap();
+    let camera = opened(&drain(&mut core))[0].0;
+    let both = || vec![track(0, "video", "h264"), track(1, "audio", "aac")];
+    core.tracks(at(1), camera, both(), told());
+    let transcoder = opened(&drain(&mut core))[0].0;
+    core.tracks(at(1), transcoder, vec![track(0, "audio", "opus")], told());
+    drain(&mut core);
+    core.ended(at(5), camera, gone("gone"));
+    core.ended(at(15), transcoder, gone("no media"));
+    let actions = drain(&mut core);
+    assert!(bound_to(&actions, browser).is_none(), "it keeps what it has: {actions:?}");
+    core.tick(at(17));
+    core.ended(at(32), transcoder, gone("no stream"));
+    drain(&mut core);
+    core.tracks(at(33), camera, both(), told());
+    core.tick(at(33));
+    let actions = drain(&mut core);
+    assert!(opened(&actions).iter().any(|(id, _)| *id == transcoder), "at once: {actions:?}");
+    // The camera speaks Opus itself now.
+    core.tracks(at(34), camera, vec![track(0, "video", "h264"), track(1, "audio", "opus")], told());
+    let wanted = [(camera, "h264".to_owned()), (camera, "opus".to_owned())];
+    assert_eq!(bound_to(&drain(&mut core), browser).unwrap(), wanted);
+    core.tick(at(34) + LINGER);
+    assert!(drain(&mut core).contains(&Action::Close { source: transcoder }), "nobody wants it any more");
+}
+
+#[test]
+fn a_transcoder_that_fails_or_is_off_leaves_the_picture() {
+    let mut core = transcoding();
+    let browser = core.attach(at(0), &ask("cam", "video&audio=opus"), "").unwrap();
+    let camera = opened(&drain(&mut core))[0].0;
+    core.tracks(at(1), camera, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    let transcoder = opened(&drain(&mut core))[0].0;
+    core.ended(at(1), transcoder, gone("broken"));
+    let picture = [(camera, "h264".to_owned())];
+    assert_eq!(bound_to(&drain(&mut core), browser).unwrap(), picture);
+    // It hangs.
+    let mut core = transcoding();
+    let browser =
+        core.attach(at(0), &Consume { timeout_ms: 20_000, ..ask("cam", "video&audio=opus") }, "").unwrap();
+    let camera = opened(&drain(&mut core))[0].0;
+    core.tracks(at(1), camera, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    drain(&mut core);
+    assert!(core.next_wake().is_some_and(|wake| wake <= at(6)));
+    core.tick(at(6));
+    assert_eq!(bound_to(&drain(&mut core), browser).unwrap(), [(camera, "h264".to_owned())]);
+    // Off.
+    let mut core = transcoding();
+    core.set_transcoders(Vec::new());
+    let browser = core.attach(at(0), &ask("cam", "video&audio=opus"), "").unwrap();
+    let camera = opened(&drain(&mut core))[0].0;
+    core.tracks(at(1), camera, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    let actions = drain(&mut core);
+    assert_eq!(bound_to(&actions, browser).unwrap(), [(camera, "h264".to_owned())]);
+    assert!(opened(&actions).is_empty());
+}
+
+#[test]
+fn transcoders_of_one_stream_do_not_read_each_other() {
+    let mut core = transcoding();
+    let urls = ["rtsp://a", "transcode:cam#audio=opus", "transcode:cam#audio=pcma"];
+    core.set_stream("cam", &urls.map(str::to_owned));
+    let mut wish = ask("cam", "audio=aac,opus,pcma");
+    wish.source = "transcode:cam#audio=opus".to_owned();
+    let claim = core.attach(at(0), &wish, "").unwrap();
+    let camera = opened(&drain(&mut core));
+    assert_eq!(camera.len(), 1);
+    core.tracks(at(1), camera[0].0, vec![track(0, "video", "h264")], told());
+    let actions = drain(&mut core);
+    assert!(opened(&actions).is_empty(), "{actions:?}");
+    assert!(actions.iter().any(|a| matches!(a, Action::Refused { consumer, .. } if *consumer == claim)));
+}
