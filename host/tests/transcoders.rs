@@ -185,3 +185,17 @@ fn transcoders_of_one_stream_do_not_read_each_other() {
     assert!(opened(&actions).is_empty(), "{actions:?}");
     assert!(actions.iter().any(|a| matches!(a, Action::Refused { consumer, .. } if *consumer == claim)));
 }
+
+#[test]
+fn who_wants_to_see_and_cannot_is_refused_as_before() {
+    let mut core = transcoding();
+    let flv = core.attach(at(0), &ask("cam", "video=h264&audio=opus"), "").unwrap();
+    let sound = core.attach(at(0), &ask("cam", "audio=opus"), "").unwrap();
+    let camera = opened(&drain(&mut core))[0].0;
+    core.tracks(at(1), camera, vec![track(0, "video", "hevc"), track(1, "audio", "aac")], told());
+    let actions = drain(&mut core);
+    let message = "streams: codecs not matched: video:H265, audio:AAC => video:H264, audio:OPUS";
+    let refused = |a: &Action| matches!(a, Action::Refused { consumer, ended } if *consumer == flv && ended.message == message);
+    assert!(actions.iter().any(refused), "{actions:?}");
+    assert_eq!(opened(&actions).len(), 1, "for {sound}, who wants sound alone");
+}

@@ -155,8 +155,12 @@ def outputs(server, name):
     }
 
 
+# Sound that does not match is left out, not made to match.
+AS_IT_COMES = "plugins:\n  transcode: off\n"
+
 # What has a test of its own, where it is compared or shown: (file, test).
 ELSEWHERE = {
+    "scheme transcode": ("transcode.py", "an_opus_camera_is_heard_as_g711_by_rtsp"),
     "sink rtmp": ("rtmp.py", "streams_are_pushed_to_nginx"), "sink rtmps": ("rtmp.py", "streams_are_pushed_over_tls"),
     "sink rtmpx": ("rtmp.py", "streams_are_pushed_over_tls"),
 }
@@ -480,7 +484,7 @@ def main():
             paths = {one: learn(one) for one in chosen}
             rows = [(one, f"row{at}", *one.source(peers, f"row{at}", paths[one])) for at, one in enumerate(chosen)]
             lines = "".join(f"  {name}: {line}\n  {name}-webrtc: webrtc:http://127.0.0.1:{http}/api/webrtc?src={name}\n" for _, name, line, _ in rows)
-            server = Server(streams=f"streams:\n{lines}", extra=f"rtmp:\n  listen: 127.0.0.1:{rtmp}\nlog:\n  rtsp: debug\n", http=http)
+            server = Server(streams=f"streams:\n{lines}", extra=f"rtmp:\n  listen: 127.0.0.1:{rtmp}\nlog:\n  rtsp: debug\n" + AS_IT_COMES, http=http)
             server.rtmp = rtmp
             stack.enter_context(server)
             pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(4))

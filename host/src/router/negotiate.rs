@@ -101,8 +101,10 @@ impl Core {
             for candidate in candidates {
                 let source_id = match candidate {
                     Candidate::Publisher(id) => id,
-                    // What the stream has is not known yet.
-                    Candidate::Transcoder if is_unready => continue,
+                    // What the stream has is not known yet, or who asks for its picture could not take that.
+                    Candidate::Transcoder if is_unready || self.lacks(&name, &medias, media, &bound) => {
+                        continue;
+                    }
                     Candidate::Transcoder => {
                         let Some(id) = self.transcoder(now, &name, media, &guard, &old) else { continue };
                         if self.is_starting(now, id) {

@@ -60,21 +60,36 @@ impl Core {
         old.iter().find(of_transcoder).map(|track| track.source)
     }
 
+    /// Whether a consumer asks for a kind, before `media`, that a stream has and that it gets nothing of: sound alone is not
+    /// made for who wants to see.
+    pub(super) fn lacks(&self, name: &str, medias: &[Media], media: &Media, bound: &[BoundTrack]) -> bool {
+        let has = |kind: &str| {
+            self.live(name).any(|source| source.tracks.iter().any(|(_, track)| track.kind == kind))
+        };
+        let mut others = medias.iter().filter(|other| other.kind != media.kind);
+        others.any(|other| has(&other.kind) && !bound.iter().any(|track| track.info.kind == other.kind))
+    }
+
+    /// What a stream has now, without transcoders.
+    fn live(&self, name: &str) -> impl Iterator<Item = &Source> {
+        let stream = self.streams.get(name).into_iter();
+        let ids = stream.flat_map(|stream| {
+            stream.publishers.iter().copied().chain(stream.slots.iter().filter_map(|slot| slot.source))
+        });
+        let sources = ids.filter_map(|id| self.sources.get(&id));
+        sources.filter(|source| source.phase == Phase::Live && !self.is_transcoder(&source.url))
+    }
+
     /// Whether a stream has a track now that a transcoder reads.
     fn has(&self, name: &str, transcoder: &Transcodes) -> bool {
-        let Some(stream) = self.streams.get(name) else { return false };
-        let slots = stream.slots.iter().filter_map(|slot| slot.source);
-        let sources = stream.publishers.iter().copied().chain(slots).filter_map(|id| self.sources.get(&id));
-        sources.filter(|source| source.phase == Phase::Live && !self.is_transcoder(&source.url)).any(
-            |source| {
-                let mut tracks = source.tracks.iter().map(|(_, track)| track);
-                tracks.any(|track| {
-                    track.kind == transcoder.kind
-                        && transcoder.from.contains(&track.codec)
-                        && codecs::is_ready(track)
-                })
-            },
-        )
+        self.live(name).any(|source| {
+            let mut tracks = source.tracks.iter().map(|(_, track)| track);
+            tracks.any(|track| {
+                track.kind == transcoder.kind
+                    && transcoder.from.contains(&track.codec)
+                    && codecs::is_ready(track)
+            })
+        })
     }
 
     /// Whether the host added a source to a stream by itself.

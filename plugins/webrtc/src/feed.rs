@@ -132,12 +132,13 @@ impl Frame {
 pub struct Feeds {
     feeds: Mutex<HashMap<u64, Weak<Feed>>>,
     counters: Arc<Counters>,
+    wall: WallClock,
 }
 
 impl Feeds {
     /// None yet.
     pub fn new() -> Self {
-        Self { feeds: Mutex::default(), counters: Arc::default() }
+        Self { feeds: Mutex::default(), counters: Arc::default(), wall: WallClock::default() }
     }
 
     /// Totals.

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use patchbay_fanout::{Buffer, Fanout, Join, Limits, Tracks, Writer};
+use patchbay_rtp::clock::WallClock;
 use patchbay_sdk::Error;
 pub use patchbay_sdk::server::Wanted;
 use tokio::sync::watch;
@@ -111,6 +112,7 @@ impl<R: Rings> Hub<R> {
             limits,
             counters: Arc::default(),
             feeds: Mutex::default(),
+            wall: WallClock::default(),
             rooms: Mutex::default(),
         })
     }

@@ -255,11 +255,7 @@ impl<R: Rings> Feed<R> {
             };
             if let Some(first) = units.first() {
                 run.start(first.pts);
-                run.set_clock(
-                    units.last().map_or(first.pts, |unit| unit.pts),
-                    &state.wall,
-                    self.clock.now(),
-                );
+                run.set_clock(units.last().map_or(first.pts, |unit| unit.pts), &state.wall, self.clock.now());
                 self.counters.histories.fetch_add(1, Relaxed);
                 plan.ready = run.start_with(&units, history == History::Raw);
             } else {
