@@ -14,7 +14,7 @@ import tempfile
 import traceback
 
 from faults import prefix
-from run import HERE, Server, Skip, free_port, wait
+from run import HERE, Camera, Server, Skip, free_port, peer, run, wait
 
 TESTS = []
 
@@ -187,6 +187,91 @@ def cameras_that_refuse_are_played_without():
         with Talker(port, "cam", "pcm_mulaw") as talker:
             assert talker.answer.startswith("Unsupported"), talker.answer
         assert camera.report()["asked"] == 0, camera.report()
+
+
+@contextlib.contextmanager
+def chromium(server, name, **ask):
+    """Chromium speaks with a tone of 440 Hz; what it says of each of its connections."""
+    peer("chromium", "chromium")
+    tone = server.path / "tone.wav"
+    done = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=440:r=48000:d=10", "-af", "volume=6", "-ac", "1", tone)
+    assert done.returncode == 0, done.stderr
+    ask = {"base": server.url(""), "name": name, "tone": str(tone), **ask}
+    browser = subprocess.Popen(["node", HERE / "talk.mjs", json.dumps(ask)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        line = browser.stdout.readline()
+        assert line, "Chromium did not connect"
+        yield json.loads(line)
+    finally:
+        browser.stdin.close()
+        browser.stdout.close()
+        browser.wait(30)
+
+
+def tone_arrives(options, codecs, both=False, mime="audio/PCMA", direction="sendonly"):
+    with TalkCamera("--codecs", codecs) as camera:
+        # The picture is the test pattern's, the loudspeaker the camera's.
+        sources = ["demo:", camera.url(options)]
+        sources = sources[::-1] if both else sources
+        with Server(f"streams:\n  cam: {json.dumps(sources)}\n") as server, chromium(server, "cam", both=both) as found:
+            report = camera.heard(150)
+            assert report["faults"] == [] and report["sizes"] == [160], report
+            assert 430 <= report["hz"] <= 450, report
+            assert report["lead_ms"] <= 200, report
+            assert found == [{"direction": direction, "codec": mime}], found
+            consumer = [one for one in server.json("api/streams")["cam"]["consumers"] if "receivers" in one][0]
+            assert consumer["receivers"][0]["packets"] > 50 and consumer["senders"], consumer
+        print(f"  {options or 'no options'} {mime}: {report['hz']} Hz, at most {report['lead_ms']} ms ahead", flush=True)
+
+
+@test
+def chromiums_microphone_arrives_at_an_rtsp_camera_over_tcp():
+    tone_arrives("", "PCMU/8000,PCMA/8000")
+
+
+@test
+def chromiums_microphone_arrives_at_an_rtsp_camera_over_udp():
+    tone_arrives("#transport=udp#backchannel=1", "PCMA/8000")
+
+
+@test
+def a_section_for_both_ways_speaks_as_it_hears():
+    tone_arrives("", "PCMU/8000,PCMA/8000", both=True, mime="audio/PCMA", direction="sendrecv")
+
+
+@test
+def opus_is_passed_on_while_the_page_hears_another_codec():
+    with TalkCamera("--codecs", "opus/48000/2") as camera, Server(f"streams:\n  cam: [\"{camera.url()}\", \"demo:\"]\n") as server:
+        with chromium(server, "cam") as found:
+            report = camera.heard(100)
+            assert report["types"] == [97] and report["faults"] == [], report
+            assert found == [{"direction": "sendonly", "codec": "audio/opus"}], found
+            shown = server.json("api/streams")["cam"]
+            assert shown["producers"][0]["senders"][0]["codec"]["codec_name"] == "opus", shown
+            senders = [sender["codec"]["codec_name"] for one in shown["consumers"] for sender in one["senders"]]
+            assert sorted(senders) == ["h264", "pcm_alaw"], senders
+
+
+@test
+def gstreamers_camera_hears_chromium():
+    camera = Camera("--backchannel")
+    try:
+        with Server(f"streams:\n  cam: \"rtsp://127.0.0.1:{camera.port}/cam\"\n") as server, chromium(server, "cam") as found:
+            assert found == [{"direction": "sendonly", "codec": "audio/PCMU"}], found
+            wait(lambda: "TALK 50 8000" in camera.text(), 30, "50 packets at the camera")
+    finally:
+        camera.stop()
+
+
+@test
+def the_second_page_is_told_that_somebody_speaks():
+    with TalkCamera() as camera, Server(f"streams:\n  cam: [\"demo:\", \"{camera.url()}\"]\n") as server:
+        with chromium(server, "cam", pages=2) as found:
+            assert found[0]["direction"] == "sendonly" and "title" not in found[0], found
+            assert found[1]["direction"] == "inactive" and found[1]["title"].startswith("talk: somebody else"), found
+            camera.heard(20)
+        wait(lambda: len(server.json("api/streams")["cam"]["producers"]) == 2 and "senders" not in server.json("api/streams")["cam"]["producers"][1],
+             30, "the camera is free again")
 
 
 def main():

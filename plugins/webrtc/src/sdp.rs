@@ -90,6 +90,12 @@ impl Section {
         }
     }
 
+    /// A payload type and that of its retransmissions.
+    pub fn with_rtx(&self, payload_type: u8) -> Vec<u8> {
+        let rtx = self.formats.iter().find(|format| format.payload_type == payload_type);
+        std::iter::once(payload_type).chain(rtx.and_then(|format| format.rtx)).collect()
+    }
+
     /// The codecs that both sides know, in the peer's order.
     pub fn codecs(&self) -> Vec<Codec> {
         let mut codecs = Vec::new();
@@ -154,36 +160,36 @@ impl Description {
     /// The text with only `kept` payload types of each section (by index; a section without any keeps what it has), the
     /// peer's candidates in order, and a fingerprint in every section.
     pub fn reduced(&self, kept: &[Option<u8>]) -> String {
-        self.cut(kept, false)
+        self.reduced_to(&kept.iter().map(|kept| kept.iter().copied().collect()).collect::<Vec<_>>())
     }
 
     /// The same, with the payload types of retransmissions of what is kept.
     pub fn reduced_with_rtx(&self, kept: &[Option<u8>]) -> String {
-        self.cut(kept, true)
+        let with_rtx = |(section, kept): (&Section, &Option<u8>)| {
+            kept.map_or_else(Vec::new, |payload_type| section.with_rtx(payload_type))
+        };
+        self.reduced_to(&self.sections.iter().zip(kept).map(with_rtx).collect::<Vec<_>>())
     }
 
-    fn cut(&self, kept: &[Option<u8>], with_rtx: bool) -> String {
+    /// [`Self::reduced`] with several payload types of a section.
+    pub fn reduced_to(&self, kept: &[Vec<u8>]) -> String {
         let mut text = String::new();
         let mut candidates = 0;
         for line in &self.session {
             push(&mut text, line);
         }
         for (index, section) in self.sections.iter().enumerate() {
-            let only = kept.get(index).copied().flatten();
-            let format = section.formats.iter().find(|format| Some(format.payload_type) == only);
-            let rtx = format.and_then(|format| format.rtx).filter(|_| with_rtx);
+            let only = kept.get(index).map(Vec::as_slice).unwrap_or_default();
             for (number, line) in section.lines.iter().enumerate() {
                 if number == 0 {
-                    push(&mut text, &media_line(line, only, rtx));
+                    push(&mut text, &media_line(line, only));
                 } else if let Some(value) = line.strip_prefix("a=candidate:") {
                     let normalised = candidate::normalised_value(value);
                     if candidate::is_usable(&normalised) && candidates < MAX_CANDIDATES {
                         candidates += 1;
                         push(&mut text, &format!("a={normalised}"));
                     }
-                } else if only
-                    .is_none_or(|only| payload_type_of(line).is_none_or(|of| of == only || Some(of) == rtx))
-                {
+                } else if only.is_empty() || payload_type_of(line).is_none_or(|of| only.contains(&of)) {
                     push(&mut text, line);
                 }
             }
@@ -191,12 +197,12 @@ impl Description {
         text
     }
 
-    /// Marks a section in which this side neither sends nor receives; the connection's own answer says that it sends.
+    /// Marks a section in which this side neither sends nor receives; the connection's own answer says that it does.
     pub fn silence(&mut self, index: usize) {
         let Some(section) = self.sections.get_mut(index) else { return };
-        for line in section.lines.iter_mut().filter(|line| *line == "a=sendonly") {
+        for line in section.lines.iter_mut().filter(|line| direction(line).is_some()) {
             "a=inactive".clone_into(line);
-            section.sends = false;
+            (section.sends, section.receives) = (false, false);
         }
     }
 
@@ -322,21 +328,36 @@ fn apt(fmtp: &str) -> Option<u8> {
     fmtp.split(';').find_map(|part| part.trim().strip_prefix("apt="))?.trim().parse().ok()
 }
 
-/// The `m=` line with one format and that of its retransmissions, or as it is.
-fn media_line(line: &str, only: Option<u8>, rtx: Option<u8>) -> String {
-    let Some(only) = only else { return line.to_owned() };
-    let head: Vec<&str> = line.split_ascii_whitespace().take(3).collect();
-    let head = head.join(" ");
-    match rtx {
-        Some(rtx) => format!("{head} {only} {rtx}"),
-        None => format!("{head} {only}"),
+/// The `m=` line with some formats, or as it is.
+fn media_line(line: &str, only: &[u8]) -> String {
+    if only.is_empty() {
+        return line.to_owned();
     }
+    let head = line.split_ascii_whitespace().take(3).map(str::to_owned);
+    head.chain(only.iter().map(u8::to_string)).collect::<Vec<_>>().join(" ")
 }
 
 /// The payload type that an attribute belongs to.
 fn payload_type_of(line: &str) -> Option<u8> {
     let rest = ["a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"].iter().find_map(|name| line.strip_prefix(name))?;
     rest.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// A description whose section has a title (`i=`, RFC 8866 section 5.4), for people.
+pub fn titled(description: &str, section: usize, title: &str) -> String {
+    let mut text = String::with_capacity(description.len() + title.len() + 4);
+    let mut sections = 0;
+    for line in description.lines() {
+        push(&mut text, line);
+        if line.starts_with("m=") {
+            if sections == section {
+                let title: String = title.chars().filter(|c| !c.is_control()).collect();
+                push(&mut text, &format!("i={title}"));
+            }
+            sections += 1;
+        }
+    }
+    text
 }
 
 /// An offer of one bundle with the transport of its first section everywhere (RFC 9143, section 7.3.1). Some peers (aiortc)

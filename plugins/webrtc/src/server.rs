@@ -28,6 +28,7 @@ use crate::{candidate, crypto};
 
 mod public;
 mod publish;
+mod talk;
 mod view;
 
 /// Most sessions at a time.

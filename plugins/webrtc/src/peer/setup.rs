@@ -16,6 +16,7 @@ use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
+use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
     RTCRtpRtxParameters, RtpCodecKind,
@@ -130,10 +131,19 @@ pub fn answer(
         .build(now)?;
     let kept: Vec<Option<u8>> =
         formats.iter().map(|format| format.as_ref().map(|format| format.payload_type)).collect();
-    connection.set_remote_description(now, RTCSessionDescription::offer(offer.reduced_with_rtx(&kept))?)?;
+    let seen = offer.reduced_to(&known_formats(offer, &kept));
+    connection.set_remote_description(now, RTCSessionDescription::offer(seen)?)?;
     let mut outgoing = Vec::new();
-    for (section, wanted) in offer.sections.iter().zip(uses) {
-        let Use::Send(format) = wanted else { continue };
+    for (index, (section, wanted)) in offer.sections.iter().zip(uses).enumerate() {
+        let rest = || offer.sections.iter().zip(uses).skip(index + 1);
+        let is_passed = || rest().any(|(s, u)| s.kind == section.kind && matches!(u, Use::Send(_)));
+        let format = match (wanted, formats.get(index)) {
+            (Use::Send(format), _) => format,
+            // The connection gives a track to the first section of its kind that has none: a microphone's would get the sound for
+            // the peer.
+            (_, Some(Some(format))) if is_passed() => format,
+            _ => continue,
+        };
         let ssrc: u32 = rand::random();
         let rtx = format.rtx.map(|payload_type| Rtx::new(payload_type, rand::random()));
         let id = format!("{}-{ssrc:08x}", if section.kind == Kind::Video { "video" } else { "audio" });
@@ -149,7 +159,19 @@ pub fn answer(
         let track =
             MediaStreamTrack::new("patchbay".to_owned(), id.clone(), id, kind_of(section.kind), vec![coding]);
         connection.add_track(track)?;
-        outgoing.push(Outgoing::new(format.payload_type, ssrc, format.clock_rate, rtx));
+        let direction = match wanted {
+            Use::Send(_) => {
+                outgoing.push(Outgoing::new(format.payload_type, ssrc, format.clock_rate, rtx));
+                continue;
+            }
+            Use::Receive(_) => RTCRtpTransceiverDirection::Recvonly,
+            Use::Nothing => RTCRtpTransceiverDirection::Inactive,
+        };
+        let before = offer.sections.iter().take(index).filter(|section| section.kind != Kind::Data).count();
+        let id = connection.get_transceivers().nth(before);
+        if let Some(mut transceiver) = id.and_then(|id| connection.rtp_transceiver(id)) {
+            transceiver.set_direction(direction);
+        }
     }
     for line in own {
         let init = RTCIceCandidateInit { candidate: line.clone(), ..RTCIceCandidateInit::default() };
@@ -158,11 +180,41 @@ pub fn answer(
     let answer = connection.create_answer(None)?;
     connection.set_local_description(now, answer.clone())?;
     let mut description = Description::parse(&answer.sdp)?;
+    if is_mixed(offer, &kept) {
+        description = Description::parse(&description.reduced_with_rtx(&kept))?;
+    }
     for (index, _) in uses.iter().enumerate().filter(|(_, wanted)| **wanted == Use::Nothing) {
         description.silence(index);
     }
     let text = description.with_candidates(told);
     Ok((Parts { ufrag, password, connection, feedback, outgoing, tap }, text))
+}
+
+/// The formats of each section as the connection sees it. It knows only codecs of the first section of a kind, so that one shows all
+/// that other sections of its kind use: a microphone's may be another than that of the sound to the peer.
+fn known_formats(offer: &Description, kept: &[Option<u8>]) -> Vec<Vec<u8>> {
+    let kinds: Vec<Kind> = offer.sections.iter().map(|section| section.kind).collect();
+    let formats = offer.sections.iter().enumerate().map(|(index, section)| {
+        let chosen = kept.get(index).copied().flatten();
+        let mut own = chosen.map_or_else(Vec::new, |payload_type| section.with_rtx(payload_type));
+        let is_first = !kinds.iter().take(index).any(|kind| *kind == section.kind);
+        if own.is_empty() || !is_first {
+            return own;
+        }
+        for (_, other) in kinds.iter().zip(kept).filter(|(kind, _)| **kind == section.kind) {
+            let other = other.filter(|other| section.formats.iter().any(|f| f.payload_type == *other));
+            own.extend(other.filter(|other| !own.contains(other)));
+        }
+        own
+    });
+    formats.collect()
+}
+
+/// Whether sections of one kind use different formats.
+fn is_mixed(offer: &Description, kept: &[Option<u8>]) -> bool {
+    known_formats(offer, kept).iter().zip(&offer.sections).zip(kept).any(|((known, section), kept)| {
+        kept.is_some_and(|payload_type| known.len() > section.with_rtx(payload_type).len())
+    })
 }
 
 /// The format that a section keeps. One that is not used keeps one too: a section without any would be refused, and some

@@ -86,3 +86,10 @@ fn a_bundle_has_the_transport_of_its_first_section() {
     let apart = offer.replace("a=group:BUNDLE 0 1\r\n", "");
     assert_eq!(one_transport(&apart), apart);
 }
+
+#[test]
+fn a_section_gets_a_title() {
+    let titled =
+        titled("v=0\r\nm=video 9 x 96\r\na=x\r\nm=audio 9 x 8\r\na=inactive\r\n", 1, "busy\r\nm=evil");
+    assert_eq!(titled, "v=0\r\nm=video 9 x 96\r\na=x\r\nm=audio 9 x 8\r\ni=busym=evil\r\na=inactive\r\n");
+}

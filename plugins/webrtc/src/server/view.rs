@@ -11,12 +11,13 @@ use patchbay_sdk::track;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::talk::{self, Speaker, Wish};
 use super::{Answer, Ask, Connected, Engine, Open, connected};
 use crate::feed::{Feed, sent_as};
 use crate::mux::Hub;
 use crate::peer::setup::Use;
 use crate::peer::{Event, Peer};
-use crate::sdp::{Description, Section};
+use crate::sdp::{Description, Section, titled};
 
 /// How long a stream has to say what it is.
 const BOUND_LIMIT_MS: u64 = 10_000;
@@ -44,6 +45,8 @@ struct View {
     tracks: Vec<Track>,
     bound: Bound,
     is_connected: bool,
+    /// Its microphone, while that speaks to the camera.
+    speaker: Option<Speaker>,
     /// `http` or `ws`.
     signalling: String,
 }
@@ -85,11 +88,26 @@ pub(super) async fn open(
     };
     let mut consumer = context.consume(&consume)?;
     let bound = consumer.next().await?;
-    let (uses, tracks) = plan(offer, &bound);
+    let (mut uses, tracks) = plan(offer, &bound);
     if tracks.is_empty() {
         return Err(Error::unsupported("the stream has nothing that the offer takes"));
     }
-    let Connected { peer, events, answer, close } = engine.connect(hub, offer, &uses).await?;
+    let mut speaker = None;
+    let mut mute = None;
+    if let Some(wish) = Wish::of(offer, &uses, &bound.send) {
+        match talk::begin(context, &consumer, &ask.stream, offer, &mut uses, &wish).await {
+            Ok(speaks) => speaker = Some(speaks),
+            Err(error) => {
+                tracing::debug!("the microphone is not used: {}", error.message);
+                mute = Some((wish.section, error.message));
+            }
+        }
+    }
+    let Connected { peer, events, mut answer, close } = engine.connect(hub, offer, &uses).await?;
+    if let Some((section, why)) = mute {
+        answer.sdp = titled(&answer.sdp, section, &why);
+        answer.bare = titled(&answer.bare, section, &why);
+    }
     let open = Open { engine: Arc::clone(engine), peer: Arc::clone(&peer), id: answer.id.clone() };
     let view = View {
         engine: Arc::clone(engine),
@@ -99,6 +117,7 @@ pub(super) async fn open(
         tracks,
         bound,
         is_connected: false,
+        speaker,
         signalling: ask.connection.protocol.clone(),
     };
     patchbay_sdk::spawn(async move {
@@ -149,6 +168,13 @@ fn plan(offer: &Description, bound: &Bound) -> (Vec<Use>, Vec<Track>) {
     (uses.collect(), tracks)
 }
 
+async fn wait(speaker: &mut Option<Speaker>) -> Result<(), Error> {
+    match speaker {
+        Some(speaker) => speaker.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl View {
     async fn run(mut self, mut events: mpsc::Receiver<Event>, close: CancellationToken) {
         let mut counters = tokio::time::interval(COUNTERS_EVERY);
@@ -170,7 +196,13 @@ impl View {
                         self.consumer.want_keyframe();
                         self.restart(index);
                     }
-                    Some(Event::Packet(_) | Event::SenderReport { .. }) => {}
+                    Some(Event::Packet(packet)) => {
+                        let heard = self.speaker.as_mut().map(|speaker| speaker.packet(&packet));
+                        if let Some(Err(error)) = heard {
+                            self.mute(&error);
+                        }
+                    }
+                    Some(Event::SenderReport { .. }) => {}
                     None => break "closed".to_owned(),
                 },
                 why = peer.ended() => break why.to_owned(),
@@ -182,6 +214,9 @@ impl View {
                         }
                     }
                     Err(error) => break error.message,
+                },
+                heard = wait(&mut self.speaker) => if let Err(error) = heard {
+                    self.mute(&error);
                 },
                 _ = counters.tick() => self.report(),
                 () = close.cancelled() => break "closed by request".to_owned(),
@@ -228,6 +263,12 @@ impl View {
             }
         }
         Ok(())
+    }
+
+    /// What the peer says is no longer heard.
+    fn mute(&mut self, why: &Error) {
+        tracing::debug!("the microphone is no longer used: {}", why.message);
+        self.speaker = None;
     }
 
     /// The peer cannot decode: it gets the newest key unit and what follows, at once.

@@ -1,0 +1,201 @@
+//! The microphone of a peer that watches: its packets become units of a talk of the host.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use patchbay_media::{Codec, Kind, Parameters};
+use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
+use patchbay_sdk::api::message::{Connection, SendTrack};
+use patchbay_sdk::server::{Consumer, Context};
+use patchbay_sdk::talk::{Microphone, Offer, Talker};
+use patchbay_sdk::{Class, Error};
+
+use crate::peer::setup::Use;
+use crate::sdp::{Description, Format, Section};
+
+/// What is offered to a camera of which nothing is known yet, or that takes none of it as it is.
+const ANY: [Codec; 3] = [Codec::PcmAlaw, Codec::PcmMulaw, Codec::Opus];
+
+/// The section of an offer that the peer speaks by, and the formats that it may speak in, the best first.
+pub(super) struct Wish {
+    /// Index of the section.
+    pub(super) section: usize,
+    formats: Vec<(Codec, Format)>,
+}
+
+impl Wish {
+    /// What the peer wishes to say, when this stream's cameras accept `send`. A section that is used for sound to the peer as well
+    /// has one format for both.
+    pub(super) fn of(offer: &Description, uses: &[Use], send: &[SendTrack]) -> Option<Self> {
+        let speaks = |section: &Section| section.sends && section.kind == Kind::Audio;
+        let section = offer.sections.iter().position(speaks)?;
+        let own = offer.sections.get(section)?;
+        let taken = send.iter().filter_map(|track| Codec::from_name(&track.codec));
+        let mut formats: Vec<(Codec, Format)> = Vec::new();
+        for codec in taken.chain(ANY) {
+            let format = match uses.get(section) {
+                Some(Use::Send(format)) => Some(format).filter(|format| format.codec == Some(codec)),
+                _ => own.format(codec),
+            };
+            if let Some(format) = format
+                && !formats.iter().any(|(known, _)| *known == codec)
+            {
+                formats.push((codec, format.clone()));
+            }
+        }
+        Some(Self { section, formats })
+    }
+}
+
+/// A peer that speaks.
+pub(super) struct Speaker {
+    talker: Talker,
+    microphone: Microphone,
+    payload_type: u8,
+    reorder: Reorder,
+    depacketizer: Depacketizer,
+    zero: Instant,
+}
+
+/// Offers what the peer says to the camera: the first format that the host takes. The section is used for it then.
+///
+/// # Errors
+/// The camera takes nothing of it, or is taken.
+pub(super) async fn begin(
+    context: &Context,
+    consumer: &Consumer,
+    stream: &str,
+    offer: &Description,
+    uses: &mut [Use],
+    wish: &Wish,
+) -> Result<Speaker, Error> {
+    let mut refused = Error::unsupported("talk: no codec of the microphone is known here");
+    for (codec, format) in &wish.formats {
+        let parameters = match codec {
+            Codec::Opus => Parameters::audio(Codec::Opus, 48_000, 2),
+            codec => Parameters::audio(*codec, 8000, 1),
+        };
+        let (stream, consumer) = (stream.to_owned(), consumer.id());
+        let talk = Offer { stream, consumer, parameters, connection: Connection::default() };
+        let talker = match context.talk(&talk).await {
+            Ok(talker) => talker,
+            Err(error) if error.class == Class::Unsupported => {
+                refused = error;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let kept: Vec<Option<u8>> = (0..offer.sections.len())
+            .map(|index| (index == wish.section).then_some(format.payload_type))
+            .collect();
+        let session = sdp::parse(offer.reduced(&kept).as_bytes());
+        let media =
+            session.medias.get(wish.section).ok_or_else(|| Error::protocol("sdp: no such section"))?;
+        let depacketizer = Depacketizer::new(media).map_err(|error| Error::unsupported(error.to_string()))?;
+        if let Some(own) = uses.get_mut(wish.section).filter(|own| !matches!(own, Use::Send(_))) {
+            *own = Use::Receive(format.clone());
+        }
+        return Ok(Speaker {
+            microphone: talker.microphone(),
+            talker,
+            payload_type: format.payload_type,
+            reorder: Reorder::new(),
+            depacketizer,
+            zero: Instant::now(),
+        });
+    }
+    Err(refused)
+}
+
+impl Speaker {
+    /// Takes a packet of the peer.
+    pub(super) fn packet(&mut self, packet: &rtc::rtp::Packet) -> Result<(), Error> {
+        let header = &packet.header;
+        // One without a payload only probes the bandwidth.
+        if header.payload_type != self.payload_type || packet.payload.is_empty() {
+            return Ok(());
+        }
+        let now = self.zero.elapsed();
+        let packet = RtpPacket {
+            marker: header.marker,
+            payload_type: header.payload_type,
+            sequence: header.sequence_number,
+            timestamp: header.timestamp,
+            ssrc: header.ssrc,
+            extension: None,
+            payload: Bytes::copy_from_slice(&packet.payload),
+        };
+        self.reorder.push(packet, now);
+        self.drain(now)
+    }
+
+    /// Completes when something is due although no packet comes, or with the reason when the host has ended the talk. May be dropped
+    /// and called again.
+    pub(super) async fn wait(&mut self) -> Result<(), Error> {
+        let due = self.reorder.wake_at().map(|at| self.zero + at);
+        tokio::select! {
+            ended = self.talker.ended() => Err(ended),
+            () = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            } => {
+                let now = self.zero.elapsed();
+                self.drain(now)
+            }
+        }
+    }
+
+    fn drain(&mut self, now: Duration) -> Result<(), Error> {
+        while let Some(packet) = self.reorder.poll(now) {
+            self.depacketizer.push(&packet, now);
+        }
+        while let Some(item) = self.depacketizer.poll() {
+            if let Item::Unit(unit) = item {
+                self.microphone.push(&unit)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFER: &str = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 H264/90000\r\na=recvonly\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111 0 8\r\na=rtpmap:111 opus/48000/2\r\na=sendonly\r\n";
+
+    fn takes(codecs: &[&str]) -> Vec<SendTrack> {
+        let track = |codec: &&str| SendTrack { codec: (*codec).to_owned(), ..SendTrack::default() };
+        codecs.iter().map(track).collect()
+    }
+
+    fn formats(offer: &str, uses: &[Use], send: &[&str]) -> Option<(usize, Vec<u8>)> {
+        let wish = Wish::of(&Description::parse(offer).unwrap(), uses, &takes(send))?;
+        Some((wish.section, wish.formats.iter().map(|(_, format)| format.payload_type).collect()))
+    }
+
+    #[test]
+    fn the_codec_is_the_cameras_first() {
+        let none = [Use::Nothing, Use::Nothing];
+        assert_eq!(formats(OFFER, &none, &["aac", "opus", "pcm_alaw"]), Some((1, vec![111, 8, 0])));
+        assert_eq!(formats(OFFER, &none, &["pcm_mulaw"]), Some((1, vec![0, 8, 111])));
+        assert_eq!(
+            formats(OFFER, &none, &[]),
+            Some((1, vec![8, 0, 111])),
+            "nothing is known of the camera yet"
+        );
+        assert_eq!(formats(&OFFER.replace("sendonly", "recvonly"), &none, &["opus"]), None);
+    }
+
+    #[test]
+    fn a_section_for_both_ways_has_one_format() {
+        let offer = OFFER.replace("a=sendonly", "a=sendrecv");
+        let description = Description::parse(&offer).unwrap();
+        let opus = description.sections[1].format(Codec::Opus).unwrap().clone();
+        let uses = [Use::Nothing, Use::Send(opus)];
+        assert_eq!(formats(&offer, &uses, &["pcm_alaw"]), Some((1, vec![111])));
+    }
+}
