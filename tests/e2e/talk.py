@@ -98,7 +98,8 @@ def echo(server, port):
         assert sound.readline() == b"accepts pcm_alaw\n"
         with Talker(port, "cam") as talker:
             assert talker.answer == "accepted", talker.answer
-            got = sound.read(len(said(60)) - 320)
+            # What is said before the plugin reads is not heard.
+            got = sound.read(len(said(40)))
             assert got in said(60), got.hex()
             shown = producer(server, "cam")
             assert "audio, sendonly, PCMA/8000/1" in shown["medias"], shown
@@ -132,9 +133,10 @@ def arrives(options, codecs="PCMU/8000,PCMA/8000", codec="pcm_alaw", kind=8, iso
             assert talker.answer == "accepted", talker.answer
             # What is said before the camera plays is not heard.
             report = camera.heard(40)
+            heard = bytes.fromhex(report.pop("bytes"))
             assert report["faults"] == [] and report["types"] == [kind] and report["sizes"] == [160], report
             assert report["lead_ms"] <= 200, report
-            assert bytes.fromhex(report["bytes"]) in said(60), report["bytes"]
+            assert heard in said(60), heard.hex()
             assert producer(server, "cam")["senders"], producer(server, "cam")
         print(f"  {options or 'no options'}: {report['packets']} packets, at most {report['lead_ms']} ms ahead", flush=True)
 

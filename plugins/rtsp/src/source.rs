@@ -397,6 +397,8 @@ impl<H: Host> Driver<'_, H> {
                     self.session.handle(now, Input::Talk(Some(media)));
                 }
             }
+            // What is said before the camera plays is not heard.
+            Heard::Unit(_) if !self.session.hears() => {}
             Heard::Unit(unit) => {
                 for packet in self.speech.packets(&unit) {
                     self.session.handle(now, Input::SendRtp(&packet));

@@ -29,6 +29,11 @@ impl Session {
         }
     }
 
+    /// Whether a packet for the camera would be sent now.
+    pub fn hears(&self) -> bool {
+        self.playing.is_some() && self.backchannel().is_some_and(|index| self.ways.has(index))
+    }
+
     /// A packet for the camera; only after its answer to PLAY (C110).
     pub(super) fn send_rtp(&mut self, packet: &[u8]) {
         let Some(index) = self.backchannel().filter(|_| self.playing.is_some()) else { return };
