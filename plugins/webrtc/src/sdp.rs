@@ -244,6 +244,7 @@ fn codec_of(name: &str, clock_rate: u32) -> Option<Codec> {
     Some(match (name.to_ascii_uppercase().as_str(), clock_rate) {
         ("H264", 90_000) => Codec::H264,
         ("H265", 90_000) => Codec::Hevc,
+        ("AV1", 90_000) => Codec::Av1,
         ("OPUS", 48_000) => Codec::Opus,
         ("PCMU", 8000) => Codec::PcmMulaw,
         ("PCMA", 8000) => Codec::PcmAlaw,

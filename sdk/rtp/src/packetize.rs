@@ -12,6 +12,7 @@ use crate::Unsupported;
 use crate::packet::{HEADER_LEN, Header};
 
 mod audio;
+mod av1;
 mod h264;
 mod h265;
 mod history;
@@ -282,6 +283,10 @@ impl Packetizer {
                 }
                 h265::write(&unit.data, &mut writer);
             }
+            Codec::Av1 => {
+                let record = parameter_sets.map(|parameters| &*parameters.extradata);
+                av1::write(&unit.data, unit.key, record, &mut writer);
+            }
             Codec::Mjpeg => jpeg::write(&unit.data, &mut writer),
             Codec::Aac => audio::aac(&unit.data, &mut writer),
             Codec::Opus => audio::opus(&unit.data, self.is_first, &mut writer),
@@ -300,9 +305,22 @@ impl Packetizer {
 
 /// Whether units of the codec can be sent over RTP.
 pub fn is_supported(codec: Codec) -> bool {
-    use Codec::{Aac, AdpcmG722, H264, Hevc, Mjpeg, Mp2, Mp3, Opus, PcmAlaw, PcmMulaw, PcmS16be, PcmS16le};
+    use Codec::{
+        Aac, AdpcmG722, Av1, H264, Hevc, Mjpeg, Mp2, Mp3, Opus, PcmAlaw, PcmMulaw, PcmS16be, PcmS16le,
+    };
     matches!(
         codec,
-        H264 | Hevc | Mjpeg | Aac | Opus | Mp2 | Mp3 | PcmAlaw | PcmMulaw | PcmS16be | PcmS16le | AdpcmG722
+        H264 | Hevc
+            | Av1
+            | Mjpeg
+            | Aac
+            | Opus
+            | Mp2
+            | Mp3
+            | PcmAlaw
+            | PcmMulaw
+            | PcmS16be
+            | PcmS16le
+            | AdpcmG722
     )
 }

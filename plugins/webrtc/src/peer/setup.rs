@@ -243,6 +243,7 @@ fn codec_of(kind: Kind, format: &Format) -> RTCRtpCodec {
     let name = match format.codec {
         Some(Codec::H264) => "H264",
         Some(Codec::Hevc) => "H265",
+        Some(Codec::Av1) => "AV1",
         Some(Codec::Opus) => "opus",
         Some(Codec::PcmMulaw) => "PCMU",
         Some(Codec::PcmAlaw) => "PCMA",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use patchbay_media::Kind;
+use patchbay_media::{Codec, Kind};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Connection, Publish};
 use patchbay_sdk::server::{Context, Publisher};
@@ -30,7 +30,9 @@ pub(super) async fn open(
         .sections
         .iter()
         .map(|section| {
-            let codec = section.codecs().into_iter().next().filter(|_| section.sends);
+            // AV1 is sent, not received.
+            let codec =
+                section.codecs().into_iter().find(|codec| *codec != Codec::Av1).filter(|_| section.sends);
             match codec.and_then(|codec| section.format(codec)) {
                 Some(format) if section.kind != Kind::Data => Use::Receive(format.clone()),
                 _ => Use::Nothing,

@@ -108,6 +108,7 @@ fn rtpmap(parameters: &Parameters) -> Option<String> {
     Some(match parameters.codec {
         Codec::H264 => format!("H264/{clock_rate}"),
         Codec::Hevc => format!("H265/{clock_rate}"),
+        Codec::Av1 => format!("AV1/{clock_rate}"),
         Codec::Mjpeg => format!("JPEG/{clock_rate}"),
         Codec::Aac => format!("MPEG4-GENERIC/{clock_rate}/{channels}"),
         Codec::Opus => "opus/48000/2".to_owned(),
