@@ -497,6 +497,18 @@ def hevc_goes_through_two_servers():
 
 
 @test
+def av1_goes_through_to_chromium():
+    encode = ("ffmpeg -nostdin -v error -re -f lavfi -i testsrc2=s=640x360:r=25 -c:v libaom-av1 -usage realtime -cpu-used 8 -g 50 -lag-in-frames 0 -b:v 500k"
+              " -pix_fmt yuv420p -f mp4 -movflags frag_every_frame+empty_moov+default_base_moof pipe:1")
+    peer("ffmpeg", "ffmpeg")
+    with served(f"streams:\n  cam: \"exec:{encode}\"\n") as server:
+        seen = chromium(server, what="play", name="cam", form="whep", seconds=6)
+        assert "AV1/90000" in seen["answer"] and "H264" not in seen["answer"], seen["answer"]
+        assert seen["video"]["frames"] > 60 and seen["video"]["lost"] == 0 and seen["width"] == 640, seen
+        print(f"  {seen['video']['frames']} pictures in 6 s, the first after {seen['first_ms']} ms")
+
+
+@test
 def a_process_of_its_own_does_as_well():
     with Server(streams="streams:\n  cam:\n", extra=f"webrtc:\n  listen: \":{free_port()}\"\n  ice_servers: []\nplugins:\n  webrtc: {{isolation: process}}\n") as server:
         with Camera(server, "cam"):
