@@ -1,13 +1,11 @@
 //! MP4 files made by FFmpeg, compared with what ffprobe says of them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod peers;
 
 use patchbay_media::Codec;
-use peers::{X264, X264_AAC, X265, as_packets, demux_mp4, ffmpeg, folder, packets};
 use tempfile::TempDir;
 
-fn same_packets(folder: &TempDir, arguments: &str, name: &str, codecs: &[Codec]) -> peers::Demuxed {
+use crate::peers::{Demuxed, X264, X264_AAC, X265, as_packets, demux_mp4, ffmpeg, folder, packets};
+
+fn same_packets(folder: &TempDir, arguments: &str, name: &str, codecs: &[Codec]) -> Demuxed {
     let file = ffmpeg(folder, arguments, name);
     let bytes = std::fs::read(&file).unwrap();
     let demuxed = demux_mp4(&bytes, 4_096).unwrap();

@@ -1,7 +1,4 @@
 //! The fragmented MP4 muxer, its output read by FFmpeg and by mp4-atom.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod peers;
 
 use std::path::PathBuf;
 
@@ -9,8 +6,11 @@ use bytes::{Bytes, BytesMut};
 use patchbay_media::{Codec, Kind, Parameters, Unit};
 use patchbay_mux::fmp4::{Muxer, Options};
 use patchbay_mux::{Chunk, Mode, PatchKind};
-use peers::{Demuxed, X264, X264_AAC, X265, adler32, decode, demux_mp4, ffmpeg, folder, packets, streams};
 use tempfile::TempDir;
+
+use crate::peers::{
+    Demuxed, X264, X264_AAC, X265, adler32, decode, demux_mp4, ffmpeg, folder, packets, streams,
+};
 
 fn clip(folder: &TempDir, arguments: &str) -> Demuxed {
     let file = ffmpeg(folder, arguments, "clip.mp4");

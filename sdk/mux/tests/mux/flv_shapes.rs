@@ -1,7 +1,4 @@
 //! FLV of odd shapes: late tracks, wraps, changed parameters, codecs that no program here writes.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
-
-mod peers;
 
 use std::time::Duration;
 
@@ -9,8 +6,9 @@ use bytes::Bytes;
 use patchbay_media::{Codec, Event as TagEvent, Parameters, Unit, h264, h265, opus};
 use patchbay_mux::Mode;
 use patchbay_mux::flv::{Demuxer, Error, Event, Muxer, TagDemuxer, TagKind, TagMuxer};
-use peers::{demux_flv, demux_mp4};
 use proptest::prelude::*;
+
+use crate::peers::{Demuxed, demux_flv, demux_mp4};
 
 const SPS: [u8; 21] = [
     0x67, 0x42, 0xc0, 0x0d, 0xd9, 0x01, 0x41, 0x96, 0x9b, 0x80, 0x88, 0x00, 0x00, 0x03, 0x00, 0x08, 0x00,
@@ -307,8 +305,8 @@ fn new_parameters_stand_before_every_key_unit() {
 }
 
 /// The kept clip as FLV.
-fn kept() -> (peers::Demuxed, Vec<u8>) {
-    let clip = demux_mp4(include_bytes!("data/h264-aac.mp4"), 1_000).unwrap();
+fn kept() -> (Demuxed, Vec<u8>) {
+    let clip = demux_mp4(include_bytes!("../data/h264-aac.mp4"), 1_000).unwrap();
     let mut muxer = Muxer::new(&clip.tracks).unwrap();
     let mut out = [muxer.init(), muxer.history(&[], 0, Mode::Squeezed).data].concat();
     let mut chunks = Vec::new();
@@ -322,7 +320,7 @@ fn a_kept_clip_there_and_back() {
     let (clip, flv) = kept();
     let again = demux_flv(&flv, 333).unwrap();
     for track in 0..2 {
-        let of = |d: &peers::Demuxed| -> Vec<Unit> {
+        let of = |d: &Demuxed| -> Vec<Unit> {
             d.units.iter().filter(|(t, _)| *t == track).map(|(_, unit)| unit.clone()).collect()
         };
         let (a, b) = (of(&clip), of(&again));

@@ -1,15 +1,13 @@
 //! Transport streams of FFmpeg read, ours read by FFmpeg and by the crate mpeg2ts.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod peers;
 
 use patchbay_media::{Codec, Kind, Parameters, Unit};
 use patchbay_mux::Mode;
 use patchbay_mux::mpegts::{MuxOptions, Muxer, Options};
-use peers::{
+use tempfile::TempDir;
+
+use crate::peers::{
     Demuxed, X264, X264_AAC, X265, adler32, decode, demux_mp4, demux_ts, ffmpeg, folder, packets, streams,
 };
-use tempfile::TempDir;
 
 const VIDEO: &str = "-f lavfi -i testsrc2=size=320x180:rate=25:duration=3 -f lavfi -i sine=440:sample_rate=48000:duration=3 -c:v libx264 -preset veryfast -pix_fmt yuv420p -bf 0";
 

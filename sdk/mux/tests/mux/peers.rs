@@ -1,5 +1,4 @@
 //! FFmpeg as the other side: makes clips, says what is in a file.
-#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,4 @@
 //! Boxes of the header, new parameters, and units of any kind.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::Bytes;
 use patchbay_media::{Codec, Parameters, Unit, h264, h265, opus};

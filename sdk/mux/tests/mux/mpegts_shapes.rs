@@ -1,5 +1,4 @@
 //! Transport streams of odd shapes, and bytes that are none.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::Bytes;
 use patchbay_media::{Codec, Parameters, Unit, h264};

@@ -1,10 +1,8 @@
 //! Small clips that are kept, for machines without FFmpeg.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod peers;
-
-use peers::{Packet, as_packets, demux_mp4, demux_ts};
 use proptest::prelude::*;
+
+use crate::peers::{Packet, as_packets, demux_mp4, demux_ts};
 
 fn listed(csv: &str) -> Vec<Packet> {
     let line = |line: &str| {
@@ -23,9 +21,9 @@ fn listed(csv: &str) -> Vec<Packet> {
 
 #[test]
 fn kept_mp4_files() {
-    let whole = (&include_bytes!("data/h264-aac.mp4")[..], include_str!("data/h264-aac.mp4.csv"));
+    let whole = (&include_bytes!("../data/h264-aac.mp4")[..], include_str!("../data/h264-aac.mp4.csv"));
     let fragmented =
-        (&include_bytes!("data/h264-aac-frag.mp4")[..], include_str!("data/h264-aac-frag.mp4.csv"));
+        (&include_bytes!("../data/h264-aac-frag.mp4")[..], include_str!("../data/h264-aac-frag.mp4.csv"));
     for (file, csv) in [whole, fragmented] {
         for piece in [1, 1_000] {
             let demuxed = demux_mp4(file, piece).unwrap();
@@ -41,9 +39,9 @@ fn kept_mp4_files() {
 
 #[test]
 fn a_kept_transport_stream() {
-    let mp4 = demux_mp4(include_bytes!("data/h264-aac.mp4"), 1_000).unwrap();
-    let ts =
-        demux_ts(include_bytes!("data/h264-aac.ts"), 100, patchbay_mux::mpegts::Options::default()).unwrap();
+    let mp4 = demux_mp4(include_bytes!("../data/h264-aac.mp4"), 1_000).unwrap();
+    let ts = demux_ts(include_bytes!("../data/h264-aac.ts"), 100, patchbay_mux::mpegts::Options::default())
+        .unwrap();
     for track in 0..2 {
         let (a, b) = (as_packets(&mp4, track), as_packets(&ts, track));
         assert_eq!(a.len(), b.len());
@@ -58,7 +56,7 @@ fn a_kept_transport_stream() {
 proptest! {
     #[test]
     fn hurt_clips_never_panic(hits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12), piece: u8) {
-        let files = [&include_bytes!("data/h264-aac.mp4")[..], include_bytes!("data/h264-aac-frag.mp4"), include_bytes!("data/h264-aac.ts")];
+        let files = [&include_bytes!("../data/h264-aac.mp4")[..], include_bytes!("../data/h264-aac-frag.mp4"), include_bytes!("../data/h264-aac.ts")];
         for (kind, file) in files.into_iter().enumerate() {
             let mut bytes = file.to_vec();
             for (at, value) in &hits {

@@ -1,5 +1,4 @@
 //! MP4 files of odd shapes, built by hand, and bytes that are no MP4 at all.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::Bytes;
 use patchbay_media::{Codec, Unit};

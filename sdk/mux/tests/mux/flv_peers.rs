@@ -1,17 +1,15 @@
 //! FLV of FFmpeg read, ours read by FFmpeg.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
-
-mod peers;
 
 use std::path::Path;
 
 use patchbay_media::{Codec, Unit};
 use patchbay_mux::Mode;
 use patchbay_mux::flv::Muxer;
-use peers::{
+use tempfile::TempDir;
+
+use crate::peers::{
     Demuxed, X264, X264_AAC, adler32, decode, demux_flv, demux_mp4, ffmpeg, folder, packets, streams,
 };
-use tempfile::TempDir;
 
 const VIDEO: &str = "-f lavfi -i testsrc2=size=320x180:rate=25:duration=3 -f lavfi -i sine=440:sample_rate=44100:duration=3 -c:v libx264 -preset veryfast -pix_fmt yuv420p -bf 0";
 
