@@ -36,9 +36,9 @@ TICK = fractions.Fraction(1, 480)
 class Rtmp(Server):
     """A server that listens for RTMP."""
 
-    def __init__(self, streams, rtmp=None, **more):
+    def __init__(self, streams, rtmp=None, settings="", **more):
         self.rtmp = rtmp or free_port()
-        super().__init__(streams=streams, extra=f"rtmp:\n  listen: 127.0.0.1:{self.rtmp}\n", **more)
+        super().__init__(streams=streams, extra=f"rtmp:\n  listen: 127.0.0.1:{self.rtmp}\n{settings}", **more)
 
     def rtmp_url(self, name):
         return f"rtmp://127.0.0.1:{self.rtmp}/{name}"
@@ -304,6 +304,26 @@ def gstreamer_publishes():
                            "!", "flvmux", "streamable=true", "!", "rtmp2sink", f"location={server.rtmp_url('live/s')}") as publisher:
             wait(live(server, "s"), 20, "publisher", publisher)
             assert [s["codec_name"] for s in base.probe(f"rtsp://127.0.0.1:{server.rtsp}/s")] == ["h264"]
+
+
+@test
+def a_login_is_asked():
+    """Adobe's login with the clients of FFmpeg, GStreamer and Patchbay itself."""
+    with Rtmp("streams:\n  s:\n  demo: \"demo:\"\n", settings="  username: bob\n  password: secret\n  local_auth: true\n") as server:
+        url = lambda login, name: server.rtmp_url(name).replace("rtmp://", f"rtmp://{login}@" if login else "rtmp://")
+        with publish(clip("h264-plain.mp4"), url("bob:secret", "live/s")) as publisher:
+            wait(live(server, "s"), 15, "publisher", publisher)
+            assert len(base.probe(url("bob:secret", "live/s"))) == 2
+        for login in ("", "bob:wrong", "eve:secret"):
+            done = run("ffprobe", "-v", "error", url(login, "live/demo"), limit=30)
+            assert done.returncode != 0, (login, done)
+        with Server(streams=f"streams:\n  right: {url('bob:secret', 'demo')}\n  wrong: {url('bob:wrong', 'demo')}\n") as client:
+            assert len(base.probe(f"rtsp://127.0.0.1:{client.rtsp}/right")) == 2
+            assert run("ffprobe", "-v", "error", f"rtsp://127.0.0.1:{client.rtsp}/wrong", limit=40).returncode != 0
+        peer("gst-launch-1.0", "gstreamer1.0-tools")
+        with exact.program("gst-launch-1.0", "-q", "videotestsrc", "is-live=true", "!", "x264enc", "tune=zerolatency", "key-int-max=30", "!", "h264parse", "!", "flvmux",
+                           "streamable=true", "!", "rtmp2sink", f"location={server.rtmp_url('live/s')}", "username=bob", "password=secret") as publisher:
+            wait(live(server, "s"), 20, "publisher", publisher)
 
 
 @test

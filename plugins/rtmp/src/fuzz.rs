@@ -1,7 +1,7 @@
 //! Targets of the fuzz tests: any bytes in, invariants checked.
 #![allow(clippy::expect_used)]
 
-use crate::session::{client, server};
+use crate::session::{client, login, server};
 use crate::wire::chunk::{MAX_EARLY_MESSAGE_BYTES, MAX_PARTIAL_BYTES};
 use crate::wire::handshake::BLOCK_BYTES;
 
@@ -17,7 +17,11 @@ fn hands() -> Vec<u8> {
 /// A listening session ends or goes on, and holds little before it is known what the peer wants.
 pub fn server(data: &[u8]) {
     let (head, body) = data.split_first().unwrap_or((&0, data));
-    let mut session = server::Session::new([7; BLOCK_BYTES]);
+    let mut session = match head {
+        0xff => server::Session::with_login([7; BLOCK_BYTES]),
+        _ => server::Session::new([7; BLOCK_BYTES]),
+    };
+    let mut logins = login::Logins::new("bob", "secret");
     session.receive(&hands()).expect("a plain handshake");
     for piece in body.chunks(usize::from(*head) + 1) {
         if session.receive(piece).is_err() {
@@ -27,6 +31,10 @@ pub fn server(data: &[u8]) {
             match session.poll() {
                 Err(_) => return,
                 Ok(None) => break,
+                Ok(Some(server::Event::Connect(app))) => match logins.judge(&app, [1, 2, 3]) {
+                    login::Verdict::Allowed => session.connected(),
+                    login::Verdict::Refused(reason) => session.reject(&reason),
+                },
                 Ok(Some(server::Event::Play(wish))) => {
                     assert!(wish.names.iter().all(|name| !name.is_empty()));
                     if wish.query.is_empty() { session.played("x") } else { session.refuse(true, "no") }

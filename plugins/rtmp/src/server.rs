@@ -15,12 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use patchbay_fanout::Limits;
 use patchbay_sdk::Error;
 use patchbay_sdk::server::{Context, accept};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use crate::session::login::{Logins, Verdict};
 use play::Hub;
 
 /// Connections at once; more are closed unanswered.
@@ -36,15 +38,32 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub struct Config {
     /// Where to listen; empty: not at all.
     pub listen: String,
+    /// User that players and publishers need (Adobe's login); empty: none.
+    pub username: String,
+    /// The password.
+    pub password: String,
+    /// The login is needed from this machine too.
+    pub local_auth: bool,
 }
 
 /// A server and all its viewers.
 pub struct Server {
     context: Context,
     hub: Arc<Hub>,
+    login: Option<Mutex<Logins>>,
+    local_auth: bool,
 }
 
 impl Server {
+    /// Whether this client has to log in.
+    fn asks_login(&self, remote: SocketAddr) -> bool {
+        self.login.is_some() && (self.local_auth || !remote.ip().to_canonical().is_loopback())
+    }
+
+    fn judge(&self, app: &str) -> Verdict {
+        self.login.as_ref().map_or(Verdict::Allowed, |login| login.lock().judge(app, rand::random()))
+    }
+
     async fn connection(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let socket = SockRef::from(&stream);
@@ -81,7 +100,9 @@ pub async fn serve(config: Config, context: Context) -> Result<(), Error> {
     }
     let listener = context.listen("rtmp", &config.listen, serde_json::Map::new()).await?;
     let hub = Hub::new(context.host(), Limits::default());
-    let server = Arc::new(Server { context: context.clone(), hub });
+    let login =
+        (!config.username.is_empty()).then(|| Mutex::new(Logins::new(&config.username, &config.password)));
+    let server = Arc::new(Server { context: context.clone(), hub, login, local_auth: config.local_auth });
     let connection = |stream, remote| Arc::clone(&server).connection(stream, remote);
     let drained = || drop(context.drained());
     tokio::select! {

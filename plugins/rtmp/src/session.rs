@@ -10,6 +10,7 @@
 pub mod adobe;
 pub mod client;
 pub mod link;
+pub mod login;
 pub mod server;
 
 use patchbay_mux::flv::amf::Value;

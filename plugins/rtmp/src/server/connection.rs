@@ -20,6 +20,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 use super::Server;
 use super::play::{Claim, Meta, Wanted, claim, wanted_of};
 use super::publish::Ingest;
+use crate::session::login::Verdict;
 use crate::session::server::{Event, Phase, Session};
 use crate::wire::handshake::BLOCK_BYTES;
 
@@ -86,9 +87,10 @@ pub async fn serve(server: Arc<Server>, stream: TcpStream, remote: SocketAddr) -
     let mut report = tokio::time::interval_at(Instant::now() + REPORT_EVERY, REPORT_EVERY);
     report.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let random: [u8; BLOCK_BYTES] = rand::random();
+    let session = if server.asks_login(remote) { Session::with_login(random) } else { Session::new(random) };
     let connection = Connection {
         server,
-        session: Session::new(random),
+        session,
         writer: Writer::new(stream),
         remote,
         work: None,
@@ -172,6 +174,13 @@ impl Connection {
     fn events(&mut self) -> Result<Option<End>, End> {
         while let Some(event) = self.session.poll()? {
             match event {
+                Event::Connect(app) => match self.server.judge(&app) {
+                    Verdict::Allowed => self.session.connected(),
+                    Verdict::Refused(description) => {
+                        self.session.reject(&description);
+                        self.deadline = Instant::now() + REFUSED_LINGER;
+                    }
+                },
                 Event::Play(wish) => {
                     self.deadline = Instant::now() + SILENCE_TIMEOUT * 2;
                     let shown = self.shown(&wish.user_agent);

@@ -21,9 +21,17 @@ pub enum Asked {
 /// A server's challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Challenge {
-    salt: String,
-    challenge: String,
-    opaque: Option<String>,
+    pub(super) salt: String,
+    pub(super) challenge: String,
+    pub(super) opaque: Option<String>,
+}
+
+impl Challenge {
+    /// How a server says it.
+    pub(super) fn query(&self, user: &str) -> String {
+        let opaque = self.opaque.as_ref().map(|opaque| format!("&opaque={opaque}")).unwrap_or_default();
+        format!("user={user}&salt={}&challenge={}{opaque}", self.salt, self.challenge)
+    }
 }
 
 /// Reads the `description` of a refusal. `None`: it is of no login of this kind.
@@ -58,11 +66,21 @@ pub fn name_user(credentials: &Credentials) -> String {
 pub fn answer(credentials: &Credentials, challenge: &Challenge, nonce: u32) -> String {
     let nonce = format!("{nonce:08x}");
     let user = credentials.user.expose();
-    let first = hash(&[user, &challenge.salt, credentials.password.expose()]);
-    let middle = challenge.opaque.as_deref().unwrap_or(&challenge.challenge);
-    let response = hash(&[&first, middle, &nonce]);
+    let response = response(credentials, challenge, &nonce);
     let opaque = challenge.opaque.as_ref().map(|opaque| format!("&opaque={opaque}")).unwrap_or_default();
     format!("?authmod=adobe&user={user}&challenge={nonce}&response={response}{opaque}")
+}
+
+/// The right answer to a challenge and the client's own.
+pub(super) fn response(credentials: &Credentials, challenge: &Challenge, nonce: &str) -> String {
+    let first = hash(&[credentials.user.expose(), &challenge.salt, credentials.password.expose()]);
+    let middle = challenge.opaque.as_deref().unwrap_or(&challenge.challenge);
+    hash(&[&first, middle, nonce])
+}
+
+/// Compares in a time that tells only the length.
+pub(super) fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |all, (x, y)| all | (x ^ y)) == 0
 }
 
 fn hash(parts: &[&str]) -> String {

@@ -17,6 +17,9 @@ pub const STREAM_ID: u32 = 1;
 /// What a peer wants, and what it sends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// To connect to this application, with what is behind its name: only of a session that asks for a login; answered by
+    /// [`Session::connected`] or [`Session::reject`].
+    Connect(String),
     /// To play a stream; answered by [`Session::played`] or [`Session::refuse`].
     Play(Wish),
     /// To publish one; answered by [`Session::published`] or [`Session::refuse`].
@@ -75,6 +78,10 @@ pub struct Session {
     is_publishing: bool,
     /// Key of `releaseStream`, for publishers that name no application.
     released: String,
+    /// Whether it has to log in before anything else.
+    asks_login: bool,
+    /// Number of the `connect` that is answered next.
+    connecting: f64,
 }
 
 impl Session {
@@ -89,7 +96,14 @@ impl Session {
             user_agent: String::new(),
             is_publishing: false,
             released: String::new(),
+            asks_login: false,
+            connecting: 0.0,
         }
+    }
+
+    /// The same, for a peer that has to log in.
+    pub fn with_login(random: Block) -> Self {
+        Self { asks_login: true, ..Self::new(random) }
     }
 
     /// What the peer is doing.
@@ -142,6 +156,8 @@ impl Session {
         let text = |index: usize| command.argument(index).and_then(Value::as_str).unwrap_or_default();
         match command.name.as_str() {
             "connect" => self.connect(command),
+            // Nobody is served who has not logged in.
+            _ if self.asks_login => {}
             "createStream" => {
                 let id = f64::from(STREAM_ID).into();
                 self.link.writer.command("_result", command.transaction, &[Value::Null, id], 0);
@@ -184,6 +200,21 @@ impl Session {
         command.text("app").clone_into(&mut self.app);
         command.text("flashVer").clone_into(&mut self.user_agent);
         self.fourccs = fourccs(command);
+        self.connecting = command.transaction;
+        if self.asks_login {
+            self.phase = Phase::Asking;
+            return self.events.push_back(Event::Connect(self.app.clone()));
+        }
+        self.connected();
+    }
+
+    /// The peer is let in.
+    pub fn connected(&mut self) {
+        self.phase = Phase::New;
+        if std::mem::take(&mut self.asks_login) {
+            // What was the login is no wish.
+            self.app.truncate(self.app.find('?').unwrap_or(self.app.len()));
+        }
         let is_enhanced = !self.fourccs.is_empty();
         self.link.introduce();
         self.link.writer.peer_bandwidth(WINDOW);
@@ -202,7 +233,16 @@ impl Session {
             let list = FOURCCS.iter().map(|fourcc| (*fourcc).into()).collect();
             info.push(("fourCcList".to_owned(), Value::StrictArray(list)));
         }
-        self.link.writer.command("_result", command.transaction, &[server, Value::Object(info)], 0);
+        self.link.writer.command("_result", self.connecting, &[server, Value::Object(info)], 0);
+    }
+
+    /// The peer is not let in; its client reads `description`. The connection should be closed a little later.
+    pub fn reject(&mut self, description: &str) {
+        self.phase = Phase::Refused;
+        self.link.introduce();
+        let info = status("error", "NetConnection.Connect.Rejected", description);
+        self.link.writer.command("_error", self.connecting, &[Value::Null, info], 0);
+        self.link.writer.command("close", 0.0, &[Value::Null], 0);
     }
 
     fn wish(&self, key: &str) -> Wish {
