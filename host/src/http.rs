@@ -285,6 +285,9 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
     if !listed("/") && !listed(&format!("{base}/")) {
         return not_found();
     }
+    if path == "schema.json" && config.api.static_dir.is_empty() {
+        return api::schema(&app);
+    }
     site::serve(&app.config().api.static_dir, &path, &parts).await
 }
 

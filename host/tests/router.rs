@@ -434,3 +434,35 @@ fn key_units_are_asked_for_once_a_second_at_most() {
     core.want_key(at(3), other);
     assert_eq!(drain(&mut core), [Action::Keyframe { source }]);
 }
+
+#[test]
+fn states_say_since_when_and_of_what_class_an_end_is() {
+    const ZERO: u64 = 1_700_000_000_000;
+    let mut core = core(&["rtsp://a"]);
+    core.set_clock(at(0), ZERO);
+    let consumer = core.attach(at(1), &Consume { timeout_ms: 60_000, ..ask("cam", "video") }, "").unwrap();
+    let source = opened(&drain(&mut core))[0].0;
+    let shown = |core: &Core| {
+        let info = core.info("cam", &|_| Vec::new()).unwrap();
+        assert_eq!(info["consumers"][0]["since"], ZERO + 1000, "consumer {consumer}: {info}");
+        let producer = &info["producers"][0];
+        let word = |key: &str| producer[key].as_str().unwrap_or("").to_owned();
+        (word("state"), producer["since"].as_u64().unwrap() - ZERO, word("error_class"))
+    };
+    assert_eq!(shown(&core), ("connecting".to_owned(), 1000, String::new()));
+    core.ended(at(2), source, gone("no such path"));
+    assert_eq!(shown(&core), ("offline".to_owned(), 2000, "not_found".to_owned()));
+    // A new try is no new outage.
+    core.tick(at(4));
+    assert_eq!(shown(&core), ("connecting".to_owned(), 2000, "not_found".to_owned()));
+    core.ended(at(5), source, gone("no such path"));
+    assert_eq!(shown(&core), ("offline".to_owned(), 2000, "not_found".to_owned()));
+    core.tick(at(9));
+    core.tracks(at(10), source, vec![track(0, "video", "h264")], told());
+    core.media(at(11), source);
+    assert_eq!(shown(&core), ("live".to_owned(), 10_000, String::new()));
+    let wide = TrackInfo { width: 640, height: 360, ..track(0, "video", "h264").1 };
+    core.track_changed(at(12), source, 1, wide);
+    let codec = core.info("cam", &|_| Vec::new()).unwrap()["producers"][0]["receivers"][0]["codec"].clone();
+    assert_eq!((&codec["width"], &codec["height"]), (&640.into(), &360.into()));
+}

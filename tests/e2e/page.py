@@ -21,6 +21,8 @@ def settings_are_checked(server):
     for name, plugin in plugins.items():
         assert plugin["options"]["type"] == "object" and len(plugin["description"]) > 20, plugin
         assert not plugin["sources"] or "source" in plugin["options"]["$defs"], f"{name} has sources and no schema of them"
+    sections = server.json("schema.json")["properties"]
+    assert sections["rtsp"]["properties"]["listen"]["default"] == ":8554" and "listen" in sections["api"]["properties"], sections
     camera = server.json("api/streams")["demo"]
     assert camera["producers"][0]["state"] == "idle" or camera["producers"][0]["since"] > 1.6e12, camera
 

@@ -7,9 +7,9 @@ use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use super::{Call, Peer, empty, text};
-use crate::app::PluginState;
+use crate::app::{App, PluginState};
 use crate::cli;
-use crate::config::{Problem, WriteError, merge};
+use crate::config::{Api, Problem, WriteError, merge};
 use crate::log::Level;
 
 /// `GET /api`.
@@ -220,6 +220,46 @@ fn one_plugin(call: &Call, name: &str) -> Response {
     let list = plugin_list(call);
     let found = list.into_iter().find(|plugin| plugin.get("name").and_then(Value::as_str) == Some(name));
     super::json_pretty(&found.unwrap_or_default())
+}
+
+/// `GET /schema.json`: the configuration as a JSON Schema, for editors.
+pub(super) fn schema(app: &App) -> Response {
+    let catalogue = app.catalogue();
+    let text = json!({"type": "string"});
+    let texts = json!({"type": "array", "items": text});
+    let keys = |names: &[&str]| {
+        let properties: Map<String, Value> =
+            names.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
+        json!({"type": "object", "properties": properties})
+    };
+    let mut sections = Map::new();
+    let mut add = |name: &str, value: Value| sections.insert(name.to_owned(), value);
+    add("app", keys(&["modules", "writable_plugins"]));
+    add("api", keys(&Api::KEYS));
+    add("log", json!({"type": "object"}));
+    let sources =
+        json!({"type": "object", "additionalProperties": {"type": ["string", "array", "object", "null"]}});
+    add("streams", sources);
+    add("publish", json!({"type": "object", "additionalProperties": {"anyOf": [text, texts]}}));
+    add("preload", json!({"type": "object"}));
+    add("env", json!({"type": "object"}));
+    let mut switches = Map::new();
+    for entry in &catalogue.entries {
+        let manifest = &entry.manifest;
+        let mut options = manifest.options.as_object().cloned().unwrap_or_default();
+        options.remove("$defs");
+        options.insert("description".to_owned(), manifest.description.as_str().into());
+        // Keys of the host stand among them.
+        options.remove("additionalProperties");
+        add(&manifest.name, Value::Object(options.clone()));
+        let switch = json!({"anyOf": [{"type": "boolean"}, {"enum": ["on", "off"]}, Value::Object(options)]});
+        switches.insert(manifest.name.clone(), switch);
+    }
+    add("plugins", json!({"type": "object", "properties": switches}));
+    super::json_pretty(&json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Patchbay's configuration",
+        "type": "object", "properties": sections,
+    }))
 }
 
 /// `GET /api/plugins`.

@@ -361,8 +361,9 @@ const WEBRTC_VIDEO = { H264: 'video/H264', H265: 'video/H265', AV1: 'video/AV1',
 const WEBRTC_AUDIO = new Set(['OPUS', 'PCMA', 'PCMU']);
 const MSE_TYPE = { H264: 'avc1.640029', H265: 'hvc1.1.6.L153.B0', AAC: 'mp4a.40.2', 'MPEG4-GENERIC': 'mp4a.40.2', OPUS: 'opus', PCMA: 'flac', PCMU: 'flac', PCM: 'flac', PCML: 'flac', FLAC: 'flac' };
 
-/** The modes that this browser can show a stream of these codecs with (`['H264', 'AAC']`; none: not known), best first. */
-export function order(codecs) {
+/** The modes that this browser can show a stream of these codecs with (`['H264', 'AAC']`; none: not known), best first;
+ * `transcodes`: the server gives sound in another codec to who has none in common. */
+export function order(codecs, transcodes = false) {
   const able = ['webrtc', 'mse', 'hls', 'mp4', 'mjpeg', 'jpeg'].filter((name) => MODES[name].able());
   if (!codecs?.length) return able;
   const capable = new Set((globalThis.RTCRtpReceiver?.getCapabilities?.('video')?.codecs ?? []).map((codec) => codec.mimeType));
@@ -375,7 +376,7 @@ export function order(codecs) {
   if (video.some(typed)) { score.mse += 4; score.hls += 3; score.mp4 += 2; }
   if (video.some((codec) => ['JPEG', 'RAW'].includes(codec))) score.mjpeg += 4;
   // Sound counts for more than the smaller delay.
-  if (audio.some((codec) => WEBRTC_AUDIO.has(codec))) score.webrtc += 2;
+  if (audio.some((codec) => WEBRTC_AUDIO.has(codec)) || (audio.length && transcodes)) score.webrtc += 2;
   if (audio.some(typed)) { score.mse += 1.5; score.hls += 1.5; score.mp4 += 1.5; }
   score.webrtc += score.webrtc ? 0.5 : 0;
   if (!video.length) score.jpeg = 0;

@@ -234,8 +234,14 @@ export class PatchbayPlayer extends HTMLElement {
     if (this.stream) return ['webrtc'];
     // A camera that is not there, or not yet: one way is enough to wait for it.
     if (refused) return given.length ? given.slice(0, 1) : ['mse', 'hls'].filter((name) => MODES[name].able()).slice(0, 1);
-    const names = given.length ? given : order(known?.codecs);
+    const names = given.length ? given : order(known?.codecs, await this.transcodes(signal));
     return blocked.is ? [...names.filter((name) => name !== 'webrtc'), ...names.filter((name) => name === 'webrtc')] : names;
+  }
+
+  /** Whether the server transcodes sound. */
+  async transcodes(signal) {
+    this.schemes ??= await fetch(this.url('api/schemes'), { signal }).then((answer) => (answer.ok ? answer.json() : []), () => []);
+    return this.schemes.includes('transcode');
   }
 
   /** Plays by one mode until that ends. What was seen before stays until there is a new picture. */
