@@ -10,6 +10,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from faults import FIXTURES, library, prefix
 from run import Server, Skip, free_port, metrics, run, wait
 from webrtc import PEERS, python
 
+SOUND = {"pcm_alaw": "pcma", "opus": "opus"}
 TESTS = []
 
 
@@ -59,10 +61,14 @@ class Camera:
 def served(streams):
     """A server with the vendor's plugin in a folder that is not Patchbay's: it runs in a process of its own."""
     with tempfile.TemporaryDirectory() as folder, prefix(shipped=("mp4", "rtsp", "webrtc")) as binary:
-        shutil.copy(library(FIXTURES, "rtcvendor"), folder)
+        for name in ("rtcvendor", "fixture"):
+            shutil.copy(library(FIXTURES, name), folder)
+        talk = free_port()
         os.environ["PATCHBAY_PLUGINS"] = folder
         try:
-            server = Server(binary=binary, streams=streams, extra=f"webrtc:\n  listen: \":{free_port()}\"\n  ice_servers: []\nlog:\n  webrtc: debug\n")
+            server = Server(binary=binary, streams=streams, extra=f"webrtc:\n  listen: \":{free_port()}\"\n  ice_servers: []\nlog:\n  webrtc: debug\n"
+                            f"fixture:\n  listen: 127.0.0.1:{talk}\n")
+            server.talk = talk
         finally:
             del os.environ["PATCHBAY_PLUGINS"]
         with server:
@@ -115,11 +121,18 @@ def source_bytes(server):
     return sum(value for name, value in metrics(server).items() if name.startswith("patchbay_source_bytes_total"))
 
 
+def spoken(port, line):
+    """What the fixture's server says to a line: it lets players speak."""
+    with socket.create_connection(("127.0.0.1", port), 20) as peer:
+        peer.sendall(line.encode() + b"\n")
+        return peer.makefile().readline()
+
+
 def vendor(server):
     return {plugin["name"]: plugin for plugin in server.json("api/plugins")}["rtcvendor"]
 
 
-def holds(server, camera, name, role, own=None):
+def holds(server, camera, name, role, sound, own=None):
     """Everything but the end of a connection in one role; a viewer is there all the while."""
     wait(lambda: camera.said("report"), 40, "answers on all data channels", server.process)
     assert camera.said("role", role) and camera.said("state", "connected"), camera.lines
@@ -130,20 +143,23 @@ def holds(server, camera, name, role, own=None):
     report = camera.said("report")[-1]["report"]
     assert report["control"] == 100 and report["events"] > 0 and report["camera"] >= 2, report
     # The camera had a microphone after that, and both sides agreed anew.
-    microphone = lambda: list(tracks(server, name).values()).count("opus") == 1  # noqa: E731
+    microphone = lambda: list(tracks(server, name).values()).count(sound) == 1  # noqa: E731
     wait(microphone, 30, "the microphone", server.process)
-    expected = {**(own or {}), 32: "h264", 33: "opus"}
+    expected = {**(own or {}), 32: "h264", 33: sound}
     assert tracks(server, name) == expected, tracks(server, name)
     assert producer(server, name)["protocol"] == "tcp+udp", producer(server, name)
-    seen = probed(server, f"{name}?video&audio=opus")
-    assert seen["h264"] > 20 and seen["opus"] > 50, seen
+    seen = probed(server, f"{name}?video&audio={SOUND[sound]}")
+    assert seen["h264"] > 20 and seen[sound] > 50, seen
     print(f"  {role}: {report}; ffprobe read {seen} of 3 s over RTSP")
 
 
 @test
 def the_service_offers():
     with Camera() as camera, served(f"streams:\n  cam: rtcvendor://127.0.0.1:{camera.port}/offerer\n") as server, Viewer(server, "cam") as viewer:
-        holds(server, camera, "cam", "offerer")
+        holds(server, camera, "cam", "offerer", "pcm_alaw")
+        # Its one section of sound goes both ways.
+        assert spoken(server.talk, "talk cam pcm_alaw 100").startswith("accepted"), server.text()
+        wait(lambda: camera.said("heard"), 20, "sound at the camera", server.process)
         assert "isolation" in vendor(server) and vendor(server)["isolation"] == "process", vendor(server)
         # The vendor's marks are in what the camera got, and no codec that was not asked for.
         (first, *_) = camera.said("offer")
@@ -168,7 +184,7 @@ def the_camera_offers():
     with Camera() as camera, served(streams.format(port=camera.port)) as server:
         with Viewer(server, "cam"):
             # Beside what the service brings the plugin pushes a track itself.
-            holds(server, camera, "cam", "answerer", own={0: "pcm_mulaw"})
+            holds(server, camera, "cam", "answerer", "opus", own={0: "pcm_mulaw"})
             assert camera.said("candidate"), camera.lines
             assert probed(server, "cam?video&audio=pcmu")["pcm_mulaw"] > 50
         # Nobody watches any more: the source ends, and with it the connection.

@@ -25,8 +25,18 @@ class Camera:
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.pc.on("connectionstatechange", lambda: say(state=self.pc.connectionState))
         self.pc.on("datachannel", self.channel)
+        self.pc.on("track", lambda track: asyncio.ensure_future(self.hear(track)))
 
     def send(self, **message): self.writer.write(json.dumps(message).encode() + b"\n")
+
+    async def hear(self, track):
+        heard = 0
+        try:
+            while True:
+                frame = await track.recv()
+                heard += 1
+                if heard % 25 == 0: say(heard=heard, kind=track.kind, rate=frame.sample_rate)
+        except Exception: pass
 
     def channel(self, channel):
         if not self.has_channel:

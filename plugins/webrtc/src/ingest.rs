@@ -10,7 +10,7 @@ use patchbay_rtp::rtcp::SenderReport;
 use patchbay_rtp::sdp::Direction;
 use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
 use patchbay_sdk::Error;
-use patchbay_sdk::api::message::{Clock, Connection};
+use patchbay_sdk::api::message::{Clock, Connection, SendTrack};
 use patchbay_sdk::source::{Session, Tracks};
 
 /// How often a publisher is asked for a key unit, so that the ring stays short: browsers send one only when asked.
@@ -52,6 +52,8 @@ pub struct Ingest {
     /// What arrival times count from.
     start: Instant,
     medias: Vec<Media>,
+    /// What the peer takes.
+    send: Vec<SendTrack>,
     is_announced: bool,
 }
 
@@ -71,7 +73,8 @@ struct Media {
 impl Ingest {
     /// An ingest of the sections of `description` that are `wanted`, by their index, and that the peer sends.
     pub fn new(description: &str, wanted: impl Fn(usize) -> bool) -> Self {
-        let mut ingest = Self { start: Instant::now(), medias: Vec::new(), is_announced: false };
+        let mut ingest =
+            Self { start: Instant::now(), medias: Vec::new(), send: Vec::new(), is_announced: false };
         ingest.extend(description, wanted);
         ingest
     }
@@ -103,6 +106,12 @@ impl Ingest {
         is_more
     }
 
+    /// The peer takes talk of these kinds from now on, which is to be announced then.
+    pub fn set_send(&mut self, send: Vec<SendTrack>) {
+        self.is_announced &= self.send == send;
+        self.send = send;
+    }
+
     /// Whether there is anything to receive.
     pub fn is_empty(&self) -> bool {
         self.medias.is_empty()
@@ -115,6 +124,7 @@ impl Ingest {
         }
         session.tracks(&Tracks {
             receive: self.medias.iter().map(|m| m.depacketizer.parameters().clone().into()).collect(),
+            send: self.send.clone(),
             connection: connection.clone(),
             ..Tracks::default()
         })

@@ -2,10 +2,11 @@
 //!
 //! | task of a conversation | does |
 //! |---|---|
-//! | [`signalling`] | what the caller says: descriptions, candidates, messages for data channels |
-//! | [`run`]'s events | what the connection says: candidates, states, packets, new data channels |
-//! | [`media`] | packets to units of the caller's source |
-//! | [`channels`], one per channel | messages of the peer, as fast as the caller takes them |
+//! | `signalling` | what the caller says: descriptions, candidates, messages for data channels |
+//! | `hear` | what the connection says: candidates, states, packets, new data channels |
+//! | `media` | packets to units of the caller's source |
+//! | `talk` | what players say, to packets |
+//! | `channels`, one per channel | messages of the peer, as fast as the caller takes them |
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::source::{Client, Event, Wants};
 mod channels;
 mod media;
 mod signalling;
+pub(crate) mod talk;
 
 use channels::Channels;
 use media::Inbox;
@@ -102,7 +104,8 @@ async fn run(
     let feeding = async {
         match source {
             Some(source) => {
-                media::feed(source, &connection, told, Inbox::new(inbox, client.tracks()), seen).await
+                let inbox = Inbox::new(inbox, client.tracks());
+                media::feed(source, &connection, told, inbox, seen, &client.voice()).await
             }
             None => std::future::pending().await,
         }

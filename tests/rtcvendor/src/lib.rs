@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use patchbay_sdk::media::{Codec, Parameters, Unit};
 use patchbay_sdk::service::webrtc::{
-    Channel, ChannelState, Data, Event, Media, Open, Peer, Renegotiate, Role, State,
+    Channel, ChannelState, Data, Direction, Event, Media, Open, Peer, Renegotiate, Role, State,
 };
 use patchbay_sdk::source::{Request, Session, Tracks};
 use patchbay_sdk::{Config, Error, Plugin, Source};
@@ -180,7 +180,12 @@ impl Call {
             Message::Answer { sdp } => calls.answer(&from_vendor(&sdp)),
             Message::Candidate(candidate) => calls.candidate(&candidate),
             Message::Microphone => {
-                let microphone = Media { codecs: vec!["opus".to_owned()], ..Media::receive("audio") };
+                // And a loudspeaker.
+                let microphone = Media {
+                    kind: "audio".to_owned(),
+                    direction: Direction::SendRecv,
+                    codecs: vec!["pcm_alaw".to_owned()],
+                };
                 calls.renegotiate(&Renegotiate { medias: vec![microphone], ice_restart: false })
             }
             Message::Hello { .. } | Message::Report { .. } => Ok(()),

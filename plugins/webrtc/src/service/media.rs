@@ -8,6 +8,7 @@ use patchbay_sdk::{Class, Error};
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
+use super::talk::{self, Format, Voice};
 use crate::ingest::{Ingest, Received, Sender};
 use crate::source::{Event, Tracks};
 
@@ -48,18 +49,33 @@ pub(super) async fn feed(
     mut descriptions: mpsc::UnboundedReceiver<String>,
     mut inbox: Inbox,
     mut progress: watch::Receiver<Progress>,
+    voice: &watch::Receiver<Option<Voice>>,
 ) -> Result<(), Error> {
     let over = || Error::eof("webrtc: closed");
     let _ = progress.wait_for(|progress| progress.is_connected).await.map_err(|_| over())?;
     let mut ingest = Ingest::new("", |_| true);
+    let (agreed, format) = watch::channel(None);
+    let speaking = async {
+        let mut voice = voice.clone();
+        let voice = voice.wait_for(Option::is_some).await.ok().and_then(|voice| voice.clone());
+        match voice {
+            Some(voice) => talk::speak(source.clone(), &voice, format).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(speaking);
     loop {
         tokio::select! {
+            () = &mut speaking => return Err(over()),
             ended = ingest.receive(&source, &mut inbox, None), if !ingest.is_empty() => {
                 return Err(Error::new(Class::Eof, format!("webrtc: {}", ended?)));
             }
             description = descriptions.recv() => {
                 let description = description.ok_or_else(over)?;
-                if ingest.extend(&description, |_| true) {
+                let format = Format::of(&description).filter(|_| voice.borrow().is_some());
+                let is_other = agreed.send_replace(format) != format;
+                ingest.set_send(format.iter().map(Format::send_track).collect());
+                if ingest.extend(&description, |_| true) || is_other {
                     ingest.announce(&source, connection)?;
                 }
             }

@@ -6,13 +6,14 @@ use parking_lot::Mutex;
 use patchbay_media::{Codec, Kind};
 use patchbay_sdk::Error;
 use patchbay_sdk::service::webrtc::{
-    Candidate, Data, Description, MAX_CHANNELS, Media, Open, Renegotiate, Role,
+    Candidate, Data, Description, Direction, MAX_CHANNELS, Media, Open, Renegotiate, Role,
 };
 use patchbay_sdk::service::{Message, Sender, Session};
 use tokio::sync::{mpsc, watch};
 use webrtc::peer_connection::RTCSessionDescription;
 
 use super::channels::{self, Channels};
+use super::talk::Format;
 use super::{MAX_MEDIAS, Progress};
 use crate::source::{Client, failed};
 use crate::{candidate, sdp};
@@ -129,6 +130,12 @@ impl Signalling<'_> {
         let connection = self.client.connection();
         let offer = RTCSessionDescription::offer(text.clone()).map_err(failed)?;
         connection.set_remote_description(offer).await.map_err(failed)?;
+        let talks = |media: &Media| {
+            media.kind == "audio" && matches!(media.direction, Direction::SendRecv | Direction::SendOnly)
+        };
+        if let Some(codec) = Format::of(&text).filter(|_| open.medias.iter().any(talks)) {
+            self.client.add_voice(codec.codec()).await?;
+        }
         let answer = connection.create_answer(None).await.map_err(failed)?;
         connection.set_local_description(answer.clone()).await.map_err(failed)?;
         let is_waiting = text.lines().any(|line| line == "a=setup:active");

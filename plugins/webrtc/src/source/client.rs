@@ -5,15 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use patchbay_media::Codec;
 use patchbay_sdk::service::webrtc::{Direction, Media};
 use patchbay_sdk::{Class, Error};
 use rtc::crypto::RTCCryptoProvider;
 use rtc::interceptor::{Registry, Slot};
+use rtc::media_stream::MediaStreamTrack;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind};
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RtpCodecKind,
+};
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use webrtc::data_channel::DataChannel;
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
@@ -25,6 +32,7 @@ use crate::candidate;
 use crate::config::{Config, IceServer, Transport};
 use crate::peer::feedback::{Feedback, Listener, Seen};
 use crate::sdp::Description;
+use crate::service::talk::Voice;
 use crate::turn::{self, Bridge};
 
 /// Packets and events that wait; packets past that are lost.
@@ -93,6 +101,7 @@ pub struct Client {
     tracks: Arc<Tracks>,
     remote: String,
     is_connected: bool,
+    voice: watch::Sender<Option<Voice>>,
     /// Ways to TURN servers that are not reached over UDP.
     _bridges: Vec<Bridge>,
 }
@@ -223,7 +232,15 @@ impl Client {
             };
             connection.add_transceiver_from_kind(*kind, Some(init)).await.map_err(failed)?;
         }
-        Ok(Self { connection, events, tracks, remote: String::new(), is_connected: false, _bridges: bridges })
+        Ok(Self {
+            connection,
+            events,
+            tracks,
+            remote: String::new(),
+            is_connected: false,
+            voice: watch::channel(None).0,
+            _bridges: bridges,
+        })
     }
 
     /// This side's offer; candidates follow as events.
@@ -340,35 +357,65 @@ impl Client {
             "audio" => (RtpCodecKind::Audio, audio()),
             other => return Err(Error::unsupported(format!("webrtc: a section of the kind {other:?}"))),
         };
-        let direction = match media.direction {
-            Direction::RecvOnly => RTCRtpTransceiverDirection::Recvonly,
-            Direction::SendRecv => RTCRtpTransceiverDirection::Sendrecv,
-            Direction::SendOnly => RTCRtpTransceiverDirection::Sendonly,
-            Direction::Inactive => RTCRtpTransceiverDirection::Inactive,
-        };
-        let init = RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: Vec::new() };
-        let transceiver =
-            self.connection.add_transceiver_from_kind(kind, Some(init)).await.map_err(failed)?;
-        let is = |codec: &RTCRtpCodecParameters, name: &str| {
-            let written = codec.rtp_codec.mime_type.split('/').nth(1).unwrap_or_default();
-            let name = match name {
-                "hevc" => "H265",
-                "pcm_mulaw" => "PCMU",
-                "pcm_alaw" => "PCMA",
-                name => name,
-            };
-            written.eq_ignore_ascii_case(name)
-        };
-        let wanted = media.codecs.iter().flat_map(|name| codecs.iter().filter(move |codec| is(codec, name)));
+        let wanted =
+            media.codecs.iter().flat_map(|name| codecs.iter().filter(move |codec| is_named(codec, name)));
         let wanted: Vec<RTCRtpCodecParameters> = wanted.cloned().collect();
         if wanted.is_empty() && !media.codecs.is_empty() {
             let message = format!("webrtc: none of the codecs {} is known here", media.codecs.join(", "));
             return Err(Error::unsupported(message));
         }
-        if !wanted.is_empty() {
-            transceiver.set_codec_preferences(wanted).await.map_err(failed)?;
+        let transceiver = match media.direction {
+            Direction::SendRecv | Direction::SendOnly if kind == RtpCodecKind::Audio => {
+                let direction = match media.direction {
+                    Direction::SendRecv => RTCRtpTransceiverDirection::Sendrecv,
+                    _ => RTCRtpTransceiverDirection::Sendonly,
+                };
+                let first = wanted.first().or(codecs.first()).map(|codec| codec.rtp_codec.clone());
+                let (voice, coding) = voice(first.unwrap_or_default());
+                let init =
+                    RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: vec![coding] };
+                let track: Arc<dyn TrackLocal> = Arc::<TrackLocalStaticRTP>::clone(&voice.track);
+                let transceiver = self.connection.add_transceiver_from_track(track, Some(init)).await;
+                self.voice.send_replace(Some(voice));
+                transceiver.map_err(failed)?
+            }
+            direction => {
+                let init = RTCRtpTransceiverInit {
+                    direction: RTCRtpTransceiverDirection::Recvonly,
+                    streams: Vec::new(),
+                    send_encodings: Vec::new(),
+                };
+                let added = self.connection.add_transceiver_from_kind(kind, Some(init)).await;
+                let transceiver = added.map_err(failed)?;
+                if direction == Direction::Inactive {
+                    let inactive = RTCRtpTransceiverDirection::Inactive;
+                    transceiver.set_direction(inactive).await.map_err(failed)?;
+                }
+                transceiver
+            }
+        };
+        let preferred = if wanted.is_empty() { codecs } else { wanted };
+        transceiver.set_codec_preferences(preferred).await.map_err(failed)
+    }
+
+    /// Makes ready to send sound in the other side's next offer, in this format; once.
+    pub(crate) async fn add_voice(&self, codec: Codec) -> Result<(), Error> {
+        if self.voice.borrow().is_some() {
+            return Ok(());
         }
+        let codecs = audio();
+        let name = codec.name();
+        let Some(codec) = codecs.into_iter().find(|codec| is_named(codec, name)) else { return Ok(()) };
+        let (voice, _) = voice(codec.rtp_codec);
+        let track: Arc<dyn TrackLocal> = Arc::<TrackLocalStaticRTP>::clone(&voice.track);
+        self.connection.add_track(track).await.map_err(failed)?;
+        self.voice.send_replace(Some(voice));
         Ok(())
+    }
+
+    /// Where this side's sound goes, once a section has some.
+    pub(crate) fn voice(&self) -> watch::Receiver<Option<Voice>> {
+        self.voice.subscribe()
     }
 
     /// Ends the connection and tells the other side.
@@ -381,6 +428,31 @@ impl Client {
 fn reduced(text: &str) -> Result<String, Error> {
     let description = Description::parse(text).map_err(|error| Error::protocol(error.to_string()))?;
     Ok(description.reduced(&[]))
+}
+
+/// Whether a format is that of a codec in FFmpeg's words.
+fn is_named(codec: &RTCRtpCodecParameters, name: &str) -> bool {
+    let written = codec.rtp_codec.mime_type.split('/').nth(1).unwrap_or_default();
+    let name = match name {
+        "hevc" => "H265",
+        "pcm_mulaw" => "PCMU",
+        "pcm_alaw" => "PCMA",
+        name => name,
+    };
+    written.eq_ignore_ascii_case(name)
+}
+
+/// A track for this side's sound.
+fn voice(codec: RTCRtpCodec) -> (Voice, RTCRtpEncodingParameters) {
+    let ssrc: u32 = rand::random();
+    let rtp_coding_parameters =
+        RTCRtpCodingParameters { ssrc: Some(ssrc), ..RTCRtpCodingParameters::default() };
+    let coding =
+        RTCRtpEncodingParameters { rtp_coding_parameters, codec, ..RTCRtpEncodingParameters::default() };
+    let id = format!("audio-{ssrc:08x}");
+    let kind = RtpCodecKind::Audio;
+    let track = MediaStreamTrack::new("patchbay".to_owned(), id.clone(), id, kind, vec![coding.clone()]);
+    (Voice { track: Arc::new(TrackLocalStaticRTP::new(track)), ssrc }, coding)
 }
 
 /// What the connection complains of.
