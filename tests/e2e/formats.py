@@ -18,6 +18,7 @@ import subprocess
 import threading
 import time
 
+import exact
 import run as rig
 from exact import same, units
 from run import CLIP_FOLDER, Ranges, Server, clip, peer, run, wait
@@ -375,6 +376,132 @@ def broken_and_endless_inputs_end_in_a_line_and_little_memory():
         grown = memory(server.process) - before
         assert grown < 80, f"{grown:.0f} MB more for {len(cases)} inputs at once"
         print(f"  {len(cases)} inputs at once: {grown:.0f} MB more than before")
+
+
+class Hostile:
+    """A server whose answer to each connection is some bytes, then junk until so many have gone or nobody reads."""
+
+    def __init__(self, head, junk, most):
+        self.head, self.junk, self.most = head, junk, most
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.answer, args=(connection,), daemon=True).start()
+
+    def answer(self, connection):
+        with contextlib.suppress(OSError), connection:
+            sent = 0
+            if self.head.startswith(b"HTTP/"):
+                connection.recv(65536)
+            connection.sendall(self.head)
+            while sent < self.most:
+                connection.sendall(self.junk)
+                sent += len(self.junk)
+
+    def close(self):
+        self.listener.close()
+
+
+def hurt(data):
+    """The same with one byte of a hundred changed, but for its start."""
+    hurt = bytearray(data)
+    for at in range(64, len(hurt), 97):
+        hurt[at] ^= 1 << (at % 8)
+    return bytes(hurt)
+
+
+def damaged():
+    """Per format: whole bytes, their MIME type when they come over HTTP, and the output that reads them."""
+    mjpeg = made("pictures.mjpeg", "h264-plain.mp4", "-an", "-t", "4", "-c:v", "mjpeg", "-huffman", "default", "-pix_fmt", "yuvj420p", "-f", "mjpeg").read_bytes()
+    parts = made("pictures.mpjpeg", "h264-plain.mp4", "-an", "-t", "4", "-c:v", "mjpeg", "-huffman", "default", "-pix_fmt", "yuvj420p", "-f", "mpjpeg").read_bytes()
+    segments = made("list.m3u8", "h264-plain.mp4", "-c", "copy", "-f", "hls", "-hls_time", "2", "-hls_list_size", "0", "-hls_flags", "single_file").with_suffix(".ts").read_bytes()
+    web = Hostile(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n" + segments, b"", 0)
+    list = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://{web.address}/a.ts\n#EXT-X-ENDLIST\n".encode()
+    mp4, jpeg = "stream.mp4?mp4=all&src={}", "stream.mjpeg?src={}"
+    return {
+        "adts": (adts().read_bytes(), None, mp4), "flv": (clip("h264-aac.flv").read_bytes(), None, mp4),
+        "h264": (byte_streams()["h264, B-frames"][0].read_bytes(), None, mp4), "hevc": (byte_streams()["hevc, B-frames"][0].read_bytes(), None, mp4),
+        "hls": (list, "application/vnd.apple.mpegurl", mp4), "image": (mjpeg[:mjpeg.index(b"\xff\xd9") + 2], "image/jpeg", jpeg),
+        "mjpeg": (mjpeg, None, jpeg), "mp4": (made("fragments.mp4", "h264-aac.mp4", "-c", "copy", "-movflags", "frag_keyframe+empty_moov").read_bytes(), None, mp4),
+        "mpegts": (clip("h264-aac.ts").read_bytes(), None, mp4), "mpjpeg": (parts, None, jpeg),
+        "pcm": (sounds()["wav, mu-law"].read_bytes()[100:], "audio/basic", mp4), "wav": (sounds()["wav, PCM"].read_bytes(), None, mp4),
+        "yuv4mpegpipe": (y4m().read_bytes(), None, "stream.y4m?src={}"),
+    }
+
+
+def outcome(server, path):
+    """What a viewer gets of it: so many bytes until it stalls or has seen enough, or one line."""
+    size, end = 0, time.monotonic() + 10
+    try:
+        with rig.urllib.request.urlopen(server.url(path), timeout=40) as answer:
+            answer.fp.raw._sock.settimeout(4)
+            with contextlib.suppress(TimeoutError):
+                while size < 12_000 and time.monotonic() < end and (data := answer.read1(4096)):
+                    size += len(data)
+            return size
+    except rig.urllib.error.HTTPError as error:
+        return error.read().decode().strip()
+    except OSError as error:
+        return f"nothing: {error}"
+
+
+@test
+def damaged_inputs_of_every_format_cost_little():
+    cases, servers, junk = damaged(), {}, os.urandom(1 << 16)
+    assert {f"demuxer {name}" for name in cases} == {name for name in exact.declared() if name.startswith("demuxer ")}
+    for name, (data, kind, _) in cases.items():
+        head = f"HTTP/1.0 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode() if kind else b""
+        servers[name] = {"whole": Hostile(head + data, b"", 0), "cut": Hostile(head + data[:24], b"", 0), "hurt": Hostile(head + hurt(data), b"", 0),
+                         "endless": Hostile(head + data[:5_000], junk, 80 << 20)}
+    lines = "".join(f"  {name}-{way}: {'http' if cases[name][1] else 'tcp'}://{one.address}/\n" for name, ways in servers.items() for way, one in ways.items())
+    # Each plugin in a process of its own, whose memory is its own; but wav, whose junk is sound that comes faster than a plugin may push.
+    own = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in names_of_plugins() if name != "wav")
+    with contextlib.ExitStack() as stack:
+        for ways in servers.values():
+            for one in ways.values():
+                stack.callback(one.close)
+        server = stack.enter_context(Server(streams=f"streams:\n{lines}", extra="" if rig.ISOLATION else own))
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(len(cases) * 3))
+        seen = {}
+        for ways in (("whole",), ("cut", "hurt", "endless")):
+            before = peaks(server)
+            asked = {(name, way): pool.submit(outcome, server, f"api/{cases[name][2].format(f'{name}-{way}')}") for name in cases for way in ways}
+            seen |= {key: answer.result() for key, answer in asked.items()}
+        after = peaks(server)
+        grown = {name: after[name] - before.get(name, after[name]) for name in after}
+        print("  | format | cut | hurt | endless | MB more in its plugin |\n  |---|---|---|---|---|")
+        for name in cases:
+            words = [("plays" if one else "stays connected") if isinstance(one, int) else one for one in (seen[name, way] for way in ("cut", "hurt", "endless"))]
+            plugin = {"image": "mjpeg", "mpjpeg": "mjpeg", "pcm": "wav", "yuv4mpegpipe": "y4m"}.get(name, name)
+            size = f"{grown[plugin]:.0f}" if plugin in grown else "(in the server)"
+            print(f"  | {name} | {' | '.join(words)} | {size} |")
+            assert isinstance(seen[name, "whole"], int) and seen[name, "whole"] > 4_000, (name, seen[name, "whole"])
+            assert grown.get(plugin, 0) < 100, (name, grown[plugin])
+            for word in words:
+                assert "\n" not in word and not word.startswith("nothing"), (name, word)
+        print(f"  the server itself: {grown['']:.0f} MB more")
+        assert grown[""] < 100, grown
+
+
+def names_of_plugins():
+    return [name for name in rig.PLUGINS if name not in ("raw", "fixture")]
+
+
+def peaks(server):
+    """Peak of the resident memory in MB: of each plugin with a process, and of the server under no name."""
+    found = {"": memory(server.process)}
+    for plugin in server.json("api/plugins"):
+        if plugin.get("pid"):
+            text = pathlib.Path(f"/proc/{plugin['pid']}/status").read_text()
+            found[plugin["name"]] = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmHWM")) / 1024
+    return found
 
 
 def family(pid):
