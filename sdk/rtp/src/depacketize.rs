@@ -15,6 +15,7 @@ use bytes::Bytes;
 use patchbay_media::assembler::Flags;
 use patchbay_media::{Assembler, Codec, Parameters, Unit, h265 as hevc};
 
+use self::nal_units::NalUnits;
 use self::timeline::{Stamp, Timeline};
 use crate::sdp::Media;
 use crate::{RtpPacket, Unsupported};
@@ -26,6 +27,7 @@ mod h265;
 mod jpeg;
 mod latm;
 mod mpa;
+mod nal_units;
 mod simple;
 mod timeline;
 
@@ -147,8 +149,8 @@ struct Malformed;
 
 #[derive(Debug)]
 enum Format {
-    H264(h264::H264),
-    H265(h265::H265),
+    H264(NalUnits<h264::H264>),
+    H265(NalUnits<h265::H265>),
     Aac(aac::Aac),
     Latm(latm::Latm),
     Jpeg(Box<jpeg::Jpeg>),
@@ -162,8 +164,8 @@ impl Depacketizer {
         let unsupported = || Unsupported { encoding: media.encoding.clone() };
         let parameters = media.parameters().ok_or_else(unsupported)?;
         let format = match media.encoding.as_str() {
-            "H264" => Format::H264(h264::H264::new()),
-            "H265" => Format::H265(h265::H265::new()),
+            "H264" => Format::H264(NalUnits::new()),
+            "H265" => Format::H265(NalUnits::new()),
             "MPEG4-GENERIC" => Format::Aac(aac::Aac::new(media, &parameters)),
             "MP4A-LATM" => Format::Latm(latm::Latm::new(media, &parameters)),
             "JPEG" => Format::Jpeg(Box::new(jpeg::Jpeg::new(media.dimensions, &parameters))),
