@@ -26,6 +26,8 @@ pub mod abi;
 pub mod c;
 pub mod code;
 pub mod entry;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod host;
 pub mod manifest;
 pub mod message;

@@ -12,23 +12,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
-import traceback
 import urllib.request
 
 from faults import FIXTURES, library, prefix
-from run import Server, Skip, free_port, metrics, run, wait
+from run import Server, free_port, metrics, run, wait
+from runner import main, test
 from webrtc import PEERS, python
 
 SOUND = {"pcm_alaw": "pcma", "opus": "opus"}
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 class Camera:
@@ -200,23 +193,5 @@ def without_the_service_there_is_a_reason():
         assert status >= 400 and b"webrtc" in body and b"switched off" in body, (status, body)
 
 
-def main():
-    failed = 0
-    wanted = [t for t in TESTS if not sys.argv[1:] or t.__name__ in sys.argv[1:]]
-    for function in wanted:
-        try:
-            function()
-            print(f"ok {function.__name__}", flush=True)
-        except Skip as why:
-            failed += bool(os.environ.get("PATCHBAY_REQUIRE_PEERS"))
-            print(f"skipped {function.__name__}: {why}", flush=True)
-        except Exception:  # noqa: BLE001
-            failed += 1
-            print(f"FAILED {function.__name__}", flush=True)
-            traceback.print_exc()
-    print(f"{len(wanted) - failed} passed, {failed} failed")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

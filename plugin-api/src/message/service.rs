@@ -98,7 +98,25 @@ pub fn split_bytes(payload: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_split_or_not(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
+            crate::fuzz::split_bytes(&payload);
+        }
+
+        #[test]
+        fn any_message_comes_back(method in ".{0,20}", bytes in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..200))) {
+            let answer = Answer { method, value: Value::Null };
+            let payload = with_bytes(&answer, bytes.as_deref());
+            let (json, found) = split_bytes(&payload).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<Answer>(json).unwrap(), answer);
+            prop_assert_eq!(found, bytes.as_deref());
+        }
+    }
 
     #[test]
     fn bytes_come_back_and_cut_payloads_do_not() {

@@ -5,25 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use patchbay_media::Codec;
-use patchbay_sdk::service::webrtc::{Direction, Media};
 use patchbay_sdk::{Class, Error};
 use rtc::crypto::RTCCryptoProvider;
 use rtc::interceptor::{Registry, Slot};
-use rtc::media_stream::MediaStreamTrack;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc::rtp_transceiver::rtp_sender::{
-    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
-    RtpCodecKind,
-};
+use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use tokio::sync::{mpsc, watch};
 use webrtc::data_channel::DataChannel;
-use webrtc::media_stream::track_local::TrackLocal;
-use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
-    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder,
     RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer, RTCPeerConnectionIceEvent,
     RTCPeerConnectionState, RTCSessionDescription, SettingEngineBuilder, register_default_interceptors,
 };
@@ -35,6 +27,10 @@ use crate::sdp::Description;
 use crate::service::talk::Voice;
 use crate::turn::{self, Bridge};
 
+mod sections;
+
+use sections::engine;
+
 /// Packets and events that wait; packets past that are lost.
 const QUEUE: usize = 2048;
 
@@ -43,20 +39,6 @@ const SEND_BUFFER: usize = 1 << 20;
 
 /// How long candidates are gathered before what there is is used.
 const GATHER_LIMIT: Duration = Duration::from_secs(4);
-
-/// Formats of an offer of this side, as go2rtc numbers them: payload type, name, clock, channels, parameters.
-const VIDEO: [(u8, &str, &str); 4] = [
-    (96, "video/H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001f"),
-    (97, "video/H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
-    (98, "video/H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640032"),
-    (100, "video/H265", ""),
-];
-
-const AUDIO: [(u8, &str, u32, u16, &str); 3] = [
-    (101, "audio/opus", 48_000, 2, "minptime=10;useinbandfec=1"),
-    (0, "audio/PCMU", 8000, 0, ""),
-    (8, "audio/PCMA", 8000, 0, ""),
-];
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -350,74 +332,6 @@ impl Client {
         std::mem::replace(&mut self.events, mpsc::channel(1).1)
     }
 
-    /// Adds a section to the next offer.
-    pub(crate) async fn add(&self, media: &Media) -> Result<(), Error> {
-        let (kind, codecs) = match media.kind.as_str() {
-            "video" => (RtpCodecKind::Video, video()),
-            "audio" => (RtpCodecKind::Audio, audio()),
-            other => return Err(Error::unsupported(format!("webrtc: a section of the kind {other:?}"))),
-        };
-        let wanted =
-            media.codecs.iter().flat_map(|name| codecs.iter().filter(move |codec| is_named(codec, name)));
-        let wanted: Vec<RTCRtpCodecParameters> = wanted.cloned().collect();
-        if wanted.is_empty() && !media.codecs.is_empty() {
-            let message = format!("webrtc: none of the codecs {} is known here", media.codecs.join(", "));
-            return Err(Error::unsupported(message));
-        }
-        let transceiver = match media.direction {
-            Direction::SendRecv | Direction::SendOnly if kind == RtpCodecKind::Audio => {
-                let direction = match media.direction {
-                    Direction::SendRecv => RTCRtpTransceiverDirection::Sendrecv,
-                    _ => RTCRtpTransceiverDirection::Sendonly,
-                };
-                let first = wanted.first().or(codecs.first()).map(|codec| codec.rtp_codec.clone());
-                let (voice, coding) = voice(first.unwrap_or_default());
-                let init =
-                    RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: vec![coding] };
-                let track: Arc<dyn TrackLocal> = Arc::<TrackLocalStaticRTP>::clone(&voice.track);
-                let transceiver = self.connection.add_transceiver_from_track(track, Some(init)).await;
-                self.voice.send_replace(Some(voice));
-                transceiver.map_err(failed)?
-            }
-            direction => {
-                let init = RTCRtpTransceiverInit {
-                    direction: RTCRtpTransceiverDirection::Recvonly,
-                    streams: Vec::new(),
-                    send_encodings: Vec::new(),
-                };
-                let added = self.connection.add_transceiver_from_kind(kind, Some(init)).await;
-                let transceiver = added.map_err(failed)?;
-                if direction == Direction::Inactive {
-                    let inactive = RTCRtpTransceiverDirection::Inactive;
-                    transceiver.set_direction(inactive).await.map_err(failed)?;
-                }
-                transceiver
-            }
-        };
-        let preferred = if wanted.is_empty() { codecs } else { wanted };
-        transceiver.set_codec_preferences(preferred).await.map_err(failed)
-    }
-
-    /// Makes ready to send sound in the other side's next offer, in this format; once.
-    pub(crate) async fn add_voice(&self, codec: Codec) -> Result<(), Error> {
-        if self.voice.borrow().is_some() {
-            return Ok(());
-        }
-        let codecs = audio();
-        let name = codec.name();
-        let Some(codec) = codecs.into_iter().find(|codec| is_named(codec, name)) else { return Ok(()) };
-        let (voice, _) = voice(codec.rtp_codec);
-        let track: Arc<dyn TrackLocal> = Arc::<TrackLocalStaticRTP>::clone(&voice.track);
-        self.connection.add_track(track).await.map_err(failed)?;
-        self.voice.send_replace(Some(voice));
-        Ok(())
-    }
-
-    /// Where this side's sound goes, once a section has some.
-    pub(crate) fn voice(&self) -> watch::Receiver<Option<Voice>> {
-        self.voice.subscribe()
-    }
-
     /// Ends the connection and tells the other side.
     pub(crate) async fn close(&mut self) {
         let _ = self.connection.close().await;
@@ -428,31 +342,6 @@ impl Client {
 fn reduced(text: &str) -> Result<String, Error> {
     let description = Description::parse(text).map_err(|error| Error::protocol(error.to_string()))?;
     Ok(description.reduced(&[]))
-}
-
-/// Whether a format is that of a codec in FFmpeg's words.
-fn is_named(codec: &RTCRtpCodecParameters, name: &str) -> bool {
-    let written = codec.rtp_codec.mime_type.split('/').nth(1).unwrap_or_default();
-    let name = match name {
-        "hevc" => "H265",
-        "pcm_mulaw" => "PCMU",
-        "pcm_alaw" => "PCMA",
-        name => name,
-    };
-    written.eq_ignore_ascii_case(name)
-}
-
-/// A track for this side's sound.
-fn voice(codec: RTCRtpCodec) -> (Voice, RTCRtpEncodingParameters) {
-    let ssrc: u32 = rand::random();
-    let rtp_coding_parameters =
-        RTCRtpCodingParameters { ssrc: Some(ssrc), ..RTCRtpCodingParameters::default() };
-    let coding =
-        RTCRtpEncodingParameters { rtp_coding_parameters, codec, ..RTCRtpEncodingParameters::default() };
-    let id = format!("audio-{ssrc:08x}");
-    let kind = RtpCodecKind::Audio;
-    let track = MediaStreamTrack::new("patchbay".to_owned(), id.clone(), id, kind, vec![coding.clone()]);
-    (Voice { track: Arc::new(TrackLocalStaticRTP::new(track)), ssrc }, coding)
 }
 
 /// What the connection complains of.
@@ -510,50 +399,4 @@ fn free_port(ip: IpAddr, (first, last): (u16, u16)) -> u16 {
     let ports = (0..span).map(|step| u32::from(first) + (start + step) % span);
     let mut ports = ports.filter_map(|port| u16::try_from(port).ok());
     ports.find(|port| UdpSocket::bind((ip, *port)).is_ok()).unwrap_or(0)
-}
-
-fn engine() -> Result<MediaEngine, rtc::shared::error::Error> {
-    let mut engine = MediaEngine::default();
-    for (codecs, kind) in [(video(), RtpCodecKind::Video), (audio(), RtpCodecKind::Audio)] {
-        for codec in codecs {
-            engine.register_codec(codec, kind)?;
-        }
-    }
-    Ok(engine)
-}
-
-/// Formats of video that are offered.
-fn video() -> Vec<RTCRtpCodecParameters> {
-    let feedback = |(typ, parameter): (&str, &str)| RTCPFeedback {
-        typ: typ.to_owned(),
-        parameter: parameter.to_owned(),
-    };
-    let codec = |(payload_type, mime_type, fmtp): (u8, &str, &str)| {
-        let rtcp_feedback =
-            [("goog-remb", ""), ("ccm", "fir"), ("nack", ""), ("nack", "pli")].map(feedback).to_vec();
-        let rtp_codec = RTCRtpCodec {
-            mime_type: mime_type.to_owned(),
-            clock_rate: 90_000,
-            channels: 0,
-            sdp_fmtp_line: fmtp.to_owned(),
-            rtcp_feedback,
-        };
-        RTCRtpCodecParameters { rtp_codec, payload_type }
-    };
-    VIDEO.into_iter().map(codec).collect()
-}
-
-/// Formats of audio that are offered.
-fn audio() -> Vec<RTCRtpCodecParameters> {
-    let codec = |(payload_type, mime_type, clock_rate, channels, fmtp): (u8, &str, u32, u16, &str)| {
-        let rtp_codec = RTCRtpCodec {
-            mime_type: mime_type.to_owned(),
-            clock_rate,
-            channels,
-            sdp_fmtp_line: fmtp.to_owned(),
-            rtcp_feedback: Vec::new(),
-        };
-        RTCRtpCodecParameters { rtp_codec, payload_type }
-    };
-    AUDIO.into_iter().map(codec).collect()
 }
