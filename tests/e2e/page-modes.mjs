@@ -126,54 +126,39 @@ try {
   await watching.context().close();
   step(`WebRTC is switched off under a viewer: MSE; ${looks.length} looks meanwhile, none black (${Math.round(Math.min(...looks))} to ${Math.round(Math.max(...looks))})`);
 
-  // A camera that listens, as /api/streams tells it.
-  const listens = (page) => page.route(/api\/streams\?/, async (route) => {
-    const answer = await route.fetch();
-    const stream = await answer.json();
-    stream.producers[0].medias?.push('audio, sendonly, PCMA/8000');
-    await route.fulfill({ response: answer, json: stream });
-  });
   const sent = [];
-  const talking = await open('watch.html?src=demo', null, async (page) => {
-    await listens(page);
-    page.on('websocket', (socket) => socket.on('framesent', ({ payload }) => { if (String(payload).includes('webrtc/offer')) sent.push(JSON.parse(String(payload)).value); }));
-  });
-  await talking.selectOption('#mode', 'webrtc');
-  await plays(talking, 'webrtc');
-  assert.match(sent.at(-1), /m=audio[^]*a=recvonly/);
-  await talking.hover('patchbay-player');
-  await talking.click('patchbay-player >> button[title="Talk"]');
-  await talking.waitForFunction(() => ['on', 'refused'].includes(document.querySelector('patchbay-player').talkState), null, { timeout: 30000 });
-  const offer = sent.at(-1);
-  assert.match(offer.slice(offer.lastIndexOf('m=audio')), /a=sendonly/, offer);
-  await plays(talking, 'webrtc');
-  const state = await talking.evaluate(() => [document.querySelector('patchbay-player').talkState, document.querySelector('patchbay-player').status.textContent]);
-  step(`the microphone is offered in a section of its own: ${state.join(', ')}; the picture goes on`);
-  await talking.context().close();
-
-  const second = await open('watch.html?src=demo', null, async (page) => {
-    await listens(page);
-    await page.routeWebSocket(/api\/ws/, (socket) => {
-      const server = socket.connectToServer();
-      socket.onMessage((message) => server.send(message));
-      server.onMessage((message) => {
-        // As the answer is when the section is not used.
-        const { type, value } = typeof message === 'string' ? JSON.parse(message) : {};
-        const at = type === 'webrtc/answer' ? value.lastIndexOf('m=audio') : -1;
-        if (at < 0 || value.indexOf('m=audio') === at) { socket.send(message); return; }
-        const section = value.slice(at).replace('\r\n', '\r\ni=talk: somebody else is speaking to this camera\r\n').replace(/a=(recvonly|sendrecv)/, 'a=inactive');
-        socket.send(JSON.stringify({ type, value: value.slice(0, at) + section }));
-      });
-    });
-  });
-  await plays(second);
-  await second.hover('patchbay-player');
-  await second.click('patchbay-player >> button[title="Talk"]');
-  await second.waitForFunction(() => /^Somebody else is speaking/.test(document.querySelector('patchbay-player').status.textContent), null, { timeout: 20000 });
-  await plays(second);
-  assert.equal(await second.getAttribute('patchbay-player >> button[title="Talk"]', 'aria-pressed'), 'false');
+  const talk = async (page) => {
+    const button = page.locator('patchbay-player >> button[aria-label=Talk]');
+    await plays(page);
+    await button.waitFor({ state: 'attached' });
+    await page.hover('patchbay-player');
+    await button.click();
+    await page.waitForFunction(() => ['on', 'refused'].includes(document.querySelector('patchbay-player').talkState), null, { timeout: 40000 });
+    await plays(page, 'webrtc');
+    return page.evaluate(() => { const player = document.querySelector('patchbay-player'); return [player.talkState, player.status.textContent]; });
+  };
+  const first = await open('watch.html?src=porch', null, (page) => page.on('websocket', (socket) => socket.on('framesent', ({ payload }) => {
+    if (String(payload).includes('webrtc/offer')) sent.push(JSON.parse(String(payload)).value);
+  })));
+  assert.deepEqual(await talk(first), ['on', '']);
+  assert.match(sent.at(-1).slice(sent.at(-1).lastIndexOf('m=audio')), /a=sendonly/);
+  await first.locator('patchbay-player >> button[aria-label="Stop talking"][aria-pressed=true]').waitFor({ state: 'attached' });
+  step('a camera with a backchannel is spoken to');
+  const second = await open('watch.html?src=porch');
+  const [refused, why] = await talk(second);
+  assert.equal(refused, 'refused');
+  assert.match(why, /^Somebody else is speaking/);
+  assert.ok(await pictures(second, 5) >= 5);
   await second.context().close();
-  step('somebody speaks already: it is said, and the picture goes on');
+  step(`somebody else meanwhile: ${why}; the picture goes on`);
+  await first.locator('patchbay-player >> button[aria-label="Stop talking"]').click();
+  await first.waitForFunction(() => document.querySelector('patchbay-player').talkState === 'off');
+  await plays(first);
+  await first.context().close();
+  const deaf = await open('watch.html?src=demo');
+  await plays(deaf);
+  assert.equal(await deaf.locator('patchbay-player >> button[aria-label=Talk]').isHidden(), true, 'a stream that nobody hears has no button');
+  await deaf.context().close();
 
   const publisher = await open('webrtc.html?dst=studio&media=camera+microphone');
   await publisher.waitForFunction(() => document.querySelector('main').dataset.state === 'live', null, { timeout: 30000 });

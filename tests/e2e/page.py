@@ -4,6 +4,7 @@ configuration, read why a camera is offline; then every page, light and dark, na
 names a folder for pictures of all of them."""
 import json
 import os
+import re
 import sys
 
 from run import HERE, Camera, Server, free_port, peer, run
@@ -30,14 +31,15 @@ def settings_are_checked(server):
 def main():
     peer("chromium", "chromium")
     peer("node", "nodejs")
-    camera = Camera("--auth", "digest")
+    camera, porch = Camera("--auth", "digest"), Camera("--backchannel")
     extra = f"webrtc:\n  listen: 127.0.0.1:{free_port()}\n  ice_servers: []\n  filters: {{loopback: true}}\n"
     # What MJPEG is for, and a stream that somebody publishes to.
     streams = """streams:
   demo: "demo:"
   jpeg: "exec:ffmpeg -v error -re -f lavfi -i testsrc=size=320x240:rate=10 -c:v mjpeg -f mjpeg -"
   studio:
-"""
+  porch: rtsp://127.0.0.1:%d/cam#backchannel=1
+""" % porch.port
     try:
         with Server(streams=streams, extra=extra) as server:
             status, headers, _ = server.get("")
@@ -50,12 +52,16 @@ def main():
             done = run("node", HERE / "page-modes.mjs", server.url(""), limit=400)
             print(done.stdout.decode().rstrip())
             assert done.returncode == 0, done.stderr.decode()
+            heard = re.findall(r"^TALK.*", porch.text(), re.M)
+            assert heard, f"the camera heard nothing: {porch.text()}"
+            print(f"  the camera heard: {heard[-1]}")
             settings_are_checked(server)
     except AssertionError as error:
         print(f"FAILED {error}")
         sys.exit(1)
     finally:
         camera.stop()
+        porch.stop()
     print("ok the page")
 
 
