@@ -24,6 +24,7 @@ pub mod publish;
 pub mod rings;
 pub mod session;
 pub mod streams;
+mod talk;
 pub mod url;
 
 use std::net::SocketAddr;

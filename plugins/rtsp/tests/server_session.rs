@@ -90,7 +90,7 @@ fn reply(session: &mut Session, request: Request) -> Response {
 fn describe(session: &mut Session, url: &str) -> Response {
     let step = ask(session, request("DESCRIBE", url));
     assert!(matches!(step.events[..], [Event::Describe { .. }]), "{step:?}");
-    session.described(offers());
+    session.described(offers(), None);
     drain(session).replies.remove(0)
 }
 
@@ -308,7 +308,7 @@ fn s12_requests_wait_for_the_one_in_hand() {
     assert!(ask(&mut session, request("DESCRIBE", URL)).replies.is_empty());
     assert!(ask(&mut session, request("OPTIONS", URL)).replies.is_empty());
     assert_eq!(session.wake_at(), None, "the application has its own limit");
-    session.described(offers());
+    session.described(offers(), None);
     let step = drain(&mut session);
     assert_eq!(step.replies.len(), 2);
     assert!(!step.replies[0].body.is_empty());
@@ -329,6 +329,32 @@ fn s66_a_wish_to_talk_is_seen() {
         let step = ask(&mut session(None), asked);
         assert!(matches!(step.events[..], [Event::Describe { backchannel: true, .. }]), "{step:?}");
     }
+}
+
+#[test]
+fn s66_the_media_of_the_talk_is_set_up_when_the_camera_hears() {
+    let mut session = session(None);
+    ask(&mut session, request("DESCRIBE", "rtsp://h/cam?backchannel=1"));
+    session.described(offers(), Some(spoken()));
+    let text = drain(&mut session).replies.remove(0).body;
+    let medias = patchbay_rtp::sdp::parse(&text).medias;
+    let speaks: Vec<bool> = medias.iter().map(|media| media.is_backchannel).collect();
+    assert_eq!((speaks, session.talk_track()), (vec![false, false, true], Some(2)));
+    assert_eq!(setup(&mut session, "rtsp://h/cam/trackID=0", TCP).status, 200);
+    // Somebody else speaks.
+    let talk = || {
+        request("SETUP", "rtsp://h/cam/trackID=2").header("Transport", "RTP/AVP/TCP;unicast;interleaved=2-3")
+    };
+    assert!(matches!(ask(&mut session, talk()).events[..], [Event::Talk]));
+    session.refuse(453, None);
+    assert_eq!(drain(&mut session).replies[0].status, 453);
+    // It is free now; the channels of the other media are not.
+    assert!(ask(&mut session, talk()).replies.is_empty());
+    session.hears();
+    let reply = drain(&mut session).replies.remove(0);
+    let transport = Transport::parse_all(reply.headers.get("Transport").unwrap()).remove(0);
+    assert_eq!((reply.status, transport.interleaved), (200, Some((4, 5))));
+    assert_eq!(session.of_channel(4), Some((2, false)));
 }
 
 fn login() -> Login {
@@ -591,7 +617,8 @@ proptest! {
                     Output::Close(_) => {}
                     Output::Event(event) => match event {
                         Event::Describe { .. } if wait % 3 == 0 => session.refuse(404, None),
-                        Event::Describe { .. } => session.described(offers()),
+                        Event::Talk => session.hears(),
+                        Event::Describe { .. } => session.described(offers(), Some(spoken())),
                         Event::Announce { .. } if wait % 3 == 0 => session.refuse(404, None),
                         Event::Announce { .. } => session.announced(),
                         Event::Multicast { .. } => session.refuse(461, None),
@@ -606,4 +633,10 @@ proptest! {
         let numbers: Vec<u32> = answers.iter().map(|a| a.headers.cseq().unwrap()).collect();
         prop_assert_eq!(numbers, (0..asked).collect::<Vec<_>>());
     }
+}
+
+/// What a player may say.
+fn spoken() -> Offer {
+    let parameters = Parameters::audio(Codec::PcmMulaw, 8000, 1);
+    Offer { parameters, payload_type: 0, channel: 0, ssrc: 0 }
 }

@@ -25,6 +25,10 @@ pub trait Claim: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Result<Bound, Error>> + Send;
     /// Reports what was sent.
     fn counters(&self, counters: &ConsumerCounters);
+    /// Its id, for [`crate::talk::Offer::consumer`]; 0: none.
+    fn id(&self) -> u64 {
+        0
+    }
 }
 
 impl Claim for Consumer {
@@ -34,6 +38,10 @@ impl Claim for Consumer {
 
     fn counters(&self, counters: &ConsumerCounters) {
         Self::counters(self, counters);
+    }
+
+    fn id(&self) -> u64 {
+        Self::id(self)
     }
 }
 

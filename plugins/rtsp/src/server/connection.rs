@@ -15,7 +15,8 @@ use bytes::{Bytes, BytesMut};
 use patchbay_fanout::Writer;
 use patchbay_rtp::sdp;
 use patchbay_sdk::api::message::{Connection as Shown, ConsumerCounters, Publish};
-use patchbay_sdk::{Error, or_pending};
+use patchbay_sdk::talk::Offer as TalkOffer;
+use patchbay_sdk::{Class, Error, or_pending};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
@@ -25,6 +26,7 @@ use super::play::{Datagrams, Group, History, Room, UdpTrack};
 use super::publish::Ingest;
 use super::session::{self, Event, Output, Path, Reason, Session};
 use super::streams::{Claim, Streams};
+use super::talk::Ear;
 use super::{Server, url};
 use crate::server::login::Login;
 use crate::wire::{Item, Parser};
@@ -43,6 +45,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 enum Done<S: Streams> {
     Described(Result<Described<S>, Error>),
     Published(Result<S::Intake, Error>),
+    Talk(Result<S::Voice, Error>),
 }
 
 /// Why a connection ended without a fault of its socket.
@@ -88,6 +91,8 @@ struct Connection<S: Streams> {
     described: Option<Described<S>>,
     over: Option<watch::Receiver<Option<String>>>,
     history: History,
+    /// What a player says.
+    ear: Option<Ear<S::Voice>>,
     /// A publisher's.
     announced: Option<(String, Bytes, String)>,
     ingest: Option<Ingest<S::Intake>>,
@@ -136,6 +141,7 @@ pub(super) async fn serve<S: Streams>(
         described: None,
         over: None,
         history: History::default(),
+        ear: None,
         announced: None,
         ingest: None,
         sockets: BTreeMap::new(),
@@ -196,6 +202,10 @@ impl<S: Streams> Connection<S> {
                 },
                 reason = or_pending(self.over.as_mut().map(room_over)) => return Ok(End::Stream(reason)),
                 error = or_pending(self.ingest.as_mut().map(Ingest::ended)) => return Ok(End::Stream(error.message)),
+                error = or_pending(self.ear.as_mut().map(Ear::ended)) => {
+                    tracing::debug!(remote = %self.remote, "no longer heard: {error}");
+                    self.ear = None;
+                }
                 () = or_pending(self.sending.as_mut()) => self.sending = None,
                 datagram = self.received.next() => {
                     if let Some(end) = self.packet(datagram.track, datagram.is_rtcp, &datagram.data) {
@@ -225,7 +235,7 @@ impl<S: Streams> Connection<S> {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Describe { stream, query, user_agent, .. } => {
+            Event::Describe { stream, query, user_agent, backchannel } => {
                 self.leave();
                 self.history = match url::query_value(&query, "history").as_deref() {
                     Some("0") => History::None,
@@ -233,7 +243,8 @@ impl<S: Streams> Connection<S> {
                     _ => History::Squeezed,
                 };
                 let shown = self.shown(user_agent, String::new());
-                let describe = describe::describe(Arc::clone(&self.server), stream, query, shown);
+                let describe =
+                    describe::describe(Arc::clone(&self.server), stream, query, backchannel, shown);
                 self.work = Some(Box::pin(async { Done::Described(describe.await) }));
             }
             Event::Announce { stream, sdp, user_agent, .. } => {
@@ -271,6 +282,7 @@ impl<S: Streams> Connection<S> {
                     self.session.refuse(461, None);
                 }
             },
+            Event::Talk => self.talk(),
             Event::Play { tracks } => self.play(&tracks),
             Event::Pause => {
                 self.writer.leave();
@@ -299,8 +311,25 @@ impl<S: Streams> Connection<S> {
             Done::Described(Ok(described)) => {
                 self.over = Some(described.room.over());
                 let offers = described.room.offers();
+                let talk = described.talk.as_ref().map(|(_, offer)| offer.clone());
                 self.described = Some(described);
-                self.session.described(offers);
+                self.session.described(offers, talk);
+            }
+            Done::Talk(Ok(voice)) => {
+                let talk = self.described.as_ref().and_then(|described| described.talk.as_ref());
+                match talk.map(|(_, offer)| Ear::new(voice, offer)) {
+                    Some(Ok(ear)) => {
+                        self.ear = Some(ear);
+                        self.session.hears();
+                    }
+                    _ => self.session.refuse(455, None),
+                }
+            }
+            Done::Talk(Err(error)) => {
+                tracing::debug!(remote = %self.remote, "not heard: {error}");
+                // Somebody else is: cameras say the same (C22).
+                let status = if error.class == Class::Busy { 453 } else { describe::status_of(&error).0 };
+                self.session.refuse(status, None);
             }
             Done::Published(Ok(intake)) => {
                 let Some((_, text, user_agent)) = self.announced.take() else { return };
@@ -322,6 +351,16 @@ impl<S: Streams> Connection<S> {
         }
     }
 
+    fn talk(&mut self) {
+        let Some(described) = &self.described else { return self.session.refuse(455, None) };
+        let Some((stream, offer)) = described.talk.clone() else { return self.session.refuse(404, None) };
+        let consumer = described.claim.id();
+        let offer =
+            TalkOffer { stream, consumer, parameters: offer.parameters, connection: Shown::default() };
+        let server = Arc::clone(&self.server);
+        self.work = Some(Box::pin(async move { Done::Talk(server.streams.talk(offer).await) }));
+    }
+
     fn group(&self) -> io::Result<Arc<Group>> {
         match (&self.group, &self.described) {
             (Some(group), _) => Ok(Arc::clone(group)),
@@ -331,6 +370,9 @@ impl<S: Streams> Connection<S> {
     }
 
     fn play(&mut self, tracks: &[(usize, Path)]) {
+        let talk = self.session.talk_track();
+        let tracks: Vec<(usize, Path)> =
+            tracks.iter().copied().filter(|(track, _)| Some(*track) != talk).collect();
         let Some(described) = &self.described else { return self.session.refuse(455, None) };
         let room: &Arc<Room<S::Rings>> = &described.room;
         let is_udp = tracks.iter().any(|(_, path)| matches!(path, Path::Udp { .. }));
@@ -400,6 +442,11 @@ impl<S: Streams> Connection<S> {
         let now = self.server.clock.at();
         self.session.alive(now);
         if !self.session.is_publishing() {
+            let is_talk = !is_rtcp && self.session.is_playing() && self.session.talk_track() == Some(track);
+            if let Some(Err(error)) = self.ear.as_mut().filter(|_| is_talk).map(|ear| ear.packet(data, now)) {
+                tracing::debug!(remote = %self.remote, "no longer heard: {error}");
+                self.ear = None;
+            }
             return None;
         }
         // Before RECORD was answered, or even asked (S61).
@@ -441,6 +488,7 @@ impl<S: Streams> Connection<S> {
         self.group = None;
         self.sending = None;
         self.ingest = None;
+        self.ear = None;
     }
 
     fn shown(&self, user_agent: String, sdp: String) -> Shown {

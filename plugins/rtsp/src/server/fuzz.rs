@@ -31,6 +31,7 @@ pub fn session(data: &[u8]) {
                 Output::Close(_) => is_closed = true,
                 Output::Event(event) => match event {
                     Event::Describe { .. }
+                    | Event::Talk
                     | Event::Announce { .. }
                     | Event::Udp { .. }
                     | Event::Multicast { .. }
@@ -38,12 +39,24 @@ pub fn session(data: &[u8]) {
                     {
                         session.refuse(404, None);
                     }
-                    Event::Describe { .. } => session.described(vec![Offer {
-                        parameters: Parameters::video(Codec::H264, 90_000),
-                        payload_type: 96,
-                        channel: 0,
-                        ssrc: 1,
-                    }]),
+                    Event::Describe { .. } => {
+                        let talk = (choice & 2 == 2).then(|| Offer {
+                            parameters: Parameters::audio(Codec::PcmMulaw, 8000, 1),
+                            payload_type: 0,
+                            channel: 0,
+                            ssrc: 0,
+                        });
+                        session.described(
+                            vec![Offer {
+                                parameters: Parameters::video(Codec::H264, 90_000),
+                                payload_type: 96,
+                                channel: 0,
+                                ssrc: 1,
+                            }],
+                            talk,
+                        );
+                    }
+                    Event::Talk => session.hears(),
                     Event::Announce { .. } => session.announced(),
                     Event::Udp { .. } => session.udp((2, 3)),
                     Event::Multicast { .. } => session.multicast(Place {

@@ -21,6 +21,7 @@ use patchbay_rtp::sdp;
 pub use event::{Event, Offer, Output, Path, Place, Reason, RtpInfo};
 
 use crate::server::login::{Login, Verdict};
+use crate::server::talk::media;
 use crate::server::url::{self, Target};
 use crate::wire::{BACKCHANNEL, Request, Response, SessionHeader};
 
@@ -76,6 +77,10 @@ pub struct Session {
     state: State,
     target: Target,
     offers: Vec<Offer>,
+    /// What the player may say: the media behind the offers.
+    talk: Option<Offer>,
+    /// The camera is the player's.
+    hears: bool,
     medias: Vec<sdp::Media>,
     paths: Vec<Option<Path>>,
     /// The request that waits for the application or for the login delay.
@@ -110,6 +115,8 @@ enum Wait {
         profile: String,
     },
     Play,
+    /// SETUP of the talk.
+    Talk(Box<Request>),
     /// A refusal that is held back.
     Login {
         until: Duration,
@@ -125,6 +132,8 @@ impl Session {
             state: State::Init,
             target: Target::default(),
             offers: Vec::new(),
+            talk: None,
+            hears: false,
             medias: Vec::new(),
             paths: Vec::new(),
             pending: None,
@@ -206,8 +215,26 @@ impl Session {
         })
     }
 
-    /// Answer to [`Event::Describe`]: the medias of the stream.
-    pub fn described(&mut self, offers: Vec<Offer>) {
+    /// Answer to [`Event::Talk`]: the camera hears the player.
+    pub fn hears(&mut self) {
+        let Some(pending) = self.pending.take() else { return };
+        match pending.wait {
+            Wait::Talk(request) => {
+                self.hears = true;
+                self.setup(pending.cseq, &request);
+                self.proceed();
+            }
+            wait => self.pending = Some(Pending { wait, ..pending }),
+        }
+    }
+
+    /// The index of the media that the player speaks by, when there is one.
+    pub fn talk_track(&self) -> Option<usize> {
+        self.talk.as_ref().map(|_| self.offers.len())
+    }
+
+    /// Answer to [`Event::Describe`]: the medias of the stream, and what the player may say.
+    pub fn described(&mut self, offers: Vec<Offer>, talk: Option<Offer>) {
         let Some(pending) = self.pending.take() else { return };
         if !matches!(pending.wait, Wait::Describe) {
             self.pending = Some(pending);
@@ -220,12 +247,13 @@ impl Session {
             control: self.target.control(track),
             direction: sdp::Direction::RecvOnly,
         });
+        let speaks = talk.iter().map(|talk| media(talk, self.target.control(offers.len())));
         let description = sdp::Description {
             session_name: "Patchbay".to_owned(),
             session_id: 1,
             address: "0.0.0.0".to_owned(),
             control: self.target.content_base(),
-            medias: medias.collect(),
+            medias: medias.chain(speaks).collect(),
         };
         match sdp::build(&description) {
             Ok(text) if !offers.is_empty() => {
@@ -234,8 +262,8 @@ impl Session {
                     .header("Content-Type", "application/sdp")
                     .body(text);
                 self.state = State::Described;
-                self.paths = vec![None; offers.len()];
-                self.offers = offers;
+                self.paths = vec![None; offers.len() + usize::from(talk.is_some())];
+                (self.offers, self.talk, self.hears) = (offers, talk, false);
                 self.reply(pending.cseq, reply);
             }
             _ => self.reply(pending.cseq, Response::new(404)),
@@ -392,6 +420,7 @@ impl Session {
         self.state = State::TornDown;
         self.paths.clear();
         self.offers.clear();
+        self.talk = None;
         self.medias.clear();
     }
 

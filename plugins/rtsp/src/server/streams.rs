@@ -9,6 +9,7 @@ use patchbay_sdk::api::message::{Clock, Consume, Publish};
 pub use patchbay_sdk::server::Claim;
 use patchbay_sdk::server::{Consumer, Context, Publisher};
 use patchbay_sdk::source::Tracks;
+use patchbay_sdk::talk::{Microphone, Offer, Talker};
 
 use super::rings::Rings;
 
@@ -20,6 +21,8 @@ pub trait Streams: Send + Sync + 'static {
     type Claim: Claim;
     /// A publisher's way in.
     type Intake: Intake;
+    /// A player's talk.
+    type Voice: Voice;
 
     /// Its rings.
     fn rings(&self) -> Self::Rings;
@@ -27,6 +30,16 @@ pub trait Streams: Send + Sync + 'static {
     fn consume(&self, consume: &Consume) -> Result<Self::Claim, Error>;
     /// Offers a stream; done when the host has taken it.
     fn publish(&self, publish: Publish) -> impl Future<Output = Result<Self::Intake, Error>> + Send;
+    /// Offers what a player says to the camera; done when that takes it.
+    fn talk(&self, offer: Offer) -> impl Future<Output = Result<Self::Voice, Error>> + Send;
+}
+
+/// What a player says; dropping it ends it.
+pub trait Voice: Send + 'static {
+    /// A unit.
+    fn push(&self, unit: &Unit) -> Result<(), Error>;
+    /// Completes when the host ends it, with the reason. Nothing is lost when the future is dropped.
+    fn ended(&mut self) -> impl Future<Output = Error> + Send;
 }
 
 /// One publisher; dropping it ends it.
@@ -47,6 +60,7 @@ impl Streams for Context {
     type Rings = Host;
     type Claim = Consumer;
     type Intake = Publisher;
+    type Voice = Spoken;
 
     fn rings(&self) -> Host {
         self.host()
@@ -58,6 +72,27 @@ impl Streams for Context {
 
     async fn publish(&self, publish: Publish) -> Result<Publisher, Error> {
         Context::publish(self, &publish).await
+    }
+
+    async fn talk(&self, offer: Offer) -> Result<Spoken, Error> {
+        let talker = Context::talk(self, &offer).await?;
+        Ok(Spoken { microphone: talker.microphone(), talker })
+    }
+}
+
+/// A talk of the host.
+pub struct Spoken {
+    talker: Talker,
+    microphone: Microphone,
+}
+
+impl Voice for Spoken {
+    fn push(&self, unit: &Unit) -> Result<(), Error> {
+        self.microphone.push(unit)
+    }
+
+    fn ended(&mut self) -> impl Future<Output = Error> + Send {
+        self.talker.ended()
     }
 }
 

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use patchbay_media::{Parameters, Unit};
 use patchbay_plugin_rtsp::server::rings::{RingReader, Rings};
-use patchbay_plugin_rtsp::server::streams::{Claim, Intake, Streams};
+use patchbay_plugin_rtsp::server::streams::{Claim, Intake, Streams, Voice};
 use patchbay_sdk::api::message::{Bound, BoundTrack, Clock, Consume, ConsumerCounters, Publish};
 use patchbay_sdk::reader::Item;
 use patchbay_sdk::source::Tracks;
+use patchbay_sdk::talk::Offer;
 use patchbay_sdk::{Error, track};
 use tokio::sync::{mpsc, watch};
 
@@ -126,6 +127,7 @@ impl Streams for Memory {
     type Rings = Self;
     type Claim = MemoryClaim;
     type Intake = MemoryIntake;
+    type Voice = MemoryVoice;
 
     fn rings(&self) -> Self {
         self.clone()
@@ -148,6 +150,23 @@ impl Streams for Memory {
         let (end, ended) = watch::channel(None);
         sender.send(Published::Accepted(publish, end)).map_err(|_| Error::not_found("gone"))?;
         Ok(MemoryIntake { sender, ended })
+    }
+
+    async fn talk(&self, _: Offer) -> Result<MemoryVoice, Error> {
+        Ok(MemoryVoice)
+    }
+}
+
+/// Nothing here is spoken to.
+pub struct MemoryVoice;
+
+impl Voice for MemoryVoice {
+    fn push(&self, _: &Unit) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn ended(&mut self) -> Error {
+        std::future::pending().await
     }
 }
 

@@ -9,7 +9,9 @@ use patchbay_sdk::server::{START_TIMEOUT, is_unknown, settled};
 use patchbay_sdk::{Error, track};
 
 use crate::server::play::{Room, Wanted};
+use crate::server::session::Offer;
 use crate::server::streams::Streams;
+use crate::server::talk;
 use crate::server::{Server, url};
 
 /// `Retry-After` of a 503.
@@ -23,6 +25,8 @@ pub(super) struct Described<S: Streams> {
     pub(super) claim: S::Claim,
     pub(super) room: Arc<Room<S::Rings>>,
     pub(super) wanted: Vec<Wanted>,
+    /// The stream's name, and what the player may say.
+    pub(super) talk: Option<(String, Offer)>,
 }
 
 /// Claims `stream` and waits for its tracks. A name with a slash at its end is tried as it is, then without (S13).
@@ -30,6 +34,7 @@ pub(super) async fn describe<S: Streams>(
     server: Arc<Server<S>>,
     stream: String,
     query: String,
+    speaks: bool,
     connection: Connection,
 ) -> Result<Described<S>, Error> {
     let consume = Consume {
@@ -41,9 +46,9 @@ pub(super) async fn describe<S: Streams>(
     };
     let bare = stream.trim_end_matches('/').to_owned();
     let has_bare = bare != stream;
-    match claim(&server, &Consume { stream, ..consume.clone() }, &query).await {
+    match claim(&server, &Consume { stream, ..consume.clone() }, &query, speaks).await {
         Err(error) if has_bare && is_unknown(&error) => {
-            claim(&server, &Consume { stream: bare, ..consume }, &query).await
+            claim(&server, &Consume { stream: bare, ..consume }, &query, speaks).await
         }
         result => result,
     }
@@ -53,6 +58,7 @@ async fn claim<S: Streams>(
     server: &Arc<Server<S>>,
     consume: &Consume,
     query: &str,
+    speaks: bool,
 ) -> Result<Described<S>, Error> {
     let mut claim = server.streams.consume(consume)?;
     let bound = settled(&mut claim, |bound| is_complete(&bound.info)).await?;
@@ -62,7 +68,8 @@ async fn claim<S: Streams>(
         return Err(Error::unsupported(mismatch(&bound)));
     }
     let room = server.hub.room(&wanted, packet_size(query, server.config.pkt_size));
-    Ok(Described { claim, room, wanted })
+    let talk = talk::offer(&bound.send).filter(|_| speaks).map(|offer| (consume.stream.clone(), offer));
+    Ok(Described { claim, room, wanted, talk })
 }
 
 /// The host's words for a stream none of whose tracks goes over RTP: it is asked for any codec, and finds one.

@@ -96,6 +96,8 @@ pub enum Event {
         /// The media's index.
         track: usize,
     },
+    /// The player will speak: [`Session::hears`](super::Session::hears) or [`Session::refuse`](super::Session::refuse).
+    Talk,
     /// Start to send: [`Session::played`](super::Session::played).
     Play {
         /// The medias that were set up.

@@ -1,6 +1,6 @@
 //! SETUP (S2, S8, S10, S40, S60).
 
-use super::{Event, Output, Path, Pending, Place, Session, State, Wait};
+use super::{Event, Offer, Output, Path, Pending, Place, Session, State, Wait};
 use crate::server::url;
 use crate::wire::{Lower, Request, Response, Transport};
 
@@ -26,10 +26,11 @@ impl Session {
         if track >= self.paths.len() {
             return self.reply(cseq, Response::new(404));
         }
+        let is_talk = !record && self.talk_track() == Some(track);
         let header = request.headers.get("Transport").unwrap_or_default();
         let mut choices = Transport::parse_all(header).into_iter();
         let is_taken = |choice: &Transport| {
-            is_supported(choice) && (!choice.multicast || (self.config.has_multicast && !record))
+            is_supported(choice) && (!choice.multicast || (self.config.has_multicast && !record && !is_talk))
         };
         let Some(choice) = choices.find(is_taken) else {
             return self.reply(cseq, Response::new(461));
@@ -37,6 +38,10 @@ impl Session {
         if self.paths.iter().flatten().any(|path| lower_of(path) != choice.lower()) {
             // One connection sends one way: a mixture would lose the order between its medias.
             return self.reply(cseq, Response::new(461));
+        }
+        if is_talk && !self.hears {
+            self.pending = Some(Pending { cseq, wait: Wait::Talk(Box::new(request.clone())) });
+            return self.outputs.push_back(Output::Event(Event::Talk));
         }
         match (choice.lower(), choice.client_port) {
             (Lower::Tcp, _) => {
@@ -125,10 +130,17 @@ impl Session {
             None => u8::try_from(track * 2).unwrap_or(u8::MAX - 1),
         };
         let own = (own, own.saturating_add(1));
-        let is_free = |channel: u8| self.of_channel(channel).is_none_or(|(other, _)| other == track);
-        match wish.filter(|(rtp, rtcp)| record && rtp != rtcp && is_free(*rtp) && is_free(*rtcp)) {
+        let is_talk = !record && self.talk_track() == Some(track);
+        let is_free = |channel: u8| {
+            let offered =
+                |offer: &Offer| offer.channel == channel || offer.channel.saturating_add(1) == channel;
+            self.of_channel(channel).is_none_or(|(other, _)| other == track)
+                && !(is_talk && self.offers.iter().any(offered))
+        };
+        match wish.filter(|(rtp, rtcp)| (record || is_talk) && rtp != rtcp && is_free(*rtp) && is_free(*rtcp))
+        {
             Some(wish) => wish,
-            None if !record || (is_free(own.0) && is_free(own.1)) => own,
+            None if !(record || is_talk) || (is_free(own.0) && is_free(own.1)) => own,
             None => (0..u8::MAX)
                 .step_by(2)
                 .map(|rtp| (rtp, rtp + 1))
