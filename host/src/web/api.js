@@ -55,12 +55,15 @@ export function whole({ state, text, since, retryAt }) {
   return more ? `${text} · ${more}` : text;
 }
 
+/** Who watches: not what the server itself asks a stream for. */
+export const viewersOf = (stream) => (stream.consumers ?? []).filter((one) => !['probe', 'transcode'].includes(one.format_name));
+
 /** The state of a stream in a word and a sentence, from one entry of /api/streams. */
 export function describe(stream) {
   const producers = stream.producers ?? [];
   if (!producers.length) return { state: 'idle', text: 'Waits for somebody who publishes', empty: true };
   const live = producers.find((producer) => producer.state === 'live');
-  const viewers = (stream.consumers ?? []).filter((consumer) => consumer.format_name !== 'probe').length;
+  const viewers = viewersOf(stream).length;
   if (live) return { state: 'live', text: viewers ? `${viewers} ${viewers === 1 ? 'viewer' : 'viewers'}` : 'Nobody watches', since: live.since };
   const offline = producers.find((producer) => producer.state === 'offline') ?? producers.find((producer) => producer.error);
   const connecting = producers.find((producer) => producer.state === 'connecting');

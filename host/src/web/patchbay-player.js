@@ -109,6 +109,11 @@ export class PatchbayPlayer extends HTMLElement {
       else if (!document.hidden && !this.run) this.begin();
     };
     document.addEventListener('visibilitychange', this.onhidden);
+    // A page that is left says goodbye: the server need not wait for its packets.
+    this.onleave = () => { this.quiet(); this.end(); };
+    this.onreturn = ({ persisted }) => { if (persisted && !this.run) this.begin(); };
+    addEventListener('pagehide', this.onleave);
+    addEventListener('pageshow', this.onreturn);
     this.timer = setInterval(() => this.tell(), 1000);
     this.begin();
     if (this.wanted().has('microphone')) this.talk(true);
@@ -122,6 +127,8 @@ export class PatchbayPlayer extends HTMLElement {
 
   disconnectedCallback() {
     document.removeEventListener('visibilitychange', this.onhidden);
+    removeEventListener('pagehide', this.onleave);
+    removeEventListener('pageshow', this.onreturn);
     clearInterval(this.timer);
     clearTimeout(this.hideTimer);
     this.quiet();

@@ -1,7 +1,7 @@
 // One stream: the player, what comes in, who watches, and addresses for other players.
 import './patchbay-player.js';
 import { MODES } from './modes.js';
-import { ask, describe, json, poll, url, whole } from './api.js';
+import { ask, describe, json, poll, url, viewersOf, whole } from './api.js';
 import { h, icon, rate, say, span, toast } from './dom.js';
 
 const name = new URLSearchParams(location.search).get('src') ?? '';
@@ -83,7 +83,9 @@ poll(async () => {
   const seconds = (now - (before?.at ?? now)) / 1000;
   const counted = new Map();
   for (const producer of stream.producers ?? []) {
-    rows.push(['Source', producer.url === 'external' ? 'Somebody publishes' : producer.url]);
+    // What the server adds for players that take nothing else.
+    const own = /^transcode:/.test(producer.url);
+    rows.push([own ? 'Made of it' : 'Source', producer.url === 'external' ? 'Somebody publishes' : producer.url]);
     if (producer.state !== 'live' && stream.producers.length > 1) {
       rows.push(['State', whole(describe({ producers: [producer] }))]);
     }
@@ -103,7 +105,7 @@ poll(async () => {
   if (talks(stream)) rows.push(['Two-way', 'It can be spoken to']);
   if (player.behind !== null && player.behind !== undefined) rows.push(['Behind live', `${player.behind.toFixed(1)} s`]);
   fact(rows);
-  const consumers = (stream.consumers ?? []).filter((one) => one.format_name !== 'probe');
+  const consumers = viewersOf(stream);
   say(viewersHead, consumers.length ? `Viewers: ${consumers.length}` : 'Viewers');
   const sent = new Map(consumers.map((one) => [one.id, one.bytes_send ?? 0]));
   const lines = consumers.map((one) => {
