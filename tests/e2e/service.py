@@ -153,6 +153,8 @@ def the_service_offers():
         # Its one section of sound goes both ways.
         assert spoken(server.talk, "talk cam pcm_alaw 100").startswith("accepted"), server.text()
         wait(lambda: camera.said("heard"), 20, "sound at the camera", server.process)
+        assert camera.said("loudspeaker", True), camera.lines
+        wait(lambda: camera.said("loudspeaker", False), 20, "end of the talk", server.process)
         assert "isolation" in vendor(server) and vendor(server)["isolation"] == "process", vendor(server)
         # The vendor's marks are in what the camera got, and no codec that was not asked for.
         (first, *_) = camera.said("offer")

@@ -91,6 +91,7 @@ class Camera:
                 candidate.sdpMid, candidate.sdpMLineIndex = message.get("sdpMid"), message.get("sdpMLineIndex")
                 await self.pc.addIceCandidate(candidate)
                 say(candidate=message["candidate"])
+            elif kind == "loudspeaker": say(loudspeaker=message["on"])
             elif kind == "report":
                 say(report=message)
                 # All is well: now it has a microphone, too.

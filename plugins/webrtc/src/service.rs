@@ -105,7 +105,7 @@ async fn run(
         match source {
             Some(source) => {
                 let inbox = Inbox::new(inbox, client.tracks());
-                media::feed(source, &connection, told, inbox, seen, &client.voice()).await
+                media::feed(source, &connection, told, inbox, seen, &client.voice(), &answers).await
             }
             None => std::future::pending().await,
         }

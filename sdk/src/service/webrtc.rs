@@ -31,6 +31,7 @@
 //! | `candidate` | [`Candidate`]: this side's, with [`Open::trickle`]; an empty text: that was all |
 //! | `state` | `{"state"}`: `connecting`, `connected`, `disconnected` |
 //! | `channel` | `{"channel", "label", "protocol", "ordered", "open"}`: a data channel opened or closed |
+//! | `talk` | `{"active"}`: a player begins to speak to the camera, or has ended: some cameras are to be told |
 //! | `data` | `{"channel", "text"}` and bytes: a message on a data channel |
 //!
 //! Data channels are numbered: those of [`Open::channels`] from 0, then those that the other side opens.
@@ -87,6 +88,8 @@ pub struct Media {
     pub direction: Direction,
     /// FFmpeg's codec names, the best first (`h264`, `hevc`, `opus`, `pcm_mulaw`, `pcm_alaw`); none: all that are known.
     pub codecs: Vec<String>,
+    /// Length of the packets of G.711 that the camera wants, when this side sends; 0: 20 ms.
+    pub packet_ms: u32,
 }
 
 impl Media {
@@ -248,6 +251,14 @@ pub struct StateChange {
     pub state: State,
 }
 
+/// `talk`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TalkChange {
+    /// A player speaks.
+    pub active: bool,
+}
+
 /// What the service tells.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -260,6 +271,8 @@ pub enum Event {
     Candidate(Candidate),
     /// How the connection is.
     State(State),
+    /// A player begins to speak to the camera, or has ended.
+    Talk(bool),
     /// A data channel opened or closed.
     Channel(ChannelState),
     /// A message on a data channel.
@@ -276,6 +289,7 @@ impl Event {
             "answer" => Self::Answer(message.parse::<Description>()?.sdp),
             "candidate" => Self::Candidate(message.parse()?),
             "state" => Self::State(message.parse::<StateChange>()?.state),
+            "talk" => Self::Talk(message.parse::<TalkChange>()?.active),
             "channel" => Self::Channel(message.parse()?),
             "data" => {
                 let bytes = message.bytes.clone().unwrap_or_default();

@@ -109,6 +109,7 @@ impl Call {
                 self.camera.send(&Message::Candidate(candidate)).await?;
             }
             Event::State(State::Connected) => tracing::info!("connected"),
+            Event::Talk(active) => self.camera.send(&Message::Loudspeaker { on: active }).await?,
             Event::Channel(state) if state.open => {
                 self.ask(&state).await?;
                 self.channels.push(state);
@@ -185,10 +186,11 @@ impl Call {
                     kind: "audio".to_owned(),
                     direction: Direction::SendRecv,
                     codecs: vec!["pcm_alaw".to_owned()],
+                    packet_ms: 30,
                 };
                 calls.renegotiate(&Renegotiate { medias: vec![microphone], ice_restart: false })
             }
-            Message::Hello { .. } | Message::Report { .. } => Ok(()),
+            Message::Hello { .. } | Message::Report { .. } | Message::Loudspeaker { .. } => Ok(()),
         }
     }
 }

@@ -36,6 +36,11 @@ pub enum Message {
     Candidate(Candidate),
     /// From the camera: it has a microphone, too, and wants an offer for it.
     Microphone,
+    /// To the camera: somebody speaks, or has ended.
+    Loudspeaker {
+        /// Somebody speaks.
+        on: bool,
+    },
     /// To the camera: what came over the data channels.
     Report {
         /// Answers on the channel `control`, all in order.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use patchbay_sdk::api::message::Connection;
 use patchbay_sdk::source::Session;
-use patchbay_sdk::{Class, Error};
+use patchbay_sdk::{Class, Error, service};
 use tokio::sync::{mpsc, watch};
 
 use super::Progress;
-use super::talk::{self, Format, Voice};
+use super::talk::{self, Format, PACKET_MS, Voice};
 use crate::ingest::{Ingest, Received, Sender};
 use crate::source::{Event, Tracks};
 
@@ -50,6 +50,7 @@ pub(super) async fn feed(
     mut inbox: Inbox,
     mut progress: watch::Receiver<Progress>,
     voice: &watch::Receiver<Option<Voice>>,
+    answers: &service::Sender,
 ) -> Result<(), Error> {
     let over = || Error::eof("webrtc: closed");
     let _ = progress.wait_for(|progress| progress.is_connected).await.map_err(|_| over())?;
@@ -59,22 +60,23 @@ pub(super) async fn feed(
         let mut voice = voice.clone();
         let voice = voice.wait_for(Option::is_some).await.ok().and_then(|voice| voice.clone());
         match voice {
-            Some(voice) => talk::speak(source.clone(), &voice, format).await,
+            Some(voice) => talk::speak(source.clone(), &voice, format, answers).await,
             None => std::future::pending().await,
         }
     };
     tokio::pin!(speaking);
     loop {
         tokio::select! {
-            () = &mut speaking => return Err(over()),
+            ended = &mut speaking => return ended,
             ended = ingest.receive(&source, &mut inbox, None), if !ingest.is_empty() => {
                 return Err(Error::new(Class::Eof, format!("webrtc: {}", ended?)));
             }
             description = descriptions.recv() => {
                 let description = description.ok_or_else(over)?;
                 let format = Format::of(&description).filter(|_| voice.borrow().is_some());
+                let packet_ms = voice.borrow().as_ref().map_or(PACKET_MS, |voice| voice.packet_ms);
                 let is_other = agreed.send_replace(format) != format;
-                ingest.set_send(format.iter().map(Format::send_track).collect());
+                ingest.set_send(format.iter().map(|format| format.send_track(packet_ms)).collect());
                 if ingest.extend(&description, |_| true) || is_other {
                     ingest.announce(&source, connection)?;
                 }

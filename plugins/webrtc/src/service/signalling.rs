@@ -133,8 +133,10 @@ impl Signalling<'_> {
         let talks = |media: &Media| {
             media.kind == "audio" && matches!(media.direction, Direction::SendRecv | Direction::SendOnly)
         };
-        if let Some(codec) = Format::of(&text).filter(|_| open.medias.iter().any(talks)) {
-            self.client.add_voice(codec.codec()).await?;
+        if let (Some(format), Some(media)) =
+            (Format::of(&text), open.medias.iter().find(|media| talks(media)))
+        {
+            self.client.add_voice(format.codec(), media.packet_ms).await?;
         }
         let answer = connection.create_answer(None).await.map_err(failed)?;
         connection.set_local_description(answer.clone()).await.map_err(failed)?;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use patchbay_media::{Codec, Kind};
+use patchbay_sdk::Error;
 use patchbay_sdk::api::message::SendTrack;
+use patchbay_sdk::service::Sender;
+use patchbay_sdk::service::webrtc::TalkChange;
 use patchbay_sdk::source::Session;
 use rtc::rtp::{Header, Packet};
 use tokio::sync::watch;
@@ -12,8 +15,8 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
 use crate::sdp::Description;
 
-/// Length of the packets that peers get.
-const PACKET_MS: u32 = 20;
+/// Length of the packets of peers that want no other.
+pub(crate) const PACKET_MS: u32 = 20;
 
 /// A section in which this side sends sound.
 #[derive(Clone)]
@@ -22,6 +25,8 @@ pub(crate) struct Voice {
     pub(crate) track: Arc<TrackLocalStaticRTP>,
     /// Its stream.
     pub(crate) ssrc: u32,
+    /// Length of the packets of PCM that the peer wants.
+    pub(crate) packet_ms: u32,
 }
 
 /// What the peer takes, by its newest description.
@@ -49,22 +54,28 @@ impl Format {
     }
 
     /// The same for the host.
-    pub(super) fn send_track(&self) -> SendTrack {
+    pub(super) fn send_track(&self, packet_ms: u32) -> SendTrack {
         SendTrack {
             codec: self.codec.name().to_owned(),
             sample_rate: self.clock_rate,
             channels: if self.codec == Codec::Opus { 2 } else { 1 },
-            packet_ms: PACKET_MS,
+            packet_ms,
         }
     }
 }
 
-/// Sends what players say in the format that was agreed on, until the connection is over.
-pub(super) async fn speak(source: Session, voice: &Voice, agreed: watch::Receiver<Option<Format>>) {
+/// Sends what players say in the format that was agreed on, until the connection or the caller is gone.
+pub(super) async fn speak(
+    source: Session,
+    voice: &Voice,
+    agreed: watch::Receiver<Option<Format>>,
+    answers: &Sender,
+) -> Result<(), Error> {
     let mut talks = source.talks();
     let mut sequence: u16 = rand::random();
     loop {
         let mut talk = talks.next().await;
+        answers.send("talk", &TalkChange { active: true })?;
         let rate = i64::from(talk.parameters().clock_rate.max(1));
         let zero: u32 = rand::random();
         let mut marker = true;
@@ -86,6 +97,7 @@ pub(super) async fn speak(source: Session, voice: &Voice, agreed: watch::Receive
                 tracing::debug!("talk: {error}");
             }
         }
+        answers.send("talk", &TalkChange { active: false })?;
     }
 }
 
@@ -103,7 +115,7 @@ mod tests {
         };
         let format = Format::of(&sdp("sendrecv")).unwrap();
         assert_eq!((format.payload_type, format.codec, format.clock_rate), (8, Codec::PcmAlaw, 8000));
-        assert_eq!(format.send_track().codec, "pcm_alaw");
+        assert_eq!(format.send_track(30).codec, "pcm_alaw");
         assert_eq!(Format::of(&sdp("sendonly")), None);
     }
 }

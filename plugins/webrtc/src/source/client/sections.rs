@@ -17,7 +17,7 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::MediaEngine;
 
 use super::{Client, failed};
-use crate::service::talk::Voice;
+use crate::service::talk::{PACKET_MS, Voice};
 
 /// Formats of an offer of this side, as go2rtc numbers them: payload type, name, clock, channels, parameters.
 const VIDEO: [(u8, &str, &str); 4] = [
@@ -55,7 +55,7 @@ impl Client {
                     _ => RTCRtpTransceiverDirection::Sendonly,
                 };
                 let first = wanted.first().or(codecs.first()).map(|codec| codec.rtp_codec.clone());
-                let (voice, coding) = voice(first.unwrap_or_default());
+                let (voice, coding) = voice(first.unwrap_or_default(), media.packet_ms);
                 let init =
                     RTCRtpTransceiverInit { direction, streams: Vec::new(), send_encodings: vec![coding] };
                 let track: Arc<dyn TrackLocal> = Arc::<TrackLocalStaticRTP>::clone(&voice.track);
@@ -83,14 +83,14 @@ impl Client {
     }
 
     /// Makes ready to send sound in the other side's next offer, in this format; once.
-    pub(crate) async fn add_voice(&self, codec: Codec) -> Result<(), Error> {
+    pub(crate) async fn add_voice(&self, codec: Codec, packet_ms: u32) -> Result<(), Error> {
         if self.voice.borrow().is_some() {
             return Ok(());
         }
         let codecs = audio();
         let name = codec.name();
         let Some(codec) = codecs.into_iter().find(|codec| is_named(codec, name)) else { return Ok(()) };
-        let (voice, _) = voice(codec.rtp_codec);
+        let (voice, _) = voice(codec.rtp_codec, packet_ms);
         let track: Arc<dyn TrackLocal> = Arc::<TrackLocalStaticRTP>::clone(&voice.track);
         self.connection.add_track(track).await.map_err(failed)?;
         self.voice.send_replace(Some(voice));
@@ -116,7 +116,7 @@ fn is_named(codec: &RTCRtpCodecParameters, name: &str) -> bool {
 }
 
 /// A track for this side's sound.
-fn voice(codec: RTCRtpCodec) -> (Voice, RTCRtpEncodingParameters) {
+fn voice(codec: RTCRtpCodec, packet_ms: u32) -> (Voice, RTCRtpEncodingParameters) {
     let ssrc: u32 = rand::random();
     let rtp_coding_parameters =
         RTCRtpCodingParameters { ssrc: Some(ssrc), ..RTCRtpCodingParameters::default() };
@@ -125,7 +125,8 @@ fn voice(codec: RTCRtpCodec) -> (Voice, RTCRtpEncodingParameters) {
     let id = format!("audio-{ssrc:08x}");
     let kind = RtpCodecKind::Audio;
     let track = MediaStreamTrack::new("patchbay".to_owned(), id.clone(), id, kind, vec![coding.clone()]);
-    (Voice { track: Arc::new(TrackLocalStaticRTP::new(track)), ssrc }, coding)
+    let packet_ms = if packet_ms == 0 { PACKET_MS } else { packet_ms };
+    (Voice { track: Arc::new(TrackLocalStaticRTP::new(track)), ssrc, packet_ms }, coding)
 }
 
 /// The formats that are known.
