@@ -171,6 +171,7 @@ async fn http<S: Streams>(
     let Some((head, before)) = head? else { return Ok(End::Eof) };
     let cookie = head.cookie().map(str::to_owned);
     match (head.method.as_str(), cookie) {
+        ("GET", None) if head.is_upgrade() && head.is_foreign() => refuse(stream, "403 Forbidden").await,
         ("GET", None) if head.is_upgrade() => {
             let (read, write) = tokio::io::split(stream);
             let whole = tokio::io::join(io::Cursor::new(before.freeze()).chain(read), write);

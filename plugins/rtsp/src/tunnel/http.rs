@@ -91,6 +91,18 @@ impl RequestHead {
         self.headers.get(COOKIE).filter(|cookie| (1..=MAX_COOKIE).contains(&cookie.len()))
     }
 
+    /// Whether a page of another host asks: a browser lets any page open WebSockets, also to this machine, and says whose it
+    /// is (RFC 6455 10.2).
+    pub fn is_foreign(&self) -> bool {
+        let name = |text: &str| {
+            let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+            let end = rest.rfind(':').filter(|at| !rest.get(*at..).unwrap_or_default().contains(']'));
+            rest.get(..end.unwrap_or(rest.len())).unwrap_or_default().to_ascii_lowercase()
+        };
+        let host = self.headers.get("Host").map(name).unwrap_or_default();
+        self.headers.get("Origin").is_some_and(|origin| name(origin) != host)
+    }
+
     /// Whether it asks for a WebSocket.
     pub fn is_upgrade(&self) -> bool {
         self.headers.all("Upgrade").any(|value| value.eq_ignore_ascii_case("websocket"))
@@ -200,7 +212,7 @@ mod tests {
         let head = RequestHead::take(&mut buffer).unwrap().unwrap();
         assert_eq!((head.method.as_str(), head.target.as_str()), ("GET", "/cam?x=1"));
         assert_eq!(head.cookie(), Some("25f9ef5d4ed784dd"));
-        assert!(!head.is_upgrade());
+        assert!(!head.is_upgrade() && !head.is_foreign());
         assert_eq!(&buffer[..], b"rest");
     }
 
@@ -223,6 +235,21 @@ mod tests {
                 buffer.extend_from_slice(&text.as_bytes()[cut..]);
                 prop_assert_eq!(RequestHead::take(&mut buffer), whole);
             }
+        }
+    }
+
+    #[test]
+    fn pages_of_other_hosts_are_told_from_ours() {
+        for (host, origin, is_foreign) in [
+            ("cam:8554", "http://cam:1984", false),
+            ("[::1]:8554", "http://[::1]", false),
+            ("CAM", "https://cam:443", false),
+            ("localhost:8554", "http://evil.example", true),
+            ("localhost:8554", "null", true),
+        ] {
+            let text = format!("GET /x HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n");
+            let head = RequestHead::take(&mut BytesMut::from(text.as_bytes())).unwrap().unwrap();
+            assert_eq!(head.is_foreign(), is_foreign, "{host} {origin}");
         }
     }
 }
