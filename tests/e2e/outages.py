@@ -17,8 +17,6 @@ import traceback
 
 from run import HERE, Camera, Server, clip, free_port, peer, probe, wait
 
-TESTS = []
-
 
 class RtspPlayer(threading.Thread):
     """Plays the video of a stream over TCP; keeps (arrival, RTP time) of each packet."""

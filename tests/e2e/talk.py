@@ -11,17 +11,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import traceback
 
 from faults import prefix
-from run import HERE, Camera, Server, Skip, free_port, peer, run, wait
-
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
+from run import HERE, Camera, Server, free_port, peer, run, wait
+from runner import main, test
 
 
 class TalkCamera:
@@ -313,27 +306,6 @@ def the_second_page_is_told_that_somebody_speaks():
             camera.heard(20)
         wait(lambda: len(server.json("api/streams")["cam"]["producers"]) == 2 and "senders" not in server.json("api/streams")["cam"]["producers"][1],
              30, "the camera is free again")
-
-
-def main():
-    names = sys.argv[1:]
-    passed, failed, skipped = 0, 0, 0
-    for function in TESTS:
-        if names and function.__name__ not in names:
-            continue
-        try:
-            function()
-            passed += 1
-            print(f"ok {function.__name__}", flush=True)
-        except Skip as reason:
-            skipped += 1
-            print(f"skipped {function.__name__}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            traceback.print_exc()
-            print(f"FAILED {function.__name__}", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

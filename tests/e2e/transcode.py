@@ -11,18 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
 import webrtc
-from run import HERE, Server, Skip, metrics, peer, run, wait
+from run import HERE, Server, metrics, peer, run, wait
+from runner import main, test
 
-TESTS = []
 TONE = HERE.parent / "peers/tone.py"
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 def tone(url, *options, seconds=1.5):
@@ -173,27 +167,6 @@ def sound_stays_beside_the_picture():
                 publisher.kill()
                 publisher.wait()
             wait(lambda: not server.json("api/streams?src=cam")["producers"], 15, "end of the publisher")
-
-
-def main():
-    wanted = sys.argv[1:]
-    passed, failed = 0, 0
-    for function in TESTS:
-        if wanted and function.__name__ not in wanted:
-            continue
-        start = time.monotonic()
-        try:
-            function()
-            print(f"ok {function.__name__} {time.monotonic() - start:.1f} s", flush=True)
-            passed += 1
-        except Skip as reason:
-            print(f"skipped {function.__name__}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            print(f"FAILED {function.__name__}", flush=True)
-            traceback.print_exc()
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
 from run import HERE, ROOT, Server, Skip, free_port, metrics, peer, run, wait
+from runner import main, test
 
 PEERS = HERE.parent / "peers"
 VENV = pathlib.Path(os.environ.get("PATCHBAY_VENV", ROOT / "target/venv"))
-TESTS = []
 
 # A short offer of Chromium; nobody answers checks to it.
 OFFER = "\r\n".join([
@@ -37,11 +36,6 @@ OFFER = "\r\n".join([
     "m=audio 9 UDP/TLS/RTP/SAVPF 111 0 8", "c=IN IP4 0.0.0.0", "a=rtcp:9 IN IP4 0.0.0.0", "a=ice-ufrag:EsAw", "a=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1",
     "a=fingerprint:sha-256 D2:B9:31:8F:DF:24:D8:0E:ED:D2:EF:25:9E:AF:6F:B8:34:AE:53:9C:E6:F3:8F:F2:64:15:FA:E8:7F:53:2D:38",
     "a=setup:actpass", "a=mid:1", "a=recvonly", "a=rtcp-mux", "a=rtpmap:111 opus/48000/2", "a=fmtp:111 minptime=10;useinbandfec=1", ""])
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 def served(streams):
@@ -567,29 +561,6 @@ def hundreds_of_viewers_leave_nothing_behind():
         assert last["fds"] <= first["fds"] + 2 and last["threads"] <= first["threads"], seen
         # What the allocator keeps depends on how many were there at once, not on how many came.
         assert last["rss"] < first["rss"] + 6144, seen
-
-
-def main():
-    wanted = sys.argv[1:]
-    passed, failed = 0, 0
-    for function in TESTS:
-        if wanted and function.__name__ not in wanted:
-            continue
-        start = time.monotonic()
-        try:
-            function()
-            print(f"ok {function.__name__} {time.monotonic() - start:.1f} s", flush=True)
-            passed += 1
-        except Skip as reason:
-            if os.environ.get("PATCHBAY_REQUIRE_PEERS"):
-                failed += 1
-            print(f"skipped {function.__name__}: {reason}", flush=True)
-        except Exception:
-            failed += 1
-            print(f"FAILED {function.__name__}", flush=True)
-            traceback.print_exc()
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":
