@@ -6,6 +6,7 @@ manifests it is a proof of: `scheme X`, `demuxer X`, `server X`.
 import contextlib
 import json
 import pathlib
+import shutil
 import subprocess
 import tempfile
 
@@ -134,7 +135,8 @@ class Input:
         self.title, self.declares, self.clip, self.source = title, set(declares.split(", ")), name, source
         # Of a clock that is coarser than a track's; whether times are in the bytes at all; whether every unit comes, once.
         self.coarse, self.times, self.order = coarse, times, order
-        # What is asked for a key picture at first and gives the group of pictures anew: the end of what comes is compared.
+        # What settles at first: sender reports place sound and picture beside each other, or the group of pictures is given anew. The end of
+        # what comes is compared.
         self.again = again
 
 
@@ -198,6 +200,7 @@ def playlist(kind, scheme="http"):
 
         @contextlib.contextmanager
         def start(_):
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             with program(*LIVE, "-i", path, "-c", "copy", "-f", "hls", "-hls_time", "1", "-hls_list_size", "6", "-hls_segment_type", kind, folder / "list.m3u8") as process:
                 wait((folder / "list.m3u8").exists, 15, "the playlist", process)
@@ -235,6 +238,7 @@ def polled():
 
         @contextlib.contextmanager
         def start(_):
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             with program(*LIVE, "-i", path, "-c", "copy", "-f", "image2", "-update", "1", "-atomic_writing", "1", folder / "now.jpg") as process:
                 wait((folder / "now.jpg").exists, 15, "the picture", process)
@@ -281,14 +285,14 @@ INPUTS = [
     Input("ts from nginx over TLS unchecked", "scheme httpx", "h264-aac.ts", given("httpx://u:p@ss@localhost:{tls}/clips/{file}")),
     Input("hls of ts from nginx", "demuxer hls", "h264-aac.mp4", playlist("mpegts")),
     Input("hls of fmp4 from nginx", "demuxer hls", "h264-aac.mp4", playlist("fmp4", "https")),
-    Input("gst-rtsp-server over tcp", "scheme rtsp", "h264-long.mp4", camera("rtsp", "tcp")),
-    Input("gst-rtsp-server over udp", "scheme rtsp", "h264-long.mp4", camera("rtsp", "udp")),
-    Input("gst-rtsp-server over TLS", "scheme rtsps", "h264-long.mp4", camera("rtsps", "tcp")),
-    Input("gst-rtsp-server over TLS unchecked", "scheme rtspx", "h264-long.mp4", camera("rtspx", "tcp")),
-    Input("ffmpeg announces H.264 (B) + AAC over tcp", "server rtsp", "h264-aac.mp4", announced("tcp")),
-    Input("ffmpeg announces H.264 (B) + AAC over udp", "server rtsp", "h264-aac.mp4", announced("udp")),
-    Input("ffmpeg announces H.265 (B) + Opus over tcp", "server rtsp", "hevc-opus.mkv", announced("tcp")),
-    Input("ffmpeg announces H.264 + Opus over tcp", "server rtsp", "h264-opus.mkv", announced("tcp")),
+    Input("gst-rtsp-server over tcp", "scheme rtsp", "h264-long.mp4", camera("rtsp", "tcp"), again=True),
+    Input("gst-rtsp-server over udp", "scheme rtsp", "h264-long.mp4", camera("rtsp", "udp"), again=True),
+    Input("gst-rtsp-server over TLS", "scheme rtsps", "h264-long.mp4", camera("rtsps", "tcp"), again=True),
+    Input("gst-rtsp-server over TLS unchecked", "scheme rtspx", "h264-long.mp4", camera("rtspx", "tcp"), again=True),
+    Input("ffmpeg announces H.264 (B) + AAC over tcp", "server rtsp", "h264-aac.mp4", announced("tcp"), again=True),
+    Input("ffmpeg announces H.264 (B) + AAC over udp", "server rtsp", "h264-aac.mp4", announced("udp"), again=True),
+    Input("ffmpeg announces H.265 (B) + Opus over tcp", "server rtsp", "hevc-opus.mkv", announced("tcp"), again=True),
+    Input("ffmpeg announces H.264 + Opus over tcp", "server rtsp", "h264-opus.mkv", announced("tcp"), again=True),
     Input("ffmpeg publishes over rtmp", "server rtmp", "h264-aac.mp4", to_rtmp("rtmp://127.0.0.1:{rtmp}/{row}"), coarse="ms"),
     Input("nginx pushes over rtmp", "server rtmp", "h264-aac.mp4", to_rtmp("rtmp://127.0.0.1:{nginx}/relay/{row}"), coarse="ms"),
     Input("rtmp from nginx", "scheme rtmp", "h264-aac.mp4",
