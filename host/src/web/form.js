@@ -5,8 +5,9 @@ const PARTS = ['address', 'username', 'password'];
 
 /** The names of a schema's properties: the parts of an address first, then the required ones, then the rest. */
 function names(schema) {
-  const all = Object.keys(schema.properties ?? {});
-  const rank = (name) => (PARTS.includes(name) ? PARTS.indexOf(name) : (schema.required ?? []).includes(name) ? 3 : 4);
+  // What manifests of others say may be anything.
+  const all = Object.entries(schema.properties ?? {}).filter(([, property]) => property && typeof property === 'object').map(([name]) => name);
+  const rank = (name) => (PARTS.includes(name) ? PARTS.indexOf(name) : [schema.required].flat().includes(name) ? 3 : 4);
   return all.sort((a, b) => rank(a) - rank(b));
 }
 
@@ -14,7 +15,7 @@ export const isOption = (name, property) => property['x-in'] === 'option' || !PA
 
 function input(name, property, id) {
   const base = { id, name, 'aria-describedby': `${id}-help ${id}-fault` };
-  if (property.enum) {
+  if (Array.isArray(property.enum)) {
     const first = property.default === undefined ? 'Not set' : `${property.default} (as usual)`;
     const others = property.enum.filter((one) => one !== property.default);
     return h('select', base, h('option', { value: '' }, first), ...others.map((one) => h('option', { value: String(one) }, String(one))));
@@ -28,6 +29,10 @@ function input(name, property, id) {
   }
   if (property.writeOnly) return h('input', { ...text, type: 'password', autocomplete: 'new-password' });
   return h('input', text);
+}
+
+function fits(pattern, text) {
+  try { return new RegExp(pattern, 'u').test(text); } catch { return true; }
 }
 
 /** One labelled field; `fault(text)` says what is wrong with it, `value()` what stands in it (empty: nothing). */
@@ -56,7 +61,7 @@ export function field(name, property, required = false, id = `field-${name}`) {
     if (property.minimum !== undefined && number < property.minimum) return `At least ${property.minimum}.`;
     if (property.maximum !== undefined && number > property.maximum) return `At most ${property.maximum}.`;
     if (property.type === 'integer' && control.type === 'number' && !Number.isInteger(number)) return 'A whole number.';
-    if (property.pattern && !new RegExp(property.pattern, 'u').test(is)) return property.examples ? `This is not of the form ${property.examples[0]}` : 'This does not have the right form.';
+    if (property.pattern && !fits(property.pattern, is)) return property.examples ? `This is not of the form ${property.examples[0]}` : 'This does not have the right form.';
     if (!property.writeOnly && /\s/.test(is)) return 'There must be no blanks in it.';
     return '';
   };
@@ -65,7 +70,7 @@ export function field(name, property, required = false, id = `field-${name}`) {
 
 /** All fields of a schema. */
 export function fields(schema) {
-  const required = schema.required ?? [];
+  const required = Array.isArray(schema.required) ? schema.required : [];
   return names(schema).map((name) => field(name, schema.properties[name], required.includes(name)));
 }
 

@@ -38,12 +38,12 @@ function row(name) {
 
 /** What can be set for a plugin, from its option schema. */
 function settings(one, plugin) {
-  const list = Object.entries(plugin.options?.properties ?? {});
+  const list = Object.entries(plugin.options?.properties ?? {}).filter(([, property]) => property && typeof property === 'object');
   one.settings.hidden = !list.length;
   const usual = (property) => (property.default === undefined || property.default === '' ? '' : `usually ${JSON.stringify(property.default)}`);
   one.settings.replaceChildren(h('summary', {}, list.length === 1 ? '1 setting' : `${list.length} settings`),
     h('dl', { class: 'facts' }, ...list.flatMap(([key, property]) => [h('dt', {}, h('code', {}, key)),
-      h('dd', {}, [property.description ?? property.title, property.enum?.join(', '), usual(property), property.writeOnly && 'secret'].filter(Boolean).join('; '))])),
+      h('dd', {}, [property.description ?? property.title, [property.enum ?? []].flat().join(', '), usual(property), property.writeOnly && 'secret'].filter(Boolean).join('; '))])),
     h('p', {}, 'They are set in the ', h('a', { href: 'config.html' }, 'configuration'), `, under ${plugin.name}:`));
 }
 
