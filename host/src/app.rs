@@ -485,6 +485,16 @@ impl App {
 }
 
 impl Feed {
+    /// The session that takes what players say.
+    fn hears(&self) -> Option<(&Arc<Instance>, u64)> {
+        match self {
+            Self::Source { instance, session } | Self::Publisher { instance, session } => {
+                Some((instance, *session))
+            }
+            Self::Chain(chain) => chain.transport(),
+        }
+    }
+
     fn is(&self, ctx: u64, session: u64) -> bool {
         match self {
             Self::Source { instance, session: s } | Self::Publisher { instance, session: s } => {

@@ -116,6 +116,14 @@ impl Chain {
         self.state.lock().demuxer.as_ref().is_some_and(|(instance, id)| instance.ctx == ctx && *id == session)
     }
 
+    /// The session of its transport.
+    pub(crate) fn transport(&self) -> Option<(&Arc<Instance>, u64)> {
+        match &self.from {
+            From::Transport { instance, session } => Some((instance, *session)),
+            From::Body(_) => None,
+        }
+    }
+
     pub(crate) fn head(&self, head: Head) {
         self.state.lock().head = head;
     }

@@ -99,7 +99,8 @@ pub mod command {
 
 /// Events: plugin to host.
 pub mod event {
-    /// [`super::Tracks`] of a source, demuxer or publisher; may come again with more tracks.
+    /// [`super::Tracks`] of a source, demuxer or publisher; may come again with more tracks. Of a transport: with `send` alone, it
+    /// brings no bytes but takes what players say.
     pub const TRACKS: u32 = 1;
     /// [`super::TrackChanged`]: a new configuration epoch of one track; comes before the first unit that names it.
     pub const TRACK: u32 = 2;

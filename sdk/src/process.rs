@@ -61,13 +61,23 @@ impl Programs {
 
     /// Starts a program with the server's environment and working directory, and nothing on its standard input.
     pub async fn start(&self, words: &[OsString], ending: Ending) -> io::Result<Program> {
+        self.start_with(words, ending, false).await
+    }
+
+    /// [`Programs::start`] with a pipe on the program's standard input.
+    pub async fn start_with_input(&self, words: &[OsString], ending: Ending) -> io::Result<Program> {
+        self.start_with(words, ending, true).await
+    }
+
+    async fn start_with(&self, words: &[OsString], ending: Ending, speaks: bool) -> io::Result<Program> {
         let (answer, started) = oneshot::channel();
-        self.0.order(Order::Start { words: words.to_vec(), ending, answer });
+        self.0.order(Order::Start { words: words.to_vec(), ending, speaks, answer });
         let gone = || io::Error::other("the thread that starts programs is gone");
         let started = started.await.map_err(|_| gone())??;
         Ok(Program {
             id: started.id,
             keeper: Arc::clone(&self.0),
+            stdin: started.stdin,
             stdout: Some(started.stdout),
             stderr: Some(started.stderr),
             exit: Some(started.exit),
@@ -98,6 +108,7 @@ impl Drop for Handle {
 pub struct Program {
     id: u32,
     keeper: Arc<Handle>,
+    stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     exit: Option<oneshot::Receiver<ExitStatus>>,
@@ -107,6 +118,11 @@ impl Program {
     /// Its process and group.
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// The pipe of its standard input, when it was started with one; once. Dropped, it is closed.
+    pub fn take_stdin(&mut self) -> Option<OwnedFd> {
+        self.stdin.take()
     }
 
     /// The pipe of its standard output; once.

@@ -9,7 +9,7 @@ use patchbay_media::{Parameters, Unit};
 use patchbay_plugin_api::abi::RawUnit;
 use patchbay_plugin_api::abi::Slice;
 use patchbay_plugin_api::message::{
-    self, Clock, Connection, Demand, SendTrack, TalkEnd, TalkOpen, TrackChanged, command, event,
+    self, Clock, Connection, Demand, SendTrack, TrackChanged, command, event,
 };
 use patchbay_plugin_api::{Code, Host, flags};
 use tokio::sync::{Notify, mpsc, watch};
@@ -18,7 +18,7 @@ use crate::entry::Opening;
 use crate::error::Error;
 use crate::service::Conversation;
 use crate::session::{Command, Link};
-use crate::talk::Talks;
+use crate::talk::{TalkRoom, Talks};
 use crate::{Plugin, track};
 
 /// For the macro.
@@ -85,13 +85,11 @@ pub struct Session {
     link: Link,
     shared: Arc<Shared>,
     demand: watch::Receiver<Demand>,
-    talk: watch::Receiver<Option<TalkOpen>>,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// What the camera accepts.
-    send: Arc<Mutex<Vec<SendTrack>>>,
+    talk: TalkRoom,
     tracks: Mutex<Vec<TrackState>>,
     keyframe: Notify,
     refused: AtomicU32,
@@ -108,10 +106,9 @@ impl Session {
     /// A session around `link`, with the sender that the demand arrives by.
     pub(crate) fn new(link: Link) -> (Self, Control) {
         let (demand_tx, demand) = watch::channel(Demand::default());
-        let (talk_tx, talk) = watch::channel(None);
         let shared = Arc::new(Shared::default());
-        let control = Control { demand: demand_tx, talk: talk_tx, shared: Arc::clone(&shared) };
-        (Self { link, shared, demand, talk }, control)
+        let control = Control { demand: demand_tx, shared: Arc::clone(&shared) };
+        (Self { link, shared, demand }, control)
     }
 
     /// Announces the tracks; again when more become known (the earlier ones first, unchanged).
@@ -126,7 +123,7 @@ impl Session {
                 }
             }
         }
-        self.shared.send.lock().clone_from(&tracks.send);
+        self.shared.talk.accepts(&tracks.send);
         let receive = tracks.receive.iter().enumerate().map(|(id, t)| {
             let mut info = track::info(id as u32, &t.parameters);
             info.label.clone_from(&t.label);
@@ -238,7 +235,7 @@ impl Session {
 
     /// What players say to the camera, when `send` of the tracks is not empty.
     pub fn talks(&self) -> Talks {
-        Talks::new(self.link.host, self.talk.clone(), Arc::clone(&self.shared.send))
+        self.shared.talk.talks(self.link.host)
     }
 
     /// Waits until some track is wanted.
@@ -286,7 +283,6 @@ impl Session {
 /// The host's side of a [`Session`]: feeds its demand.
 pub(crate) struct Control {
     demand: watch::Sender<Demand>,
-    talk: watch::Sender<Option<TalkOpen>>,
     shared: Arc<Shared>,
 }
 
@@ -297,20 +293,8 @@ impl Control {
             command::DEMAND => {
                 let _ = self.demand.send(command.json());
             }
-            command::TALK => {
-                let _ = self.talk.send(Some(command.json()));
-            }
-            command::TALK_END => {
-                let over: TalkEnd = command.json();
-                self.talk.send_if_modified(|open| {
-                    let is_it = open.as_ref().is_some_and(|open| open.source == over.source);
-                    if is_it {
-                        *open = None;
-                    }
-                    is_it
-                });
-            }
             command::KEYFRAME => self.shared.keyframe.notify_waiters(),
+            _ if self.shared.talk.handle(&command) => {}
             _ => return Some(command),
         }
         None

@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use patchbay_media::{Parameters, Unit};
 use patchbay_plugin_api::abi::{RawUnit, Slice};
-use patchbay_plugin_api::message::{self, Connection, Ended, SendTrack, TalkOpen, command, event};
+use patchbay_plugin_api::message::{self, Connection, Ended, SendTrack, TalkEnd, TalkOpen, command, event};
 use patchbay_plugin_api::{Code, Host, flags};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -134,6 +134,48 @@ impl Microphone {
             }
             Err(code) => Err(code.into()),
         }
+    }
+}
+
+/// Where the host's talks of a session arrive.
+pub(crate) struct TalkRoom {
+    open: watch::Sender<Option<TalkOpen>>,
+    send: Arc<Mutex<Vec<SendTrack>>>,
+}
+
+impl Default for TalkRoom {
+    fn default() -> Self {
+        Self { open: watch::channel(None).0, send: Arc::default() }
+    }
+}
+
+impl TalkRoom {
+    /// What the camera accepts now.
+    pub(crate) fn accepts(&self, send: &[SendTrack]) {
+        *self.send.lock() = send.to_vec();
+    }
+
+    pub(crate) fn talks(&self, host: Host) -> Talks {
+        Talks::new(host, self.open.subscribe(), Arc::clone(&self.send))
+    }
+
+    /// Handles the commands of talks; false for all others.
+    pub(crate) fn handle(&self, command: &Command) -> bool {
+        match command.kind {
+            command::TALK => drop(self.open.send_replace(Some(command.json()))),
+            command::TALK_END => {
+                let over: TalkEnd = command.json();
+                self.open.send_if_modified(|open| {
+                    let is_it = open.as_ref().is_some_and(|open| open.source == over.source);
+                    if is_it {
+                        *open = None;
+                    }
+                    is_it
+                });
+            }
+            _ => return false,
+        }
+        true
     }
 }
 

@@ -5,7 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use patchbay_plugin_api::message::{self, Credit, Head, Seek, TransportOpen, command, event};
+use patchbay_plugin_api::message::{
+    self, Connection, Credit, Head, Seek, SendTrack, TransportOpen, command, event,
+};
 use patchbay_plugin_api::{Chunk, Code};
 use tokio::sync::mpsc;
 
@@ -13,6 +15,7 @@ use crate::Plugin;
 use crate::entry::Opening;
 use crate::error::Error;
 use crate::session::{Command, Link};
+use crate::talk::{TalkRoom, Talks};
 
 /// For the macro.
 #[doc(hidden)]
@@ -59,9 +62,28 @@ pub struct Session {
     outstanding: u64,
     seek: Option<u64>,
     accepted: bool,
+    talk: TalkRoom,
 }
 
 impl Session {
+    /// Tells that this is no source of bytes: it takes what players say. Call [`Session::attend`] meanwhile.
+    pub fn accepts(&self, send: &[SendTrack], connection: &Connection) -> Result<Talks, Error> {
+        self.talk.accepts(send);
+        let tracks = message::Tracks {
+            send: send.to_vec(),
+            is_final: true,
+            connection: connection.clone(),
+            ..message::Tracks::default()
+        };
+        self.link.emit(event::TRACKS, &tracks)?;
+        Ok(self.talk.talks(self.link.host))
+    }
+
+    /// Handles what the host says until the session is to end.
+    pub async fn attend(&mut self) {
+        while self.wait().await.is_ok() {}
+    }
+
     /// Tells what is known, before the first write.
     pub fn head(&self, head: &Head) -> Result<(), Error> {
         self.link.emit(event::HEAD, head)
@@ -143,7 +165,7 @@ impl Session {
                 self.seek = Some(command.json::<Seek>().offset);
                 self.outstanding = 0;
             }
-            _ => {}
+            _ => drop(self.talk.handle(command)),
         }
     }
 }
@@ -153,7 +175,8 @@ impl Session {
 pub fn open<P: Transport>(plugin: Arc<P>, request: &[u8], session: Opening) -> Result<(), Code> {
     let open: TransportOpen = serde_json::from_slice(request).map_err(|_| Code::Invalid)?;
     session.run(move |link, commands| {
-        let session = Session { link, commands, outstanding: 0, seek: None, accepted: false };
+        let talk = TalkRoom::default();
+        let session = Session { link, commands, outstanding: 0, seek: None, accepted: false, talk };
         plugin.fetch(Request { url: open.url, endpoints: open.endpoints }, session)
     })
 }

@@ -68,13 +68,13 @@ def said(packets):
 
 
 @contextlib.contextmanager
-def speaking(streams, isolated=()):
+def speaking(streams, isolated=(), shipped=("demo", "mp4", "rtsp")):
     """A server with the fixture's, at which `Talker`s speak."""
     port = free_port()
     settings = f"fixture:\n  listen: \"127.0.0.1:{port}\"\n"
     plugins = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in isolated) if isolated else ""
     text = "streams:\n" + "".join(f"  {name}: \"{url}\"\n" for name, url in streams.items())
-    with prefix("fixture", shipped=("demo", "mp4", "rtsp")) as binary, Server(text, settings + plugins, binary) as server:
+    with prefix("fixture", shipped=shipped) as binary, Server(text, settings + plugins, binary) as server:
         server.wait_log("[fixture] listen")
         yield server, port
 
@@ -118,6 +118,22 @@ def a_plugin_in_this_process_hears():
 def a_plugin_in_a_process_of_its_own_hears():
     with speaking({"cam": "fixture:talk"}, ["fixture"]) as (server, port):
         echo(server, port)
+
+
+@test
+def a_program_hears_on_its_standard_input():
+    with tempfile.TemporaryDirectory() as folder:
+        heard = pathlib.Path(folder) / "heard"
+        command = f"exec:tee {heard}#backchannel=1#audio=alaw/8000"
+        with speaking({"cam": command}, shipped=("demo", "mp4", "rtsp", "exec")) as (server, port):
+            assert not heard.exists()
+            with Talker(port, "cam") as talker:
+                assert talker.answer == "accepted", talker.answer
+                wait(lambda: heard.exists() and heard.stat().st_size >= 40 * 160, 30, "40 packets")
+                assert "audio, sendonly, PCMA/8000/1" in producer(server, "cam")["medias"], producer(server, "cam")
+            with Talker(port, "cam", "opus") as talker:
+                assert talker.answer.startswith("Unsupported"), talker.answer
+        assert heard.read_bytes() in said(60), heard.read_bytes().hex()
 
 
 def arrives(options, codecs="PCMU/8000,PCMA/8000", codec="pcm_alaw", kind=8, isolated=()):

@@ -94,6 +94,7 @@ impl App {
                 }
                 chain.head(head);
             }
+            (Target::Transport(chain), event::TRACKS) => self.hearing_event(&chain, json(payload)),
             (Target::Transport(chain), event::SEEK) => chain.sought(json::<message::Seek>(payload).offset),
             (Target::Output(run), event::OUTPUT) => run.set_mime(json::<message::OutputInfo>(payload).mime),
             (Target::Consumer(id), event::CONSUMER) => {

@@ -3,6 +3,7 @@
 use patchbay_plugin_api::message::{Talk, TalkEnd, TalkOpen, TrackInfo, Tracks};
 
 use super::*;
+use crate::router::Told;
 
 impl App {
     /// A plugin's client wants to speak.
@@ -60,20 +61,25 @@ impl App {
             provider.show(&ring);
             return provider.command(session, command::TALK, &TalkOpen { source: talk, send, track });
         }
-        if let Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) =
-            self.feeds.lock().get(&source)
-        {
+        let feeds = self.feeds.lock();
+        if let Some((instance, session)) = feeds.get(&source).and_then(Feed::hears) {
             instance.show(&ring);
-            instance.command(*session, command::TALK, &TalkOpen { source: talk, send, track });
+            instance.command(session, command::TALK, &TalkOpen { source: talk, send, track });
         }
+    }
+
+    /// A transport takes what players say instead of bringing bytes.
+    pub(super) fn hearing_event(self: &Arc<Self>, chain: &Arc<Chain>, tracks: Tracks) {
+        let mut connection = tracks.connection;
+        chain.describe(&mut connection);
+        let told = Told { send: tracks.send, is_final: true, connection };
+        self.streams(|core, now| core.tracks(now, chain.source, Vec::new(), told));
     }
 
     /// A talk is over.
     pub(super) fn end_talk(&self, source: u64, talk: u64) {
-        if let Some(Feed::Source { instance, session } | Feed::Publisher { instance, session }) =
-            self.feeds.lock().get(&source)
-        {
-            instance.command(*session, command::TALK_END, &TalkEnd { source: talk });
+        if let Some((instance, session)) = self.feeds.lock().get(&source).and_then(Feed::hears) {
+            instance.command(session, command::TALK_END, &TalkEnd { source: talk });
         }
         for (provider, session) in self.services_of(source) {
             provider.command(session, command::TALK_END, &TalkEnd { source: talk });

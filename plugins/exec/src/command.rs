@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use md5::{Digest as _, Md5};
+use patchbay_sdk::api::message::SendTrack;
 use patchbay_sdk::process::{Ending, KILL_AFTER, Signal};
 
 /// Stands for the URL that the program publishes to.
@@ -28,6 +29,8 @@ pub struct Command {
     pub ending: Ending,
     /// `#starttimeout=SECONDS`.
     pub start_limit: Duration,
+    /// `#backchannel=1` with `#audio=CODEC/RATE/CHANNELS`: the program takes what players say, like this.
+    pub hears: Option<SendTrack>,
 }
 
 /// Why a URL cannot be run.
@@ -40,9 +43,9 @@ pub enum CommandError {
     /// It is longer than 64 KiB.
     #[error("exec: the command is longer than 64 KiB")]
     TooLong,
-    /// Two-way audio.
-    #[error("exec: backchannel is not possible yet")]
-    Backchannel,
+    /// `#audio=` that is not known.
+    #[error("pcm: unsupported audio format: {0}")]
+    Audio(String),
     /// A signal that there is not.
     #[error("exec: no signal has the number {0:?}")]
     Signal(String),
@@ -66,12 +69,18 @@ impl Command {
             return Err(CommandError::TooLong);
         }
         let source = format!("exec:{line}");
-        let mut command =
-            Self { words: split(line), source, ending: Ending::default(), start_limit: START_LIMIT };
+        let mut command = Self {
+            words: split(line),
+            source,
+            ending: Ending::default(),
+            start_limit: START_LIMIT,
+            hears: None,
+        };
         if command.words.is_empty() {
             return Err(CommandError::Words);
         }
         let mut kill_after = None;
+        let (mut hears, mut audio) = (false, "s16le/16000");
         for option in parts {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             match key {
@@ -81,9 +90,13 @@ impl Command {
                 }
                 "killtimeout" => kill_after = Some(time("killtimeout", value)?),
                 "starttimeout" => command.start_limit = time("starttimeout", value)?,
-                "backchannel" if value == "1" => return Err(CommandError::Backchannel),
+                "backchannel" => hears = value == "1",
+                "audio" => audio = value,
                 _ => {}
             }
+        }
+        if hears {
+            command.hears = Some(format(audio)?);
         }
         command.ending.kill_after = kill_after.unwrap_or(KILL_AFTER);
         Ok(command)
@@ -111,6 +124,28 @@ impl Command {
         let at = self.words.iter().position(|word| word == "-i")?;
         self.words.get(at + 1).map(String::as_str).filter(|word| word.contains("://"))
     }
+}
+
+/// `CODEC[/RATE[/CHANNELS]]`, with FFmpeg's names and short ones.
+fn format(text: &str) -> Result<SendTrack, CommandError> {
+    let mut parts = text.split('/');
+    let wrong = || CommandError::Audio(text.to_owned());
+    let (codec, default_rate) = match parts.next().unwrap_or_default() {
+        "pcm_s16be" | "s16be" | "pcm" => ("pcm_s16be", 16_000),
+        "pcm_s16le" | "s16le" | "pcml" => ("pcm_s16le", 16_000),
+        "pcm_alaw" | "alaw" | "pcma" | "g711a" => ("pcm_alaw", 8000),
+        "pcm_mulaw" | "mulaw" | "pcmu" | "g711u" => ("pcm_mulaw", 8000),
+        "aac" | "mpeg4-generic" => ("aac", 16_000),
+        "opus" => ("opus", 48_000),
+        "flac" => ("flac", 16_000),
+        _ => return Err(wrong()),
+    };
+    let mut number = |default: u32| match parts.next() {
+        None => Ok(default),
+        Some(text) => text.parse::<u32>().ok().filter(|n| (1..=384_000).contains(n)).ok_or_else(wrong),
+    };
+    let (sample_rate, channels) = (number(default_rate)?, number(1)?);
+    Ok(SendTrack { codec: codec.to_owned(), sample_rate, channels, packet_ms: 20 })
 }
 
 fn time(option: &'static str, value: &str) -> Result<Duration, CommandError> {
@@ -193,7 +228,7 @@ mod tests {
         for (url, message) in [
             ("exec:", "exec: the command is empty, or its quotes are empty or do not end"),
             ("exec:a \"b", "exec: the command is empty, or its quotes are empty or do not end"),
-            ("exec:a#backchannel=1", "exec: backchannel is not possible yet"),
+            ("exec:a#backchannel=1#audio=ac3", "pcm: unsupported audio format: ac3"),
             ("exec:a#killsignal=99", "exec: no signal has the number \"99\""),
             ("exec:a#killtimeout=-1", "exec: killtimeout=\"-1\" is no time in seconds"),
             ("exec:a#starttimeout=1e9", "exec: starttimeout=\"1e9\" is no time in seconds"),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+mod speaker;
 pub mod transport;
 
 patchbay_sdk::plugin! {

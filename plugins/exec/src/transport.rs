@@ -80,11 +80,14 @@ impl Transport for Exec {
         if !self.is_allowed(&name) {
             return Err(Error::unsupported(format!("exec: bin not in allow_paths: {name}")));
         }
+        if let Some(send) = &command.hears {
+            return self.hear(&command, send, &mut session).await;
+        }
         if command.publishes() {
             return self.publish(&request, &command, &mut session).await;
         }
         session.head(&head(&command, &command.source, "pipe"))?;
-        let mut program = self.run(&command.words, &command).await?;
+        let mut program = self.run(&command.words, &command, false).await?;
         let mut said = Said::listen(program.take_stderr())?;
         let over = carry(program.take_stdout(), &mut session, command.start_limit).await?;
         let status = finish(&mut program, over).await;
@@ -106,10 +109,20 @@ impl Transport for Exec {
 }
 
 impl Exec {
-    async fn run(&self, words: &[String], command: &Command) -> Result<Program, Error> {
+    pub(crate) async fn run(
+        &self,
+        words: &[String],
+        command: &Command,
+        speaks: bool,
+    ) -> Result<Program, Error> {
         let name = words.first().map_or("", String::as_str);
         let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-        let program = self.programs()?.start(&words, command.ending).await.map_err(|error| {
+        let programs = self.programs()?;
+        let started = match speaks {
+            true => programs.start_with_input(&words, command.ending).await,
+            false => programs.start(&words, command.ending).await,
+        };
+        let program = started.map_err(|error| {
             let mut ended: Error = error.into();
             ended.message = format!("exec: cannot run {name}: {}", ended.message);
             ended
@@ -131,7 +144,7 @@ impl Exec {
         };
         let (source, words) = command.publishing_to(&format!("rtsp://127.0.0.1:{port}/{}", command.token()));
         session.head(&Head { expect: command.token(), ..head(command, &source, "") })?;
-        let mut program = self.run(&words, command).await?;
+        let mut program = self.run(&words, command, false).await?;
         let mut said = Said::listen(program.take_stderr())?;
         // What it says there is of no use, but it must not wait for a reader.
         let _aside = Said::listen(program.take_stdout())?;
@@ -167,7 +180,7 @@ impl Exec {
     }
 }
 
-fn head(command: &Command, source: &str, protocol: &str) -> Head {
+pub(crate) fn head(command: &Command, source: &str, protocol: &str) -> Head {
     let input = command.input().and_then(|input| SourceUrl::parse(input).ok());
     Head {
         live: true,
@@ -183,7 +196,7 @@ fn head(command: &Command, source: &str, protocol: &str) -> Head {
 
 /// Why no more is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Over {
+pub(crate) enum Over {
     /// Nobody wants it any more.
     Closed,
     /// No first byte in time.
@@ -220,7 +233,7 @@ async fn carry(stdout: Option<OwnedFd>, session: &mut Session, start_limit: Dura
 }
 
 /// Waits until the program has ended, and ends it when it does not by itself.
-async fn finish(program: &mut Program, over: Over) -> Option<ExitStatus> {
+pub(crate) async fn finish(program: &mut Program, over: Over) -> Option<ExitStatus> {
     if matches!(over, Over::Empty | Over::End)
         && let Ok(status) = timeout(EXIT_LIMIT, program.ended()).await
     {
@@ -231,7 +244,7 @@ async fn finish(program: &mut Program, over: Over) -> Option<ExitStatus> {
     timeout(END_LIMIT, program.ended()).await.ok().flatten()
 }
 
-fn shown(status: Option<ExitStatus>) -> String {
+pub(crate) fn shown(status: Option<ExitStatus>) -> String {
     match status.map(|status| (status.code(), status.signal())) {
         Some((Some(code), _)) => format!(" exit status {code}"),
         Some((_, Some(signal))) => format!(" signal {signal}"),
@@ -240,13 +253,13 @@ fn shown(status: Option<ExitStatus>) -> String {
 }
 
 /// What the program says on its standard error.
-struct Said {
+pub(crate) struct Said {
     first: Arc<Mutex<Vec<u8>>>,
     listener: JoinHandle<()>,
 }
 
 impl Said {
-    fn listen(stderr: Option<OwnedFd>) -> Result<Self, Error> {
+    pub(crate) fn listen(stderr: Option<OwnedFd>) -> Result<Self, Error> {
         let first = Arc::new(Mutex::new(Vec::new()));
         let pipe = stderr.map(pipe::Receiver::from_owned_fd).transpose()?;
         let kept = Arc::clone(&first);
@@ -259,7 +272,7 @@ impl Said {
     }
 
     /// `message` with the first of what was said.
-    async fn after(&mut self, message: String) -> String {
+    pub(crate) async fn after(&mut self, message: String) -> String {
         // The program is gone: what it said is in the pipe.
         let _ = timeout(SAID_LIMIT, &mut self.listener).await;
         let first = self.first.lock();

@@ -23,14 +23,23 @@ const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the thread is told.
 pub(super) enum Order {
-    Start { words: Vec<OsString>, ending: Ending, answer: oneshot::Sender<io::Result<Started>> },
-    Stop { id: u32 },
+    Start {
+        words: Vec<OsString>,
+        ending: Ending,
+        /// With a pipe on its standard input.
+        speaks: bool,
+        answer: oneshot::Sender<io::Result<Started>>,
+    },
+    Stop {
+        id: u32,
+    },
     End,
 }
 
 /// A program that was started.
 pub(super) struct Started {
     pub(super) id: u32,
+    pub(super) stdin: Option<OwnedFd>,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     pub(super) exit: oneshot::Receiver<ExitStatus>,
@@ -81,9 +90,9 @@ impl Keeper {
             self.reap();
             while let Ok(order) = self.orders.try_recv() {
                 match order {
-                    Order::Start { words, ending, answer } => {
+                    Order::Start { words, ending, speaks, answer } => {
                         // Nobody waits for it any more: it ends at once.
-                        if let Err(Ok(started)) = answer.send(self.start(&words, ending)) {
+                        if let Err(Ok(started)) = answer.send(self.start(&words, ending, speaks)) {
                             self.stop(started.id);
                         }
                     }
@@ -117,16 +126,20 @@ impl Keeper {
         self.wake.clear();
     }
 
-    fn start(&mut self, words: &[OsString], ending: Ending) -> io::Result<Started> {
+    fn start(&mut self, words: &[OsString], ending: Ending, speaks: bool) -> io::Result<Started> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| io::Error::other("no program is named"))?;
         let mut command = Command::new(program);
         command.args(arguments).process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(if speaks { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         die_with_parent(&mut command);
         let mut child = command.spawn()?;
         let pid = Pid::from_raw(child.id().cast_signed());
         let pidfd = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let stdin = child.stdin.take().map(OwnedFd::from);
         let pipes = child.stdout.take().zip(child.stderr.take());
         let (Some((stdout, stderr)), Some(pidfd)) = (pipes, pidfd) else {
             let _ = child.kill();
@@ -136,7 +149,7 @@ impl Keeper {
         let id = child.id();
         let (exit, ended) = oneshot::channel();
         self.kept.insert(id, Kept { child, pidfd, ending, deadline: None, exit: Some(exit) });
-        Ok(Started { id, stdout: stdout.into(), stderr: stderr.into(), exit: ended })
+        Ok(Started { id, stdin, stdout: stdout.into(), stderr: stderr.into(), exit: ended })
     }
 
     fn stop(&mut self, id: u32) {
