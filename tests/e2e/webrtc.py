@@ -377,43 +377,34 @@ def chromium_publishes():
             wait(lambda: not server.json("api/streams?src=own")["producers"], 12, "end of the publisher")
 
 
+def ffmpeg_with_whip():
+    """The FFmpeg of PyPI's `imageio-ffmpeg`, which tests/run installs; Debian's has no WHIP."""
+    found = [os.environ.get("PATCHBAY_FFMPEG"), *(ROOT / "target/peers").glob("lib/python*/site-packages/imageio_ffmpeg/binaries/ffmpeg-linux*")]
+    for binary in filter(None, found):
+        if b" whip " in run(binary, "-hide_banner", "-muxers").stdout:
+            return binary
+    raise Skip("no FFmpeg with WHIP: pip install imageio-ffmpeg into target/peers")
+
+
 @test
 def ffmpeg_publishes():
+    binary = ffmpeg_with_whip()
     with served("streams:\n  own:\n") as server:
-        code = """
-import sys, time, fractions, av, numpy
-out = av.open(sys.argv[1], "w", format="whip")
-video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline", "bf": "0", "g": "25"})
-video.width, video.height, video.pix_fmt = 640, 360, "yuv420p"
-audio = out.add_stream("libopus", rate=48000, layout="stereo")
-start, n = time.time(), 0
-while time.time() - start < 10:
-    time.sleep(max(0, start + n / 25 - time.time()))
-    frame = av.VideoFrame.from_ndarray(numpy.full((540, 640), n % 200, numpy.uint8), format="yuv420p")
-    frame.pts, frame.time_base = n, fractions.Fraction(1, 25)
-    for packet in video.encode(frame): out.mux(packet)
-    t = numpy.arange(n * 1920, (n + 1) * 1920) / 48000
-    wave = (8000 * numpy.sin(2 * numpy.pi * 880 * t)).astype(numpy.int16)
-    sound = av.AudioFrame.from_ndarray(numpy.repeat(wave, 2).reshape(1, -1), format="s16", layout="stereo")
-    sound.sample_rate, sound.pts, sound.time_base = 48000, n * 1920, fractions.Fraction(1, 48000)
-    for packet in audio.encode(sound): out.mux(packet)
-    n += 1
-out.close()
-"""
-        formats = run(python(), "-c", "import av; print('whip' in av.formats_available)").stdout
-        if b"True" not in formats:
-            # Which wheel of PyPI's `av` has it changes with its version: no peer that could be installed by name.
-            print("  not run: this FFmpeg has no WHIP")
-            return
-        sender = subprocess.Popen([python(), "-c", code, server.url("api/webrtc?dst=own")], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            wait(lambda: "publisher connected" in server.text(), 10, "connection")
-            seen = rtcpeer("whep", server.url("api/webrtc?src=own"), "4")[-2]
-            assert seen["video"]["frames"] > 50 and abs(seen["audio"]["tone_hz"] - 880) < 12, seen
-            print(f"  aiortc plays what FFmpeg publishes: {seen}")
-        finally:
-            sender.wait(30)
-        assert sender.returncode == 0, sender.stderr.read().decode()
+        for flags in ([], ["-whip_flags", "dtls_active"]):
+            connected = server.text().count("publisher connected")
+            sender = subprocess.Popen(
+                [binary, "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=s=640x360:r=25", "-f", "lavfi", "-i", "sine=880:r=48000", "-t", "12", "-c:v", "libx264",
+                 "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline", "-bf", "0", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "libopus", "-ac", "2", "-ar", "48000",
+                 *flags, "-f", "whip", server.url("api/webrtc?dst=own")], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            try:
+                wait(lambda: server.text().count("publisher connected") > connected, 15, "connection", sender)
+                seen = rtcpeer("whep", server.url("api/webrtc?src=own"), "4")[-2]
+                assert seen["video"]["frames"] > 50 and abs(seen["audio"]["tone_hz"] - 880) < 12, seen
+                print(f"  aiortc plays what FFmpeg publishes: {seen}")
+            finally:
+                sender.wait(40)
+            assert sender.returncode == 0, sender.stderr.read().decode()
+            wait(lambda: not server.json("api/streams?src=own")["producers"], 12, "end of the publisher")
 
 
 @test

@@ -157,6 +157,12 @@ impl Description {
         Ok(Self { session, sections })
     }
 
+    /// Whether the writer insists on being the client of the DTLS handshake (RFC 5763 section 5).
+    pub fn is_dtls_client(&self) -> bool {
+        let lines = self.session.iter().chain(self.sections.iter().flat_map(|section| &section.lines));
+        lines.into_iter().find_map(|line| line.strip_prefix("a=setup:")) == Some("active")
+    }
+
     /// The text with only `kept` payload types of each section (by index; a section without any keeps what it has), the
     /// peer's candidates in order, and a fingerprint in every section.
     pub fn reduced(&self, kept: &[Option<u8>]) -> String {

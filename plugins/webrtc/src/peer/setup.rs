@@ -14,7 +14,7 @@ use rtc::peer_connection::configuration::interceptor_registry::{
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::sdp::RTCSessionDescription;
-use rtc::peer_connection::transport::RTCIceCandidateInit;
+use rtc::peer_connection::transport::{RTCDtlsRole, RTCIceCandidateInit};
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::RTCRtpTransceiverDirection;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -118,7 +118,9 @@ pub fn answer(
     }
     let (ufrag, password) = (random_text(16), random_text(32));
     let (crypto, tap) = srtp::watch(crypto);
+    let role = if offer.is_dtls_client() { RTCDtlsRole::Server } else { RTCDtlsRole::Client };
     let settings = SettingEngineBuilder::new()
+        .with_answering_dtls_role(role)
         .with_ice_credentials(ufrag.clone(), password.clone())
         .with_ice_timeouts(Some(DISCONNECTED_AFTER), Some(FAILED_AFTER), Some(KEEP_ALIVE_EVERY))
         .with_crypto_provider(crypto)

@@ -93,3 +93,12 @@ fn a_section_gets_a_title() {
         titled("v=0\r\nm=video 9 x 96\r\na=x\r\nm=audio 9 x 8\r\na=inactive\r\n", 1, "busy\r\nm=evil");
     assert_eq!(titled, "v=0\r\nm=video 9 x 96\r\na=x\r\nm=audio 9 x 8\r\ni=busym=evil\r\na=inactive\r\n");
 }
+
+#[test]
+fn the_dtls_client_says_so() {
+    let of = |setup: &str| {
+        let text = format!("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=setup:{setup}\r\n");
+        Description::parse(&text).unwrap().is_dtls_client()
+    };
+    assert_eq!([of("active"), of("actpass"), of("passive")], [true, false, false]);
+}
