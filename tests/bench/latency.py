@@ -2,8 +2,8 @@
 """How old is a picture when a viewer has it? WebRTC, MSE, RTSP and MP4 over HTTP, each beside the same pictures without a server.
 
 `latency.py [--seconds 20]`. Builds nothing: needs `cargo build --release`. A camera (ffmpeg, x264 zerolatency, 640x360, 25 pictures a
-second) burns the time into its pictures, announces them over RTSP and gives the same bytes to a decoder beside it: the floor, which is
-encoder and decoder alone. Chromium's pictures are read when it shows them, ffmpeg's when it has decoded them. Median and 99th percentile in ms;
+second) burns the time into its pictures, announces them over RTSP and sends the same packets to a decoder beside it: the floor, which is
+encoder, RTP and decoder alone. Chromium's pictures are read when it shows them, ffmpeg's when it has decoded them. Median and 99th percentile in ms;
 the floor is measured in the same seconds as each player.
 """
 import argparse
@@ -11,6 +11,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -21,7 +22,7 @@ sys.path.insert(0, str(HERE.parent / "peers"))
 import clockread  # noqa: E402
 
 SIZE = clockread.W * clockread.H
-GRAY = ["-an", "-vf", f"scale={clockread.W}:{clockread.H}:flags=area,format=gray", "-fps_mode", "passthrough", "-f", "rawvideo", "-"]
+GRAY = ["-an", "-vf", f"scale={clockread.W}:{clockread.H}:flags=area,format=gray", "-fps_mode", "passthrough", "-flush_packets", "1", "-f", "rawvideo", "-"]
 # What a decoder needs not to wait for more than it has.
 NOW = ["-fflags", "nobuffer", "-flags", "low_delay", "-threads", "1"]
 
@@ -49,21 +50,26 @@ class Camera:
     def __init__(self, url):
         peer("ffmpeg", "ffmpeg")
         pipe = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        port = free_port()
+        self.folder = tempfile.TemporaryDirectory()
+        description = pathlib.Path(self.folder.name) / "floor.sdp"
+        description.write_text(f"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\na=fmtp:96 packetization-mode=1\n")
         clock = subprocess.Popen([sys.executable, HERE.parent / "peers/clockgen.py", "ms", "640x360", "25"], **pipe)
         encoder = subprocess.Popen(
             ["ffmpeg", "-nostdin", "-v", "error", "-fflags", "nobuffer", "-probesize", "32", "-f", "yuv4mpegpipe", "-i", "-", "-c:v", "libx264", "-preset", "ultrafast", "-tune",
              "zerolatency", "-threads", "1", "-g", "50", "-pix_fmt", "yuv420p", "-flags", "+global_header", "-map", "0:v", "-flush_packets", "1", "-f", "tee",
-             f"[f=rtsp:rtsp_transport=tcp]{url}|[f=h264:flush_packets=1:bsfs/v=dump_extra]pipe:1"], **{**pipe, "stdin": clock.stdout})
-        decoder = subprocess.Popen(["ffmpeg", "-nostdin", "-v", "error", *NOW, "-probesize", "32", "-f", "h264", "-i", "-", *GRAY], **{**pipe, "stdin": encoder.stdout})
+             f"[f=rtsp:rtsp_transport=tcp]{url}|[f=rtp:bsfs/v=dump_extra]rtp://127.0.0.1:{port}"],
+            **{**pipe, "stdin": clock.stdout, "stdout": subprocess.DEVNULL})
+        decoder = subprocess.Popen(["ffmpeg", "-nostdin", "-v", "error", *NOW, "-protocol_whitelist", "file,udp,rtp", "-reorder_queue_size", "0", "-i", description, *GRAY], **pipe)
         self.processes = [clock, encoder, decoder]
         clock.stdout.close()
-        encoder.stdout.close()
         self.floor = Ages(decoder.stdout)
 
     def stop(self):
         for process in self.processes:
             process.kill()
             process.wait()
+        self.folder.cleanup()
 
 
 def ffmpeg(url, *options):

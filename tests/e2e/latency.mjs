@@ -11,15 +11,15 @@ const browser = await chromium.launch({
 try {
   const page = await browser.newPage();
   await page.goto(url);
-  const find = () => {
+  await page.evaluate(() => {
     const within = root => root.querySelector('video') || [...root.querySelectorAll('*')].map(element => element.shadowRoot && within(element.shadowRoot)).find(found => found);
-    return within(document);
-  };
-  await page.waitForFunction(`(${find})()?.videoWidth > 0`, null, { timeout: 20000 });
+    window.shownVideo = () => within(document);
+  });
+  await page.waitForFunction(() => window.shownVideo()?.videoWidth > 0, null, { timeout: 20000 });
   // What the player needs to settle does not count.
   await page.waitForTimeout(3000);
-  const seen = await page.evaluate(([find, ms]) => new Promise(done => {
-    const video = eval(`(${find})()`);
+  const seen = await page.evaluate(ms => new Promise(done => {
+    const video = window.shownVideo();
     const canvas = document.createElement('canvas');
     [canvas.width, canvas.height] = [128, 72];
     const context = canvas.getContext('2d', { willReadFrequently: true });
@@ -51,7 +51,7 @@ try {
       else done(out);
     };
     video.requestVideoFrameCallback(look);
-  }), [String(find), Number(seconds) * 1000]);
+  }), Number(seconds) * 1000);
   console.log(JSON.stringify(seen));
 } finally {
   await browser.close();
