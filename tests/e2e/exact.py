@@ -523,7 +523,7 @@ def main():
         shown |= {name for name, (file, test) in ELSEWHERE.items() if f"def {test}(" in (ROOT / "tests/e2e" / file).read_text()}
         missing = declared() - shown
         tell(*(("FAILED", f"declared without a cell: {', '.join(sorted(missing))}") if missing else ("ok", f"{len(declared())} declared inputs and outputs have cells")))
-        error = readme(table(found), "--write" in sys.argv)
+        error = readme(table(found), "--write" in sys.argv and not counts["FAILED"])
         tell(*(("FAILED", error) if error else ("ok", "the README's table is this one")))
     print(f"{counts['ok']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped")
     sys.exit(1 if counts["FAILED"] else 0)
