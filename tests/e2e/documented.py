@@ -18,6 +18,7 @@ import threading
 import time
 import urllib.request
 
+from exact import AS_IT_COMES
 from formats import endless
 from inputs import FFMPEG, LIVE, demo, media, program
 from run import BINARY, Camera, Server, Skip, clip, free_port, peer, run, wait
@@ -337,7 +338,7 @@ def peers():
     try:
         watching.enter_context(viewer)
         wait(lambda: "PLAY " in camera.text(), 30, "a camera that plays", camera.process)
-        with Server(extra=f"rtmp:\n  listen: 127.0.0.1:{rtmp}\n") as far:
+        with Server(extra=f"rtmp:\n  listen: 127.0.0.1:{rtmp}\n" + AS_IT_COMES) as far:
             yield {"web": f"127.0.0.1:{web.server_port}", "feed": f"127.0.0.1:{feed.getsockname()[1]}", "camera": f"127.0.0.1:{camera.port}",
                    "far": f"127.0.0.1:{far.http}", "far_rtsp": f"127.0.0.1:{far.rtsp}", "far_rtmp": f"127.0.0.1:{rtmp}", "closed": free_port(),
                    "mp4": clip("h264-aac.mp4"), "live": " ".join(LIVE)}
@@ -373,7 +374,7 @@ def main():
             rows = [(line.format(**addresses), line, expected) for line, expected in [*PLAYS.items(), *FAILS.items()]]
             lines = "".join(f"  s{at}: {json.dumps(line)}\n" for at, (line, _, _) in enumerate(rows))
             lines += f"  own: \"demo:\"\n  pictures: http://{addresses['web']}/stream.mjpeg\n"
-            with Server(streams=f"streams:\n{lines}") as server:
+            with Server(streams=f"streams:\n{lines}", extra=AS_IT_COMES) as server:
                 all_of([(line, functools.partial(check_source, server, f"s{at}", expected)) for at, (_, line, expected) in enumerate(rows)])
                 with contextlib.closing(rig_open(server, "api/stream.ts?src=own")) as viewer:
                     viewer.read(1000)
