@@ -1,3 +1,3 @@
 #![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| patchbay_plugin_api::fuzz::split_bytes(data));
+use libfuzzer_sys::fuzz_target;
+fuzz_target!(|data: &[u8]| patchbay_plugin_api::fuzz::split_bytes(data));
