@@ -362,9 +362,17 @@ def main():
     def all_of(checks):
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
             chosen = [(line, check) for line, check in checks if not wanted or any(word in line for word in wanted)]
-            for line, result in [(line, pool.submit(check)) for line, check in chosen]:
+            again = []
+            for line, check, result in [(line, check, pool.submit(check)) for line, check in chosen]:
                 try:
                     tell("ok", f"{line!r}: {result.result()}")
+                except Exception as problem:
+                    print(f"again {line!r}: {type(problem).__name__}: {problem}", flush=True)
+                    again.append((line, check))
+            # What failed beside many others is tried once more by itself.
+            for line, check in again:
+                try:
+                    tell("ok", f"{line!r}: {check()}")
                 except Exception as problem:
                     tell("FAILED", f"{line!r}: {type(problem).__name__}: {problem}")
 
