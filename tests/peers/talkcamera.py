@@ -60,6 +60,9 @@ def pitch(codec, data):
         samples = struct.unpack(f">{len(data) // 2}h", data[:len(data) // 2 * 2])
     else:
         samples = [linear(byte, name == "PCMA") for byte in data]
+    # The silence behind the last word does not count.
+    while samples and abs(samples[-1]) < 16:
+        samples.pop()
     samples = samples[-int(rate):]
     if not samples or max(map(abs, samples)) < 500:
         return 0
