@@ -108,6 +108,8 @@ def same(part, whole, tick):
 
 FINE, MILLISECOND = fractions.Fraction(1, 80_000), fractions.Fraction(1, 900)
 SECONDS = 3
+# So much more where the end is compared: it then lies between the reports that RTSP players get every 5 s.
+LATER = 4.5
 
 
 class Output:
@@ -232,7 +234,7 @@ def read_mse(server, output, cell):
     one = ask(server, output.url)
     first = one.receive()
     assert isinstance(first, str) and json.loads(first)["type"] == "mse", first
-    end = time.monotonic() + SECONDS + 1 + 2 * cell.again
+    end = time.monotonic() + SECONDS + 1 + LATER * cell.again
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         while time.monotonic() < end:
             file.write(one.receive())
@@ -364,7 +366,7 @@ class Cell:
         elif made:
             text = self.exists()
         else:
-            text = self.read(self.output.url, *self.output.options, seconds=SECONDS + 2 * self.again)
+            text = self.read(self.output.url, *self.output.options, seconds=SECONDS + LATER * self.again)
         return (made[0] if made else "yes"), text
 
     def exists(self):

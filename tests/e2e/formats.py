@@ -487,7 +487,8 @@ def damaged_inputs_of_every_format_cost_little():
             for word in words:
                 assert "\n" not in word and not word.startswith("nothing"), (name, word)
         print(f"  the server itself: {grown['']:.0f} MB more")
-        assert grown[""] < 100, grown
+        # The rings are the server's; two hold sound that comes as fast as it can, and may fill to their limit of 64 MiB.
+        assert grown[""] < 100 + 2 * 64, grown
 
 
 def names_of_plugins():

@@ -301,7 +301,7 @@ INPUTS = [
           to_rtmp("rtmp://127.0.0.1:{node}/live/{row}", "rtmps://127.0.0.1:{node_tls}/live/{row}"), coarse="ms"),
     Input("rtmp from node-media-server over TLS unchecked", "scheme rtmpx", "h264-aac.mp4",
           to_rtmp("rtmp://127.0.0.1:{node}/live/{row}", "rtmpx://localhost:{node_tls}/live/{row}"), coarse="ms"),
-    Input("WebRTC (WHEP) from a second stream", "scheme webrtc", "h264-opus.mkv", dialled_again(), again=True),
+    Input("WebRTC (WHEP) from a second stream", "scheme webrtc", "h264-opus.mkv", dialled_again(), coarse="ms", again=True),
     Input("h264 over exec", "scheme exec, demuxer h264", "h264-plain.mp4", piped("-map", "0:v", "-c", "copy", "-f", "h264"), times=False),
     Input("hevc over exec", "scheme exec, demuxer hevc", "hevc-long.mp4", piped("-map", "0:v", "-c", "copy", "-f", "hevc"), times=False),
     Input("ts over exec", "scheme exec", "h264-aac.mp4", piped("-c", "copy", "-f", "mpegts")),

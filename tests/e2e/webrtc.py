@@ -516,7 +516,7 @@ def visit(server):
                                 env={**os.environ, "TMPDIR": folder})
         assert json.loads(page.stdout.readline())["connected"] == 10
         consumers = lambda: server.json("api/streams?src=demo")["consumers"]  # noqa: E731
-        wait(lambda: sum(consumer["protocol"] == "ws+udp" for consumer in consumers()) == 10, 5, "ten viewers over UDP")
+        wait(lambda: sum(consumer.get("protocol") == "ws+udp" for consumer in consumers()) == 10, 20, "ten viewers over UDP")
         os.killpg(page.pid, signal.SIGKILL)
         page.wait()
         for process in run("pgrep", "-f", folder).stdout.split():
@@ -547,7 +547,7 @@ def hundreds_of_viewers_leave_nothing_behind():
         first, last = seen[0], seen[-1]
         assert last["fds"] <= first["fds"] + 2 and last["threads"] <= first["threads"], seen
         # What the allocator keeps depends on how many were there at once, not on how many came.
-        assert last["rss"] < first["rss"] + 6144, seen
+        assert last["rss"] < first["rss"] + 12_288, seen
 
 
 if __name__ == "__main__":
