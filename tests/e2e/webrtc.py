@@ -526,7 +526,9 @@ def visit(server):
     idle(server, "demo", 15)
     for _ in range(20):
         assert server.get("api/webrtc?src=demo", "POST", OFFER.encode(), {"content-type": "application/sdp"})[0] == 201
-    assert len(server.json("api/streams?src=demo")["consumers"]) == 20
+    # The demo's sound is AAC: its transcoder is a consumer as well.
+    viewers = [consumer for consumer in server.json("api/streams?src=demo")["consumers"] if consumer.get("format_name", "").startswith("webrtc")]
+    assert len(viewers) == 20, viewers
     idle(server, "demo", 50)
     # The source ends a little after its last viewer.
     wait(lambda: not any(producer.get("receivers") for producer in server.json("api/streams?src=demo")["producers"]), 15, "end of the source")
