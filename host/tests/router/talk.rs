@@ -1,14 +1,9 @@
 //! Talk in the stream core against a scripted clock.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
 
-use std::time::Duration;
-
-use patchbay::router::{Action, Core, TALK_SILENCE, Told};
+use patchbay::router::{Action, TALK_SILENCE, Told};
 use patchbay_plugin_api::message::{Class, Consume, Ended, SendTrack, Talk, TrackInfo};
 
-fn at(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
+use crate::rig::{at, core, dialled, drain, gone, refused, track};
 
 fn says(codec: &str, rate: u32) -> Talk {
     let track = TrackInfo {
@@ -34,37 +29,7 @@ fn hears(codecs: &[(&str, u32)]) -> Told {
 }
 
 fn video() -> Vec<(u32, TrackInfo)> {
-    let info = TrackInfo {
-        kind: "video".to_owned(),
-        codec: "mjpeg".to_owned(),
-        clock_rate: 90_000,
-        ..TrackInfo::default()
-    };
-    vec![(0, info)]
-}
-
-fn drain(core: &mut Core) -> Vec<Action> {
-    std::iter::from_fn(|| core.poll()).collect()
-}
-
-fn core(urls: &[&str]) -> Core {
-    let mut core = Core::new(7);
-    core.set_stream("cam", &urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>());
-    core
-}
-
-fn opened(actions: &[Action]) -> u64 {
-    let open = |action: &Action| if let Action::Open { source, .. } = action { Some(*source) } else { None };
-    actions.iter().find_map(open).unwrap()
-}
-
-fn refused(actions: &[Action], talk: u64) -> Option<(Class, String)> {
-    actions.iter().find_map(|action| match action {
-        Action::Refused { consumer, ended } if *consumer == talk => {
-            Some((ended.class, ended.message.clone()))
-        }
-        _ => None,
-    })
+    vec![track(0, "video", "mjpeg")]
 }
 
 fn passed(actions: &[Action], talk: u64) -> Option<(u64, u32)> {
@@ -78,7 +43,7 @@ fn passed(actions: &[Action], talk: u64) -> Option<(u64, u32)> {
 fn a_talker_starts_the_camera_keeps_it_and_leaves_it() {
     let mut core = core(&["rtsp://a"]);
     let first = core.talk(at(0), &says("pcm_alaw", 8000), None).unwrap();
-    let source = opened(&drain(&mut core));
+    let source = dialled(&mut core);
     core.tracks(at(1), source, video(), hears(&[("pcm_mulaw", 8000), ("pcm_alaw", 8000)]));
     let actions = drain(&mut core);
     let order: Vec<usize> = [
@@ -115,7 +80,7 @@ fn a_talker_starts_the_camera_keeps_it_and_leaves_it() {
 fn silence_of_a_minute_leaves_the_camera_to_others() {
     let mut core = core(&["rtsp://a"]);
     let talk = core.talk(at(0), &says("opus", 48_000), None).unwrap();
-    let source = opened(&drain(&mut core));
+    let source = dialled(&mut core);
     core.tracks(at(1), source, video(), hears(&[("opus", 16_000)]));
     assert_eq!(passed(&drain(&mut core), talk), Some((source, 0)), "rates of Opus are nominal");
     for second in 1..90 {
@@ -132,9 +97,9 @@ fn silence_of_a_minute_leaves_the_camera_to_others() {
 fn codecs_must_match_and_the_refusal_names_both() {
     let mut core = core(&["rtsp://a", "rtsp://b"]);
     let talk = core.talk(at(0), &says("opus", 48_000), None).unwrap();
-    let first = opened(&drain(&mut core));
+    let first = dialled(&mut core);
     core.tracks(at(1), first, video(), hears(&[("pcm_alaw", 8000)]));
-    let second = opened(&drain(&mut core));
+    let second = dialled(&mut core);
     core.tracks(at(1), second, video(), hears(&[]));
     let (class, message) = refused(&drain(&mut core), talk).unwrap();
     assert_eq!(class, Class::Unsupported);
@@ -147,14 +112,14 @@ fn codecs_must_match_and_the_refusal_names_both() {
 fn a_camera_that_is_dialled_anew_is_spoken_to_again() {
     let mut core = core(&["rtsp://a"]);
     let talk = core.talk(at(0), &says("pcm_alaw", 8000), None).unwrap();
-    let source = opened(&drain(&mut core));
+    let source = dialled(&mut core);
     core.tracks(at(1), source, video(), hears(&[("pcm_alaw", 8000)]));
     drain(&mut core);
     core.media(at(20), talk);
     core.ended(at(20), source, Ended { class: Class::Eof, message: "gone".to_owned(), retry_after_ms: 0 });
     assert!(refused(&drain(&mut core), talk).is_none());
     core.tick(at(23));
-    assert_eq!(opened(&drain(&mut core)), source);
+    assert_eq!(dialled(&mut core), source);
     core.tracks(at(24), source, video(), hears(&[("pcm_mulaw", 8000), ("pcm_alaw", 8000)]));
     let actions = drain(&mut core);
     assert_eq!(passed(&actions, talk), Some((source, 1)));
@@ -171,12 +136,8 @@ fn a_camera_that_is_dialled_anew_is_spoken_to_again() {
 fn a_camera_that_is_offline_or_silent_is_told() {
     let mut core = core(&["rtsp://a"]);
     let talk = core.talk(at(0), &says("pcm_alaw", 8000), None).unwrap();
-    let source = opened(&drain(&mut core));
-    core.ended(
-        at(1),
-        source,
-        Ended { class: Class::NotFound, message: "no route".to_owned(), retry_after_ms: 0 },
-    );
+    let source = dialled(&mut core);
+    core.ended(at(1), source, gone("no route"));
     let (class, message) = refused(&drain(&mut core), talk).unwrap();
     assert_eq!((class, message.as_str()), (Class::NotFound, "talk: the camera is offline: no route"));
     let talk = core.talk(at(100), &says("pcm_alaw", 8000), None);
@@ -192,7 +153,7 @@ fn consumers_are_told_what_the_cameras_take_and_the_api_shows_who_speaks() {
     let mut core = core(&["rtsp://a"]);
     let ask = Consume { stream: "cam".to_owned(), query: "video".to_owned(), ..Consume::default() };
     let consumer = core.attach(at(0), &ask, "").unwrap();
-    let source = opened(&drain(&mut core));
+    let source = dialled(&mut core);
     core.tracks(at(1), source, video(), hears(&[("pcm_alaw", 8000)]));
     let told = drain(&mut core).into_iter().find_map(|action| match action {
         Action::Bound { consumer: id, bound } if id == consumer => Some(bound.send),
@@ -221,7 +182,7 @@ fn consumers_are_told_what_the_cameras_take_and_the_api_shows_who_speaks() {
 fn a_stream_that_is_removed_takes_its_talker_with_it() {
     let mut core = core(&["rtsp://a"]);
     let talk = core.talk(at(0), &says("pcm_alaw", 8000), None).unwrap();
-    let source = opened(&drain(&mut core));
+    let source = dialled(&mut core);
     core.tracks(at(1), source, video(), hears(&[("pcm_alaw", 8000)]));
     drain(&mut core);
     core.remove_stream("cam");

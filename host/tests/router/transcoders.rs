@@ -1,57 +1,12 @@
 //! Transcoders that the stream core adds by itself, against a scripted clock.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
 
-use std::time::Duration;
-
-use patchbay::router::{Action, Core, LINGER, Told};
+use patchbay::router::{Action, Core, LINGER};
 use patchbay_plugin_api::manifest::Transcodes;
-use patchbay_plugin_api::message::{Class, Consume, Ended, TrackInfo};
+use patchbay_plugin_api::message::Consume;
 
-fn at(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn track(id: u32, kind: &str, codec: &str) -> (u32, TrackInfo) {
-    let info = TrackInfo {
-        id,
-        kind: kind.to_owned(),
-        codec: codec.to_owned(),
-        clock_rate: 90_000,
-        extradata: "AQ==".to_owned(),
-        ..TrackInfo::default()
-    };
-    (0, info)
-}
-
-fn told() -> Told {
-    Told { is_final: true, ..Told::default() }
-}
-
-fn ask(stream: &str, query: &str) -> Consume {
-    Consume { stream: stream.to_owned(), query: query.to_owned(), timeout_ms: 3_000, ..Consume::default() }
-}
-
-fn drain(core: &mut Core) -> Vec<Action> {
-    std::iter::from_fn(|| core.poll()).collect()
-}
-
-fn opened(actions: &[Action]) -> Vec<(u64, String)> {
-    let open = |action: &Action| match action {
-        Action::Open { source, url } => Some((*source, url.clone())),
-        _ => None,
-    };
-    actions.iter().filter_map(open).collect()
-}
-
-fn core(urls: &[&str]) -> Core {
-    let mut core = Core::new(7);
-    core.set_stream("cam", &urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>());
-    core
-}
-
-fn gone(message: &str) -> Ended {
-    Ended { class: Class::NotFound, message: message.to_owned(), retry_after_ms: 0 }
-}
+use crate::rig::{
+    ask, at, bound_to, core, dialled, drain, gone, opened, picture_and_sound, refused, told, track,
+};
 
 /// A stream whose sound is AAC, with a plugin that makes Opus and G.711 of it.
 fn transcoding() -> Core {
@@ -66,22 +21,13 @@ fn transcoding() -> Core {
     core
 }
 
-fn bound_to(actions: &[Action], consumer: u64) -> Option<Vec<(u64, String)>> {
-    actions.iter().rev().find_map(|action| match action {
-        Action::Bound { consumer: c, bound } if *c == consumer => {
-            Some(bound.tracks.iter().map(|t| (t.source, t.info.codec.clone())).collect())
-        }
-        _ => None,
-    })
-}
-
 #[test]
 fn sound_that_nobody_takes_is_transcoded_once_for_all_who_want_the_same() {
     let mut core = transcoding();
     let browser = core.attach(at(0), &ask("cam", "video&audio=opus,pcma"), "").unwrap();
     let player = core.attach(at(0), &ask("cam", "video&audio"), "").unwrap();
-    let camera = opened(&drain(&mut core))[0].0;
-    core.tracks(at(1), camera, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    let camera = dialled(&mut core);
+    core.tracks(at(1), camera, picture_and_sound(), told());
     let actions = drain(&mut core);
     let transcoder = opened(&actions)[0].clone();
     assert_eq!(transcoder.1, "transcode:cam#audio=opus/48000/2");
@@ -114,10 +60,9 @@ fn sound_that_nobody_takes_is_transcoded_once_for_all_who_want_the_same() {
 fn the_camera_may_go_and_come_back_under_a_transcoder() {
     let mut core = transcoding();
     let browser = core.attach(at(0), &ask("cam", "video&audio=opus"), "").unwrap();
-    let camera = opened(&drain(&mut core))[0].0;
-    let both = || vec![track(0, "video", "h264"), track(1, "audio", "aac")];
-    core.tracks(at(1), camera, both(), told());
-    let transcoder = opened(&drain(&mut core))[0].0;
+    let camera = dialled(&mut core);
+    core.tracks(at(1), camera, picture_and_sound(), told());
+    let transcoder = dialled(&mut core);
     core.tracks(at(1), transcoder, vec![track(0, "audio", "opus")], told());
     drain(&mut core);
     core.ended(at(5), camera, gone("gone"));
@@ -127,7 +72,7 @@ fn the_camera_may_go_and_come_back_under_a_transcoder() {
     core.tick(at(17));
     core.ended(at(32), transcoder, gone("no stream"));
     drain(&mut core);
-    core.tracks(at(33), camera, both(), told());
+    core.tracks(at(33), camera, picture_and_sound(), told());
     core.tick(at(33));
     let actions = drain(&mut core);
     assert!(opened(&actions).iter().any(|(id, _)| *id == transcoder), "at once: {actions:?}");
@@ -143,9 +88,9 @@ fn the_camera_may_go_and_come_back_under_a_transcoder() {
 fn a_transcoder_that_fails_or_is_off_leaves_the_picture() {
     let mut core = transcoding();
     let browser = core.attach(at(0), &ask("cam", "video&audio=opus"), "").unwrap();
-    let camera = opened(&drain(&mut core))[0].0;
-    core.tracks(at(1), camera, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
-    let transcoder = opened(&drain(&mut core))[0].0;
+    let camera = dialled(&mut core);
+    core.tracks(at(1), camera, picture_and_sound(), told());
+    let transcoder = dialled(&mut core);
     core.ended(at(1), transcoder, gone("broken"));
     let picture = [(camera, "h264".to_owned())];
     assert_eq!(bound_to(&drain(&mut core), browser).unwrap(), picture);
@@ -153,8 +98,8 @@ fn a_transcoder_that_fails_or_is_off_leaves_the_picture() {
     let mut core = transcoding();
     let browser =
         core.attach(at(0), &Consume { timeout_ms: 20_000, ..ask("cam", "video&audio=opus") }, "").unwrap();
-    let camera = opened(&drain(&mut core))[0].0;
-    core.tracks(at(1), camera, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    let camera = dialled(&mut core);
+    core.tracks(at(1), camera, picture_and_sound(), told());
     drain(&mut core);
     assert!(core.next_wake().is_some_and(|wake| wake <= at(6)));
     core.tick(at(6));
@@ -163,8 +108,8 @@ fn a_transcoder_that_fails_or_is_off_leaves_the_picture() {
     let mut core = transcoding();
     core.set_transcoders(Vec::new());
     let browser = core.attach(at(0), &ask("cam", "video&audio=opus"), "").unwrap();
-    let camera = opened(&drain(&mut core))[0].0;
-    core.tracks(at(1), camera, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    let camera = dialled(&mut core);
+    core.tracks(at(1), camera, picture_and_sound(), told());
     let actions = drain(&mut core);
     assert_eq!(bound_to(&actions, browser).unwrap(), [(camera, "h264".to_owned())]);
     assert!(opened(&actions).is_empty());
@@ -183,7 +128,7 @@ fn transcoders_of_one_stream_do_not_read_each_other() {
     core.tracks(at(1), camera[0].0, vec![track(0, "video", "h264")], told());
     let actions = drain(&mut core);
     assert!(opened(&actions).is_empty(), "{actions:?}");
-    assert!(actions.iter().any(|a| matches!(a, Action::Refused { consumer, .. } if *consumer == claim)));
+    assert!(refused(&actions, claim).is_some());
 }
 
 #[test]
@@ -191,11 +136,10 @@ fn who_wants_to_see_and_cannot_is_refused_as_before() {
     let mut core = transcoding();
     let flv = core.attach(at(0), &ask("cam", "video=h264&audio=opus"), "").unwrap();
     let sound = core.attach(at(0), &ask("cam", "audio=opus"), "").unwrap();
-    let camera = opened(&drain(&mut core))[0].0;
+    let camera = dialled(&mut core);
     core.tracks(at(1), camera, vec![track(0, "video", "hevc"), track(1, "audio", "aac")], told());
     let actions = drain(&mut core);
     let message = "streams: codecs not matched: video:H265, audio:AAC => video:H264, audio:OPUS";
-    let refused = |a: &Action| matches!(a, Action::Refused { consumer, ended } if *consumer == flv && ended.message == message);
-    assert!(actions.iter().any(refused), "{actions:?}");
+    assert_eq!(refused(&actions, flv).unwrap().1, message);
     assert_eq!(opened(&actions).len(), 1, "for {sound}, who wants sound alone");
 }

@@ -1,56 +1,13 @@
-//! The stream core against a scripted clock.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
+//! When sources are dialled, and what consumers of streams are told.
 
 use std::time::Duration;
 
-use patchbay::router::{Action, Core, LINGER, MAX_TEMPORARY, Told};
+use patchbay::router::{Action, Core, LINGER, MAX_TEMPORARY};
 use patchbay_plugin_api::message::{Class, Connection, Consume, Ended, TrackInfo};
 
-fn at(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn track(id: u32, kind: &str, codec: &str) -> (u32, TrackInfo) {
-    let info = TrackInfo {
-        id,
-        kind: kind.to_owned(),
-        codec: codec.to_owned(),
-        clock_rate: 90_000,
-        extradata: "AQ==".to_owned(),
-        ..TrackInfo::default()
-    };
-    (0, info)
-}
-
-fn told() -> Told {
-    Told { is_final: true, ..Told::default() }
-}
-
-fn ask(stream: &str, query: &str) -> Consume {
-    Consume { stream: stream.to_owned(), query: query.to_owned(), timeout_ms: 3_000, ..Consume::default() }
-}
-
-fn drain(core: &mut Core) -> Vec<Action> {
-    std::iter::from_fn(|| core.poll()).collect()
-}
-
-fn opened(actions: &[Action]) -> Vec<(u64, String)> {
-    let open = |action: &Action| match action {
-        Action::Open { source, url } => Some((*source, url.clone())),
-        _ => None,
-    };
-    actions.iter().filter_map(open).collect()
-}
-
-fn core(urls: &[&str]) -> Core {
-    let mut core = Core::new(7);
-    core.set_stream("cam", &urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>());
-    core
-}
-
-fn gone(message: &str) -> Ended {
-    Ended { class: Class::NotFound, message: message.to_owned(), retry_after_ms: 0 }
-}
+use crate::rig::{
+    ask, at, bound_to, core, dialled, drain, gone, opened, picture_and_sound, refused, told, track,
+};
 
 #[test]
 fn a_source_is_dialled_for_its_first_reader_once_for_all_and_closed_after_the_linger() {
@@ -61,15 +18,9 @@ fn a_source_is_dialled_for_its_first_reader_once_for_all_and_closed_after_the_li
     let actions = drain(&mut core);
     assert_eq!(opened(&actions).len(), 1, "{actions:?}");
     let source = opened(&actions)[0].0;
-    core.tracks(at(2), source, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    core.tracks(at(2), source, picture_and_sound(), told());
     let actions = drain(&mut core);
-    let bound = |id: u64| {
-        let found = |action: &Action| match action {
-            Action::Bound { consumer, bound } if *consumer == id => Some(bound.tracks.len()),
-            _ => None,
-        };
-        actions.iter().find_map(found)
-    };
+    let bound = |id: u64| bound_to(&actions, id).map(|tracks| tracks.len());
     assert_eq!((bound(first), bound(second)), (Some(1), Some(2)));
     assert!(
         actions.iter().any(|a| matches!(a, Action::Demand { demand, .. } if demand.tracks == [0, 1])),
@@ -108,7 +59,7 @@ fn a_later_source_is_not_dialled_when_an_earlier_one_has_everything() {
 fn failed_dials_back_off_and_a_waiting_consumer_has_its_own_limit() {
     let mut core = core(&["rtsp://a"]);
     let consumer = core.attach(at(0), &ask("cam", "video"), "").unwrap();
-    let source = opened(&drain(&mut core))[0].0;
+    let source = dialled(&mut core);
     core.ended(at(0), source, gone("connection refused"));
     assert!(drain(&mut core).is_empty(), "the consumer still waits");
     core.tick(Duration::from_millis(700));
@@ -128,7 +79,7 @@ fn failed_dials_back_off_and_a_waiting_consumer_has_its_own_limit() {
 fn a_bound_consumer_stays_over_an_outage_and_a_new_codec_is_told() {
     let mut core = core(&["rtsp://a"]);
     let consumer = core.attach(at(0), &ask("cam", "video"), "").unwrap();
-    let source = opened(&drain(&mut core))[0].0;
+    let source = dialled(&mut core);
     core.tracks(at(1), source, vec![track(0, "video", "h264")], told());
     drain(&mut core);
     core.ended(at(2), source, gone("gone"));
@@ -148,20 +99,18 @@ fn a_bound_consumer_stays_over_an_outage_and_a_new_codec_is_told() {
     drain(&mut core);
     core.tracks(at(13), source, vec![track(0, "video", "hevc")], told());
     let actions = drain(&mut core);
-    let renewed = |a: &Action| matches!(a, Action::Bound { consumer: c, bound } if *c == consumer && bound.tracks[0].info.codec == "hevc");
-    assert!(actions.iter().any(renewed), "{actions:?}");
+    assert_eq!(bound_to(&actions, consumer).unwrap(), [(source, "hevc".to_owned())], "{actions:?}");
 }
 
 #[test]
 fn codecs_that_do_not_match_are_named_as_the_reference_does() {
     let mut core = core(&["x:a"]);
     let consumer = core.attach(at(0), &ask("cam", "video=h264,h265&audio=aac"), "").unwrap();
-    let source = opened(&drain(&mut core))[0].0;
+    let source = dialled(&mut core);
     core.tracks(at(1), source, vec![track(0, "video", "mjpeg")], told());
     let message = "streams: codecs not matched: video:JPEG => video:H264, video:H265, audio:AAC";
     let actions = drain(&mut core);
-    let refused = |a: &Action| matches!(a, Action::Refused { consumer: c, ended } if *c == consumer && ended.message == message);
-    assert!(actions.iter().any(refused), "{actions:?}");
+    assert_eq!(refused(&actions, consumer).unwrap().1, message);
 }
 
 #[test]
@@ -202,8 +151,7 @@ fn a_second_publisher_of_the_same_kind_replaces_the_first() {
     let actions = drain(&mut core);
     let replaced = |a: &Action| matches!(a, Action::Unpublished { source, .. } if *source == first);
     assert!(actions.iter().any(replaced), "{actions:?}");
-    let moved = |a: &Action| matches!(a, Action::Bound { consumer: c, bound } if *c == consumer && bound.tracks[0].source == second);
-    assert!(actions.iter().any(moved), "{actions:?}");
+    assert_eq!(bound_to(&actions, consumer).unwrap(), [(second, "h264".to_owned())], "{actions:?}");
 }
 
 #[test]
@@ -219,10 +167,7 @@ fn viewers_of_a_publisher_that_leaves_wait_for_the_next() {
     let second = core.publish(at(101), "cam", Connection::default()).unwrap();
     core.tracks(at(101), second, vec![track(0, "video", "h264")], told());
     let actions = drain(&mut core);
-    assert!(
-        actions.iter().any(|a| matches!(a, Action::Bound { consumer: c, .. } if *c == consumer)),
-        "{actions:?}"
-    );
+    assert!(bound_to(&actions, consumer).is_some(), "{actions:?}");
 }
 
 #[test]
@@ -260,7 +205,7 @@ proptest::proptest! {
                     }
                 }
                 (3 | 4, Some(source)) => {
-                    core.tracks(now, source, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+                    core.tracks(now, source, picture_and_sound(), told());
                     core.media(now, source);
                 }
                 (5, Some(source)) => {
@@ -301,15 +246,11 @@ fn who_cannot_be_helped_by_waiting_is_told_at_once() {
     ] {
         let mut core = core(&["rtsp://a"]);
         let consumer = core.attach(at(0), &ask("cam", "video"), "").unwrap();
-        let source = opened(&drain(&mut core))[0].0;
+        let source = dialled(&mut core);
         let ended = Ended { class, message: "no".to_owned(), retry_after_ms: 0 };
         core.ended(at(1), source, ended);
-        let refused = drain(&mut core).into_iter().find_map(|action| match action {
-            Action::Refused { consumer, ended } => Some((consumer, ended)),
-            _ => None,
-        });
-        let wanted = Ended { class, message: "streams: no".to_owned(), retry_after_ms: 0 };
-        assert_eq!(refused, told_at_once.then_some((consumer, wanted)), "{class:?}");
+        let wanted = told_at_once.then(|| (class, "streams: no".to_owned()));
+        assert_eq!(refused(&drain(&mut core), consumer), wanted, "{class:?}");
     }
 }
 
@@ -317,7 +258,7 @@ fn who_cannot_be_helped_by_waiting_is_told_at_once() {
 fn a_plugins_death_does_not_count_against_the_camera() {
     let mut core = core(&["rtsp://a"]);
     core.attach(at(0), &Consume { timeout_ms: 60_000, ..ask("cam", "video") }, "").unwrap();
-    let source = opened(&drain(&mut core))[0].0;
+    let source = dialled(&mut core);
     for turn in 0..10 {
         let now = at(1 + turn);
         core.ended(now, source, Ended { class: Class::Timeout, ..gone("it died") });
@@ -373,7 +314,7 @@ fn ask_for(class: &str) -> Consume {
 fn the_most_urgent_consumer_decides_the_class_of_a_demand() {
     let mut core = core(&["rtsp://a"]);
     core.attach(at(0), &ask_for("background"), "").unwrap();
-    let source = opened(&drain(&mut core))[0].0;
+    let source = dialled(&mut core);
     assert_eq!(core.class_of(source), "background");
     core.tracks(at(1), source, vec![track(0, "video", "h264")], told());
     assert_eq!(demands(&drain(&mut core)), [(vec![0], "background".to_owned())]);
@@ -397,10 +338,9 @@ fn a_camera_sleeps_on_until_somebody_looks() {
     };
     let mut core = core(&["rtsp://a"]);
     let still = core.attach(at(0), &ask_for("still"), "").unwrap();
-    let source = opened(&drain(&mut core))[0].0;
+    let source = dialled(&mut core);
     core.ended(at(1), source, asleep());
-    let refused = |action: &Action| matches!(action, Action::Refused { consumer, ended } if *consumer == still && ended.message.contains("it sleeps"));
-    assert!(drain(&mut core).iter().any(refused));
+    assert!(refused(&drain(&mut core), still).unwrap().1.contains("it sleeps"));
     assert_eq!(state(&core), "asleep");
     core.tick(at(2));
     assert!(opened(&drain(&mut core)).is_empty());
@@ -417,10 +357,10 @@ fn a_camera_sleeps_on_until_somebody_looks() {
 fn key_units_are_asked_for_once_a_second_at_most() {
     let mut core = core(&["rtsp://a"]);
     let viewer = core.attach(at(0), &ask("cam", "video"), "").unwrap();
-    let source = opened(&drain(&mut core))[0].0;
+    let source = dialled(&mut core);
     core.want_key(at(0), viewer);
     assert!(drain(&mut core).is_empty(), "nothing runs yet");
-    core.tracks(at(1), source, vec![track(0, "video", "h264"), track(1, "audio", "aac")], told());
+    core.tracks(at(1), source, picture_and_sound(), told());
     let other = core.attach(at(1), &ask("cam", "video"), "").unwrap();
     let listener = core.attach(at(1), &ask("cam", "audio"), "").unwrap();
     drain(&mut core);
@@ -441,7 +381,7 @@ fn states_say_since_when_and_of_what_class_an_end_is() {
     let mut core = core(&["rtsp://a"]);
     core.set_clock(at(0), ZERO);
     let consumer = core.attach(at(1), &Consume { timeout_ms: 60_000, ..ask("cam", "video") }, "").unwrap();
-    let source = opened(&drain(&mut core))[0].0;
+    let source = dialled(&mut core);
     let shown = |core: &Core| {
         let info = core.info("cam", &|_| Vec::new()).unwrap();
         assert_eq!(info["consumers"][0]["since"], ZERO + 1000, "consumer {consumer}: {info}");
