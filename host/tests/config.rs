@@ -187,6 +187,20 @@ fn words_of_allow_that_allow_nothing_are_told_with_their_line() {
     assert!(!config.has_errors());
 }
 
+#[test]
+fn one_key_that_does_not_fit_takes_no_other_with_it() {
+    let text = "api:\n  listen: ':9'\n  username: u\n  password: p\n  local_auth: maybe\n  hosts: name\n";
+    let (folder, file) = file(text);
+    let sources = Sources::from_args(&[file.path().display().to_string()], folder.path());
+    let config = Config::load(&sources, Variables::of_process());
+    let told: Vec<(u32, &str)> = config.problems.iter().map(|p| (p.line, p.message.as_str())).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].0 == 5 && told[0].1.contains("\"api.local_auth\": expected true or false"), "{told:?}");
+    assert!(told[1].0 == 6 && told[1].1.contains("\"api.hosts\": expected a sequence"), "{told:?}");
+    let api = &config.api;
+    assert_eq!((api.listen.as_str(), api.username.as_str(), api.password.expose()), (":9", "u", "p"));
+}
+
 proptest::proptest! {
     /// Whatever the name and the value: the file parses, and only that key has changed.
     #[test]

@@ -112,18 +112,20 @@ impl Decoder<'_> {
             if entries.is_empty() {
                 return T::default();
             }
-            let emitted = emit::document(&Node::new(Kind::Map(entries.clone())));
-            let error = match serde_yaml::from_str::<T>(&emitted.text) {
-                Ok(value) => return value,
-                Err(error) => error,
+            let read = |entries: &[(Node, Node)]| {
+                let emitted = emit::document(&Node::new(Kind::Map(entries.to_vec())));
+                serde_yaml::from_str::<T>(&emitted.text).map_err(|error| (emitted, error))
             };
+            let whole = match read(&entries) {
+                Ok(value) => return value,
+                Err(refused) => refused,
+            };
+            // An error need not say where it is: each key is tried alone.
+            let alone = |entry: &(Node, Node)| read(std::slice::from_ref(entry)).err();
+            let bad = entries.iter().enumerate().find_map(|(at, entry)| alone(entry).map(|why| (at, why)));
+            let (at, (emitted, error)) = bad.unwrap_or((0, whole));
+            let (key, _) = entries.remove(at);
             let line = error.location().map_or(0, |at| at.line().saturating_sub(1));
-            let mut next = 0;
-            let bad = entries.iter().position(|entry| {
-                next += emit::document(&Node::new(Kind::Map(vec![entry.clone()]))).places.len();
-                line < next
-            });
-            let (key, _) = entries.remove(bad.unwrap_or(0));
             let place = emitted.places.get(line).copied().filter(|place| place.line > 0).unwrap_or(key.span);
             let key = key.text().unwrap_or_default();
             let message =
