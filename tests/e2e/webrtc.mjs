@@ -1,6 +1,7 @@
 // Chromium plays and publishes over WebRTC; one JSON line on standard output: node webrtc.mjs '{"what":"play","base":...}'
 // play: base, name, form (whep json form ws1 ws2), net (all, tcp), ice (servers), policy (all, relay), seconds, count (peers in one page), hold (wait for standard input's end)
 // publish: base, name, form (whip ws1), seconds
+// again: base, name, key (src dst), steps: offers on one connection, each seen after a while
 import { chromium } from 'playwright-core';
 
 const ask = JSON.parse(process.argv[2]);
@@ -103,6 +104,78 @@ await page.evaluate(() => {
     stream.getTracks().forEach(track => pc.addTransceiver(track, { direction: 'sendonly' }));
     peers.at(-1).signalling = await offer(pc, ask, 'dst');
   };
+  // Offers again and again on one WebSocket and one connection, and counts what comes and goes meanwhile.
+  window.again = async ask => {
+    const pc = new RTCPeerConnection();
+    const video = document.createElement('video');
+    video.muted = video.autoplay = true;
+    document.body.append(video);
+    video.srcObject = new MediaStream();
+    pc.ontrack = event => video.srcObject.addTrack(event.track);
+    const socket = new WebSocket(`ws://${location.host}/api/ws?${ask.key}=${ask.name}`);
+    await new Promise((done, fail) => { socket.onopen = done; socket.onerror = fail; });
+    let answered;
+    socket.onmessage = async event => {
+      const message = JSON.parse(event.data);
+      if (message.type === 'webrtc/answer' || message.type === 'error') answered(message);
+      if (message.type === 'webrtc/candidate') await pc.addIceCandidate({ candidate: message.value, sdpMid: pc.getTransceivers()[0].mid }).catch(() => {});
+    };
+    pc.onicecandidate = event => socket.send(JSON.stringify({ type: 'webrtc/candidate', value: event.candidate?.candidate || '' }));
+    const negotiate = async () => {
+      await pc.setLocalDescription();
+      const answer = new Promise(done => { answered = done; });
+      socket.send(JSON.stringify({ type: 'webrtc/offer', value: pc.localDescription.sdp }));
+      const message = await answer;
+      if (message.type === 'error') throw new Error(message.value);
+      await pc.setRemoteDescription({ type: 'answer', sdp: message.value });
+      return message.value;
+    };
+    const media = await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
+    const [microphone, camera] = [media.getAudioTracks()[0], media.getVideoTracks()[0]];
+    const of = kind => pc.getTransceivers().find(one => one.receiver.track.kind === kind && one.direction !== 'stopped');
+    const steps = {
+      play: () => { pc.addTransceiver('video', { direction: 'recvonly' }); pc.addTransceiver('audio', { direction: 'recvonly' }); },
+      picture: () => pc.addTransceiver('video', { direction: 'recvonly' }),
+      sound: () => pc.addTransceiver('audio', { direction: 'recvonly' }),
+      nothing: () => {},
+      speak: () => { window.voice = pc.addTransceiver(microphone, { direction: 'sendonly' }); },
+      mute: () => window.voice.stop(),
+      both: async () => { await of('audio').sender.replaceTrack(microphone); of('audio').direction = 'sendrecv'; },
+      restart: () => pc.restartIce(),
+      dark: () => { of('video').direction = 'inactive'; },
+      light: () => { of('video').direction = 'recvonly'; },
+      'publish sound': () => pc.addTransceiver(microphone, { direction: 'sendonly' }),
+      'publish picture': () => pc.addTransceiver(camera, { direction: 'sendonly' }),
+    };
+    const look = async () => {
+      const out = { state: pc.connectionState, in: 0, frames: 0, lost: 0, freezes: 0, sound: 0, out: 0, encoded: 0 };
+      for (const entry of (await pc.getStats()).values()) {
+        if (entry.type === 'inbound-rtp') {
+          out.lost += entry.packetsLost;
+          if (entry.kind === 'video') { out.frames += entry.framesDecoded; out.freezes += entry.freezeCount; }
+          else out.sound += entry.packetsReceived;
+        }
+        if (entry.type === 'outbound-rtp' && entry.kind === 'audio') out.out += entry.packetsSent;
+        if (entry.type === 'outbound-rtp' && entry.kind === 'video') out.encoded += entry.framesEncoded;
+      }
+      return out;
+    };
+    const seen = [];
+    for (const step of ask.steps) {
+      const before = await look();
+      await steps[step]();
+      const answer = await negotiate();
+      const end = performance.now() + 20000;
+      let now;
+      do {
+        await new Promise(done => setTimeout(done, 500));
+        now = await look();
+      } while (performance.now() < end && (now.state !== 'connected' || performance.now() < end - 20000 + ask.seconds * 1000));
+      seen.push({ step, ...Object.fromEntries(Object.entries(now).map(([key, value]) => [key, typeof value === 'number' ? value - before[key] : value])),
+        ufrag: /a=ice-ufrag:(\S+)/.exec(answer)[1], answer });
+    }
+    peers.push({ pc, video, signalling: { seen } });
+  };
   window.report = async peer => {
     const out = { ...peer.signalling, state: peer.pc.connectionState, first_ms: peer.first, width: peer.video?.videoWidth };
     const stats = [...(await peer.pc.getStats()).values()];
@@ -137,7 +210,7 @@ try {
     } else if (ask.count) {
       await page.waitForFunction(count => peers.slice(-count).every(peer => peer.first !== null), count, { timeout: 20000 });
       await page.evaluate(() => { for (const peer of peers) peer.pc.close(); });
-    } else {
+    } else if (ask.what !== 'again') {
       await page.waitForTimeout(ask.seconds * 1000);
     }
   }

@@ -18,6 +18,7 @@ use patchbay_plugin_webrtc::config::Transport;
 use patchbay_plugin_webrtc::crypto::Provider;
 use patchbay_plugin_webrtc::feed::{Frame, MAX_PAYLOAD};
 use patchbay_plugin_webrtc::mux::Mux;
+use patchbay_plugin_webrtc::peer::agree::Agreed;
 use patchbay_plugin_webrtc::peer::setup::{self, Use};
 use patchbay_plugin_webrtc::peer::{Event, Peer};
 use patchbay_plugin_webrtc::sdp::Description;
@@ -238,7 +239,7 @@ async fn patchbay(count: usize) -> (f64, String) {
         let offer = Description::parse(&serde_json::from_str::<String>(&line).unwrap()).unwrap();
         let uses: Vec<Use> =
             offer.sections.iter().map(|section| Use::Send(section.formats[0].clone())).collect();
-        let (parts, answer) = setup::answer(&offer, &uses, &own, &own, &crypto).unwrap();
+        let (parts, Agreed { sdp: answer, .. }) = setup::answer(&offer, &uses, &own, &own, &crypto).unwrap();
         let (peer, heard) = Peer::new(mux.hub(), parts);
         writeln!(input, "{}", serde_json::to_string(&answer).unwrap()).unwrap();
         let driven = Arc::clone(&peer);

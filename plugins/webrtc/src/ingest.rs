@@ -47,6 +47,21 @@ pub enum Received {
     Over(&'static str),
 }
 
+/// A packet of the connection for the depacketizers; `None` when it has no payload and only probes the bandwidth.
+pub(crate) fn rtp_packet(packet: &rtc::rtp::Packet) -> Option<RtpPacket> {
+    let header = &packet.header;
+    (!packet.payload.is_empty()).then(|| RtpPacket {
+        marker: header.marker,
+        payload_type: header.payload_type,
+        sequence: header.sequence_number,
+        timestamp: header.timestamp,
+        ssrc: header.ssrc,
+        extension: None,
+        // Of its own: the payload would keep the whole datagram.
+        payload: Bytes::copy_from_slice(&packet.payload),
+    })
+}
+
 /// The receiving side of one connection.
 pub struct Ingest {
     /// What arrival times count from.
@@ -177,25 +192,15 @@ impl Ingest {
     /// Takes a packet that arrived at `now` (monotonic). Packets of unknown payload types are passed over; streams are told
     /// apart by payload type, because some peers do not say their SSRCs.
     fn packet(&mut self, session: &Session, packet: rtc::rtp::Packet, now: Duration) -> Result<(), Error> {
-        let header = packet.header;
+        let header = &packet.header;
         let of_type = |media: &Media| media.payload_types.contains(&header.payload_type);
         // Sections may share a payload type: then the stream that is known for it, else one that none is known for.
         let found = [Some(Some(header.ssrc)), Some(None), None].into_iter().find_map(|ssrc| {
             self.medias.iter().position(|media| of_type(media) && ssrc.is_none_or(|ssrc| media.ssrc == ssrc))
         });
         let found = found.and_then(|at| self.medias.get_mut(at));
-        // A packet without payload probes the bandwidth.
-        let Some(media) = found.filter(|_| !packet.payload.is_empty()) else { return Ok(()) };
-        media.ssrc = Some(header.ssrc);
-        let packet = RtpPacket {
-            marker: header.marker,
-            payload_type: header.payload_type,
-            sequence: header.sequence_number,
-            timestamp: header.timestamp,
-            ssrc: header.ssrc,
-            extension: None,
-            payload: Bytes::copy_from_slice(&packet.payload),
-        };
+        let Some((media, packet)) = found.zip(rtp_packet(&packet)) else { return Ok(()) };
+        media.ssrc = Some(packet.ssrc);
         media.reorder.push(packet, now);
         self.drain(session, now)
     }

@@ -5,6 +5,7 @@ pub mod candidate;
 pub mod config;
 pub mod crypto;
 pub mod feed;
+mod formats;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod ingest;

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Transport;
 use crate::peer::Peer;
+use crate::peer::agree::Credentials;
 use crate::stun;
 use crate::turn::Relay;
 
@@ -87,6 +88,8 @@ struct Table {
 
 struct Entry {
     peer: Weak<Peer>,
+    /// What the peer shows that it was told this name.
+    password: String,
     /// The newest last.
     addresses: Vec<SocketAddr>,
 }
@@ -151,9 +154,19 @@ impl Hub {
     }
 
     /// Lets a session be found by the user fragment of its checks.
-    pub fn register(&self, peer: &Arc<Peer>) {
-        let entry = Entry { peer: Arc::downgrade(peer), addresses: Vec::new() };
-        self.table.lock().names.insert(peer.ufrag().to_owned(), entry);
+    pub fn register(&self, peer: &Arc<Peer>, credentials: &Credentials) {
+        let Credentials { ufrag, password } = credentials.clone();
+        let entry = Entry { peer: Arc::downgrade(peer), password, addresses: Vec::new() };
+        self.table.lock().names.insert(ufrag, entry);
+    }
+
+    /// Lets a session be found by another user fragment from now on. Its addresses stay: media goes on until there are others.
+    pub fn rename(&self, before: &str, credentials: &Credentials) {
+        let mut table = self.table.lock();
+        if let Some(entry) = table.names.remove(before) {
+            let Credentials { ufrag, password } = credentials.clone();
+            table.names.insert(ufrag, Entry { password, ..entry });
+        }
     }
 
     /// Forgets a session and its addresses.
@@ -190,8 +203,12 @@ impl Hub {
 
     /// The session that a check is for, when it knows the password.
     fn claimed(&self, request: &stun::Request<'_>) -> Option<Arc<Peer>> {
-        let peer = self.table.lock().names.get(request.ufrag)?.peer.upgrade()?;
-        request.is_from(peer.password()).then_some(peer)
+        let (peer, password) = {
+            let table = self.table.lock();
+            let entry = table.names.get(request.ufrag)?;
+            (entry.peer.upgrade()?, entry.password.clone())
+        };
+        request.is_from(&password).then_some(peer)
     }
 
     /// Sends datagrams of `segment` bytes each (the last may be shorter) with one system call. False when the socket has

@@ -23,8 +23,10 @@ use crate::config::Transport;
 use crate::feed::Frame;
 use crate::mux::Hub;
 use crate::mux::tcp::Outlet;
+use crate::sdp::{self, Description};
 use crate::srtp::Tap;
 
+pub mod agree;
 mod batch;
 pub mod feedback;
 mod link;
@@ -32,11 +34,13 @@ mod outgoing;
 mod sent;
 pub mod setup;
 
+use agree::{Agreed, Credentials, Sections};
 use batch::Batch;
 use feedback::{Feedback, Seen};
 use link::{Direct, Link, Path};
 pub use outgoing::Counts;
 use outgoing::Outgoing;
+use setup::{SetupError, Use};
 
 /// Events that wait for the session's task; received packets past that are lost.
 const EVENTS: usize = 2048;
@@ -67,8 +71,6 @@ pub enum Event {
 /// One connection. It is over when its last handle is dropped.
 pub struct Peer {
     hub: Arc<Hub>,
-    ufrag: String,
-    password: String,
     core: Mutex<Core>,
     events: mpsc::Sender<Event>,
     /// A deadline came nearer, or frames wait to be paced out.
@@ -80,6 +82,8 @@ struct Core {
     connection: RTCPeerConnection,
     feedback: Arc<Mutex<Feedback>>,
     outgoing: Vec<Outgoing>,
+    sections: Sections,
+    credentials: Credentials,
     outlets: HashMap<SocketAddr, Outlet>,
     batch: Batch,
     tap: Arc<Tap>,
@@ -99,14 +103,15 @@ impl Peer {
     /// A connection of these parts, known to the sockets from now on, and what its task will hear.
     pub fn new(hub: &Arc<Hub>, parts: setup::Parts) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENTS);
+        let credentials = parts.credentials;
         let peer = Arc::new(Self {
             hub: Arc::clone(hub),
-            ufrag: parts.ufrag,
-            password: parts.password,
             core: Mutex::new(Core {
                 connection: parts.connection,
                 feedback: parts.feedback,
                 outgoing: parts.outgoing,
+                sections: parts.sections,
+                credentials: credentials.clone(),
                 outlets: HashMap::new(),
                 batch: Batch::new(hub.max_segments()),
                 tap: parts.tap,
@@ -122,18 +127,8 @@ impl Peer {
             wake: Notify::new(),
             gone: CancellationToken::new(),
         });
-        hub.register(&peer);
+        hub.register(&peer, &credentials);
         (peer, receiver)
-    }
-
-    /// User fragment of this side.
-    pub fn ufrag(&self) -> &str {
-        &self.ufrag
-    }
-
-    /// ICE password of this side.
-    pub fn password(&self) -> &str {
-        &self.password
     }
 
     /// Completes when the connection is over.
@@ -160,6 +155,52 @@ impl Peer {
             tracing::debug!("a candidate cannot be used: {error}");
         }
         self.drain(&mut core, Instant::now());
+    }
+
+    /// Answers a later offer of the peer. What is sent goes on meanwhile; after an error all is as before.
+    pub fn renegotiate(
+        &self,
+        offer: &Description,
+        uses: &[Use],
+        told: &[String],
+    ) -> Result<Agreed, SetupError> {
+        let now = Instant::now();
+        let mut guard = self.core.lock();
+        let core = &mut *guard;
+        if core.is_over {
+            return Err(SetupError::Over);
+        }
+        let Core { connection, outgoing, sections, .. } = core;
+        let agreed = sections.answer(connection, outgoing, offer, uses, told, now)?;
+        self.credentials(core, &agreed.credentials, now);
+        Ok(agreed)
+    }
+
+    /// Starts ICE anew when the peer's user fragment is another than before: its addresses have changed. `None` when it is the same.
+    pub fn restart(&self, ufrag: &str, password: &str) -> Result<Option<Agreed>, SetupError> {
+        let now = Instant::now();
+        let mut guard = self.core.lock();
+        let core = &mut *guard;
+        let known = core.connection.remote_description().and_then(|known| sdp::credentials(&known.sdp));
+        if core.is_over {
+            return Err(SetupError::Over);
+        }
+        if known == Some((ufrag, password)) {
+            return Ok(None);
+        }
+        let agreed = agree::restart(&mut core.connection, ufrag, password, now)?;
+        self.credentials(core, &agreed.credentials, now);
+        Ok(Some(agreed))
+    }
+
+    /// Lets the sockets know this side's credentials after a negotiation.
+    fn credentials(&self, core: &mut Core, credentials: &Credentials, now: Instant) {
+        let before = std::mem::replace(&mut core.credentials, credentials.clone());
+        if before != *credentials {
+            self.hub.rename(&before.ufrag, credentials);
+        }
+        core.probe(now);
+        self.drain(core, now);
     }
 
     /// Takes a packet from a socket.
@@ -303,9 +344,10 @@ impl Peer {
             self.drain(&mut core, Instant::now());
             core.is_over = true;
         }
+        let ufrag = core.credentials.ufrag.clone();
         drop(core);
         self.gone.cancel();
-        self.hub.forget(&self.ufrag);
+        self.hub.forget(&ufrag);
     }
 
     /// Takes out what the connection has to say and to send.
@@ -447,6 +489,6 @@ impl Core {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.gone.cancel();
-        self.hub.forget(&self.ufrag);
+        self.hub.forget(&self.core.get_mut().credentials.ufrag);
     }
 }

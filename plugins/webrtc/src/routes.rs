@@ -7,15 +7,18 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Connection, Response, SocketMessage};
-use patchbay_sdk::routes::{Body, Reply, Request, query_pairs, query_values};
+use patchbay_sdk::routes::{Body, Reply, Request, header, query_pairs, query_value};
 use serde_json::{Value, json};
 
-use crate::sdp::{MAX_LEN, fragment_candidates};
+use crate::sdp::MAX_LEN;
 use crate::server::{Answer, Ask, Engine, Trickle};
 
 mod sockets;
 
 pub use sockets::Sockets;
+
+/// Content type of candidates and credentials (RFC 8840 section 9).
+const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 /// Answers a request or message.
 pub async fn answer(engine: &Arc<Engine>, request: &Request, body: Body) -> Result<Reply, Error> {
@@ -25,20 +28,11 @@ pub async fn answer(engine: &Arc<Engine>, request: &Request, body: Body) -> Resu
     }
 }
 
-/// The first value of a query key.
-fn value(request: &Request, key: &str) -> Option<String> {
-    query_values(&request.query, key).into_iter().next()
-}
-
-fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
-    request.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-}
-
 /// The stream that is asked for, and whether it is published to.
 fn target(request: &Request) -> Option<(String, bool)> {
-    match value(request, "src") {
+    match query_value(&request.query, "src") {
         Some(stream) => Some((stream, false)),
-        None => value(request, "dst").map(|stream| (stream, true)),
+        None => query_value(&request.query, "dst").map(|stream| (stream, true)),
     }
 }
 
@@ -60,7 +54,7 @@ fn connection(request: &Request, format_name: &str, protocol: &str) -> Connectio
 async fn http(engine: &Arc<Engine>, request: &Request, body: Body) -> Result<Reply, Error> {
     match request.method.as_str() {
         "POST" => post(engine, request, body).await,
-        "DELETE" => Ok(match value(request, "id") {
+        "DELETE" => Ok(match query_value(&request.query, "id") {
             None => Reply::text(400, "id is missing"),
             Some(id) if engine.close(&id) => status(200, Vec::new()),
             Some(_) => Reply::text(404, "session not found"),
@@ -148,8 +142,7 @@ async fn post(engine: &Arc<Engine>, request: &Request, body: Body) -> Result<Rep
         return Ok(Reply::text(400, "src or dst is missing"));
     };
     let content_type = header(request, "content-type").unwrap_or_default().to_owned();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let form = Form::of(&media_type, is_publisher);
+    let form = Form::of(&media_type(request), is_publisher);
     let context = body.context();
     let Some(bytes) = read(body).await else { return Ok(Reply::text(413, "the offer is too long")) };
     let Some(offer) = form.offer(&bytes) else { return Ok(Reply::text(400, "the offer cannot be read")) };
@@ -182,21 +175,42 @@ fn reply(form: Form, content_type: &str, answer: &Answer) -> Reply {
     if code == 201 {
         headers.push(field("location", &format!("webrtc?id={}", answer.id)));
         headers.push(field("etag", &format!("\"{}\"", answer.etag)));
-        headers.push(field("accept-patch", "application/trickle-ice-sdpfrag"));
+        headers.push(field("accept-patch", FRAGMENT));
     }
     Reply::Whole(Response { status: code, headers }, Bytes::from(body))
 }
 
-/// Candidates that come later (RFC 9725 section 4.3).
+/// What comes after the offer: candidates, or new credentials (RFC 9725 section 4.3).
 async fn patch(engine: &Arc<Engine>, request: &Request, body: Body) -> Result<Reply, Error> {
-    let Some(id) = value(request, "id") else { return Ok(Reply::text(400, "id is missing")) };
+    let Some(id) = query_value(&request.query, "id") else { return Ok(Reply::text(400, "id is missing")) };
+    if media_type(request) != FRAGMENT {
+        return Ok(Reply::text(415, "the content type is another than application/trickle-ice-sdpfrag"));
+    }
+    let Some(etag) = header(request, "if-match") else {
+        return Ok(Reply::text(428, "if-match is missing: the entity tag of the session"));
+    };
+    let etag = etag.to_owned();
     let Some(bytes) = read(body).await else { return Ok(Reply::text(413, "the fragment is too long")) };
-    let lines = fragment_candidates(&String::from_utf8_lossy(&bytes));
-    Ok(match engine.candidates(&id, header(request, "if-match"), &lines) {
-        Ok(()) => status(204, Vec::new()),
+    Ok(match engine.fragment(&id, &etag, &String::from_utf8_lossy(&bytes)) {
+        Ok(None) => status(204, Vec::new()),
+        Ok(Some(restarted)) => {
+            let field = |name: &str, value: String| (name.to_owned(), value);
+            let headers = vec![
+                field("content-type", FRAGMENT.to_owned()),
+                field("etag", format!("\"{}\"", restarted.etag)),
+            ];
+            Reply::Whole(Response { status: 200, headers }, Bytes::from(restarted.fragment))
+        }
         Err(Trickle::Unknown) => Reply::text(404, "session not found"),
         Err(Trickle::Other) => Reply::text(412, "the session has another entity tag"),
+        Err(Trickle::Refused(error)) => Reply::text(422, &error.message),
     })
+}
+
+/// The content type of a request without parameters, in lower case.
+fn media_type(request: &Request) -> String {
+    let content_type = header(request, "content-type").unwrap_or_default();
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn message(kind: &str, value: Value) -> SocketMessage {

@@ -90,6 +90,17 @@ impl Section {
         }
     }
 
+    /// Its name in the bundle, empty when it has none.
+    pub fn mid(&self) -> &str {
+        self.lines.iter().find_map(|line| line.strip_prefix("a=mid:")).unwrap_or_default()
+    }
+
+    /// Whether the writer has given it up: port 0, and not because its transport is another's (RFC 9143 section 6).
+    fn is_rejected(&self) -> bool {
+        let port = self.lines.first().and_then(|line| line.split_ascii_whitespace().nth(1));
+        port == Some("0") && !self.lines.iter().any(|line| line == "a=bundle-only")
+    }
+
     /// A payload type and that of its retransmissions.
     pub fn with_rtx(&self, payload_type: u8) -> Vec<u8> {
         let rtx = self.formats.iter().find(|format| format.payload_type == payload_type);
@@ -148,7 +159,10 @@ impl Description {
         }
         for section in &mut sections {
             let direction = section.lines.iter().chain(&session).find_map(|line| direction(line));
-            (section.sends, section.receives) = direction.unwrap_or((true, true));
+            (section.sends, section.receives) = match section.is_rejected() {
+                true => (false, false),
+                false => direction.unwrap_or((true, true)),
+            };
             section.formats = formats(&section.lines);
         }
         if sections.iter().all(|section| section.kind == Kind::Data) {
@@ -167,14 +181,6 @@ impl Description {
     /// peer's candidates in order, and a fingerprint in every section.
     pub fn reduced(&self, kept: &[Option<u8>]) -> String {
         self.reduced_to(&kept.iter().map(|kept| kept.iter().copied().collect()).collect::<Vec<_>>())
-    }
-
-    /// The same, with the payload types of retransmissions of what is kept.
-    pub fn reduced_with_rtx(&self, kept: &[Option<u8>]) -> String {
-        let with_rtx = |(section, kept): (&Section, &Option<u8>)| {
-            kept.map_or_else(Vec::new, |payload_type| section.with_rtx(payload_type))
-        };
-        self.reduced_to(&self.sections.iter().zip(kept).map(with_rtx).collect::<Vec<_>>())
     }
 
     /// [`Self::reduced`] with several payload types of a section.
@@ -201,6 +207,39 @@ impl Description {
             }
         }
         text
+    }
+
+    /// The text as the connection sees it: with these payload types, each with its name, and a direction in every section. An inactive
+    /// one shows another, because the connection ends a section for good that is inactive once.
+    pub fn shown(&self, types: &[Vec<u8>]) -> String {
+        let mut shown = self.clone();
+        for section in shown.sections.iter_mut().filter(|section| section.kind != Kind::Data) {
+            section.lines.retain(|line| direction(line).is_none());
+            let direction = match (section.sends, section.receives) {
+                (true, true) => "a=sendrecv",
+                (true, false) => "a=sendonly",
+                (false, _) => "a=recvonly",
+            };
+            section.lines.push(direction.to_owned());
+            // The connection knows no static types.
+            for format in &section.formats {
+                let map = format!("a=rtpmap:{} ", format.payload_type);
+                if !section.lines.iter().any(|line| line.starts_with(&map)) {
+                    section.lines.push(format!("{map}{}/{}", format.name, format.clock_rate));
+                }
+            }
+        }
+        shown.reduced_to(types)
+    }
+
+    /// What tells one connection of a peer from another: the session's name and number, and the fingerprint (RFC 8866 section 5.2, RFC
+    /// 8122 section 5). Later offers of the same connection have the same.
+    pub fn identity(&self) -> String {
+        let origin = self.session.iter().find_map(|line| line.strip_prefix("o="));
+        let lines = self.session.iter().chain(self.sections.iter().flat_map(|section| &section.lines));
+        let fingerprint = lines.into_iter().find_map(|line| line.strip_prefix("a=fingerprint:"));
+        let origin = origin.unwrap_or_default().split_ascii_whitespace().take(2);
+        origin.chain(fingerprint).collect::<Vec<_>>().join(" ")
     }
 
     /// Marks a section in which this side neither sends nor receives; the connection's own answer says that it does.
@@ -243,6 +282,48 @@ pub fn fragment_candidates(text: &str) -> Vec<String> {
         .filter(|line| candidate::is_usable(line))
         .take(MAX_CANDIDATES)
         .collect()
+}
+
+/// User fragment and password of a description or of a trickle fragment, the first of each.
+pub fn credentials(text: &str) -> Option<(&str, &str)> {
+    let find = |name| text.lines().find_map(|line| line.trim().strip_prefix(name));
+    Some((find("a=ice-ufrag:")?, find("a=ice-pwd:")?))
+}
+
+/// A description with another user fragment and password, and without candidates: those belong to the ones before.
+pub fn with_credentials(text: &str, ufrag: &str, password: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        if line.starts_with("a=ice-ufrag:") {
+            push(&mut out, &format!("a=ice-ufrag:{ufrag}"));
+        } else if line.starts_with("a=ice-pwd:") {
+            push(&mut out, &format!("a=ice-pwd:{password}"));
+        } else if !line.starts_with("a=candidate:") {
+            push(&mut out, line);
+        }
+    }
+    out
+}
+
+/// The fragment that answers a restart (RFC 9725 section 4.3.3): what `answer` says of its transport, with these candidates.
+pub fn fragment(answer: &str, candidates: &[String]) -> String {
+    let mut out = String::new();
+    let (session, media) = answer.split_at(answer.find("\nm=").map_or(answer.len(), |at| at + 1));
+    let lines = session.lines().filter(|line| line.starts_with("a=group:"));
+    let first = media.lines().take(1);
+    let mid = media.lines().find(|line| line.starts_with("a=mid:"));
+    for line in lines.chain(first).chain(mid) {
+        push(&mut out, line);
+    }
+    if let Some((ufrag, password)) = credentials(answer) {
+        push(&mut out, &format!("a=ice-ufrag:{ufrag}"));
+        push(&mut out, &format!("a=ice-pwd:{password}"));
+    }
+    for line in candidates {
+        push(&mut out, &format!("a={line}"));
+    }
+    push(&mut out, "a=end-of-candidates");
+    out
 }
 
 /// FFmpeg's codec of an encoding name that can be sent and received here.

@@ -13,23 +13,28 @@ use patchbay_sdk::server::Context;
 use patchbay_sdk::{Class, Error};
 use rtc::crypto::RTCCryptoProvider;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Listen, Transport};
 use crate::feed::Feeds;
 use crate::mux::{Hub, Mux, bind_udp};
-use crate::peer::setup::{Use, random_text};
+use crate::peer::agree::Agreed;
+use crate::peer::setup::{SetupError, Use, random_text};
 use crate::peer::{Event, Peer, setup};
 use crate::routes as signalling;
 use crate::sdp::{Description, Section};
 use crate::turn::{self, Relays};
 use crate::{candidate, crypto};
 
+mod again;
 mod public;
 mod publish;
 mod talk;
 mod view;
+
+use again::Again;
+pub use again::Trickle;
 
 /// Most sessions at a time.
 const MAX_SESSIONS: usize = 4096;
@@ -65,6 +70,12 @@ struct Session {
     peer: Arc<Peer>,
     etag: String,
     close: CancellationToken,
+    /// Later offers of its peer.
+    offers: mpsc::Sender<Again>,
+    /// What they all have in common.
+    identity: String,
+    /// The candidates that the peer is told.
+    told: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -101,6 +112,14 @@ pub struct Answer {
     pub candidates: Vec<String>,
     /// Entity tag of this negotiation.
     pub etag: String,
+}
+
+impl Answer {
+    /// The answer of a session, under a new entity tag.
+    fn new(id: String, sdp: String, candidates: Vec<String>) -> Self {
+        let bare = Description::parse(&sdp).map(|d| d.with_candidates(&[])).unwrap_or_default();
+        Self { id, sdp, bare, candidates, etag: random_text(12) }
+    }
 }
 
 impl Engine {
@@ -208,16 +227,23 @@ impl Engine {
         }
         // A UDP candidate first: FFmpeg's WHIP gives up at a TCP one.
         told.sort_by_key(|line| line.contains(" tcp "));
-        let (parts, sdp) = setup::answer(offer, uses, &own, &told, &self.crypto)
-            .map_err(|error| Error::protocol(error.to_string()))?;
-        let bare = Description::parse(&sdp).map(|d| d.with_candidates(&[])).unwrap_or_default();
+        let (parts, Agreed { sdp, tracks, .. }) =
+            setup::answer(offer, uses, &own, &told, &self.crypto).map_err(refused)?;
         let (peer, events) = Peer::new(hub, parts);
-        let answer = Answer { id: random_text(24), sdp, bare, candidates: told, etag: random_text(12) };
+        let answer = Answer::new(random_text(24), sdp, told.clone());
         let close = CancellationToken::new();
-        let session = Session { peer: Arc::clone(&peer), etag: answer.etag.clone(), close: close.clone() };
+        let (sender, offers) = mpsc::channel(1);
+        let session = Session {
+            peer: Arc::clone(&peer),
+            etag: answer.etag.clone(),
+            close: close.clone(),
+            offers: sender,
+            identity: offer.identity(),
+            told,
+        };
         self.sessions.lock().insert(answer.id.clone(), session);
         self.totals.lock().sessions += 1;
-        Ok(Connected { peer, events, answer, close })
+        Ok(Connected { peer, events, offers, tracks, answer, close })
     }
 
     /// Ends a session; false when there is none of this name.
@@ -228,21 +254,6 @@ impl Engine {
         true
     }
 
-    /// Gives a session candidates of its peer. `etag` must be its own, when the peer says one.
-    pub fn candidates(&self, id: &str, etag: Option<&str>, lines: &[String]) -> Result<(), Trickle> {
-        let sessions = self.sessions.lock();
-        let session = sessions.get(id).ok_or(Trickle::Unknown)?;
-        if etag.is_some_and(|etag| etag != "*" && etag.trim_matches('"') != session.etag) {
-            return Err(Trickle::Other);
-        }
-        let peer = Arc::clone(&session.peer);
-        drop(sessions);
-        for line in lines {
-            peer.add_candidate(line);
-        }
-        Ok(())
-    }
-
     /// What WebSocket connections said before.
     pub fn signalling(&self) -> &signalling::Sockets {
         &self.signalling
@@ -250,6 +261,7 @@ impl Engine {
 
     fn forget(&self, id: &str) {
         self.sessions.lock().remove(id);
+        self.signalling.forget(id);
         self.emptied.notify_one();
     }
 
@@ -281,19 +293,18 @@ impl Engine {
     }
 }
 
-/// Why candidates were not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trickle {
-    /// No such session.
-    Unknown,
-    /// They belong to another negotiation.
-    Other,
+/// A description that cannot be negotiated.
+fn refused(error: SetupError) -> Error {
+    Error::protocol(error.to_string())
 }
 
 /// A session's connection, before its task runs.
 struct Connected {
     peer: Arc<Peer>,
-    events: tokio::sync::mpsc::Receiver<Event>,
+    events: mpsc::Receiver<Event>,
+    offers: mpsc::Receiver<Again>,
+    /// The outgoing track of each section.
+    tracks: Vec<Option<usize>>,
     answer: Answer,
     close: CancellationToken,
 }

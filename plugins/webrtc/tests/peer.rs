@@ -13,6 +13,7 @@ use patchbay_plugin_webrtc::config::Transport;
 use patchbay_plugin_webrtc::crypto::Provider;
 use patchbay_plugin_webrtc::feed::{Frame, MAX_PAYLOAD};
 use patchbay_plugin_webrtc::mux::Mux;
+use patchbay_plugin_webrtc::peer::agree::Agreed;
 use patchbay_plugin_webrtc::peer::setup::{self, Use};
 use patchbay_plugin_webrtc::peer::{Event, Peer};
 use patchbay_plugin_webrtc::sdp::Description;
@@ -159,6 +160,7 @@ struct Rig {
     packetizer: Packetizer,
     packets: Packets,
     number: u64,
+    offer: Description,
 }
 
 impl Rig {
@@ -174,7 +176,8 @@ impl Rig {
         let (mut player, offer) = Player::new(profiles).await;
         let offer = Description::parse(&offer).unwrap();
         let uses = [Use::Send(offer.sections[0].formats[0].clone())];
-        let (parts, answer) = setup::answer(&offer, &uses, &own, &own, &Provider::shared()).unwrap();
+        let (parts, Agreed { sdp: answer, .. }) =
+            setup::answer(&offer, &uses, &own, &own, &Provider::shared()).unwrap();
         let (peer, mut events) = Peer::new(mux.hub(), parts);
         let driven = Arc::clone(&peer);
         tokio::spawn(async move { driven.drive().await });
@@ -188,7 +191,7 @@ impl Rig {
             .await;
         let parameters = Parameters::video(Codec::H264, 90_000);
         let packetizer = Packetizer::new(&parameters, 0, 0, 0, 0, MAX_PAYLOAD).unwrap();
-        Self { mux, peer, events, player, packetizer, packets: Packets::new(0), number: 0 }
+        Self { mux, peer, events, player, packetizer, packets: Packets::new(0), number: 0, offer }
     }
 
     /// The next frame of the stream, of about so many bytes.
@@ -318,6 +321,32 @@ async fn who_asks_for_a_key_unit_gets_what_lies_before_now() {
     assert_eq!(lens.last(), Some(&500), "the unit of 400 bytes was in the history");
     let times: Vec<u32> = rig.player.got.values().skip(5).map(|(time, ..)| *time).collect();
     assert!(times.iter().all(|time| time.wrapping_sub(before.0) as i32 > 0), "{before:?} {times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_that_cannot_be_taken_changes_nothing() {
+    let mut rig = Rig::new().await;
+    rig.peer.start(0, None);
+    rig.send(true, 5000);
+    let bad =
+        Description::parse("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 102\r\na=rtpmap:102 H264/90000\r\n").unwrap();
+    assert!(rig.peer.renegotiate(&bad, &[Use::Nothing], &[]).is_err());
+    rig.send(false, 5000);
+    rig.player.until("packets", |player| player.got.len() >= 10).await;
+    // The same offer again, on the same connection: the same stream goes on.
+    let uses = [Use::Send(rig.offer.sections[0].formats[0].clone())];
+    let agreed = rig.peer.renegotiate(&rig.offer, &uses, &[]).unwrap();
+    assert_eq!(agreed.tracks, [Some(0)]);
+    rig.send(false, 5000);
+    rig.player.until("more packets", |player| player.got.len() >= 15).await;
+    assert!(is_whole(&rig.player.got));
+    // Other credentials of the player: the sockets know the session by its new name alone.
+    let agreed = rig.peer.restart("player", "a password of the player").unwrap().unwrap();
+    assert!(rig.peer.restart("player", "a password of the player").unwrap().is_none());
+    assert_eq!(rig.mux.hub().entries(), (1, 1), "{}", agreed.sdp);
+    rig.peer.close();
+    assert_eq!(rig.mux.hub().entries(), (0, 0));
+    assert!(rig.peer.renegotiate(&rig.offer, &uses, &[]).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,10 +90,6 @@ impl Rtx {
     pub(super) fn new(payload_type: u8, ssrc: u32) -> Self {
         Self { payload_type, ssrc, index: u64::from(rand::random::<u16>() >> 1) }
     }
-
-    pub(super) fn ssrc(&self) -> u32 {
-        self.ssrc
-    }
 }
 
 /// One track to one peer.
@@ -137,6 +133,16 @@ impl Outgoing {
             last_report: None,
             counts: Counts::default(),
         }
+    }
+
+    /// From now on it is sent in this format; the streams stay.
+    pub(super) fn set_format(&mut self, payload_type: u8, clock_rate: u32, rtx: Option<Rtx>) {
+        let is_same =
+            self.rtx.as_ref().map(|rtx| rtx.payload_type) == rtx.as_ref().map(|rtx| rtx.payload_type);
+        if !is_same {
+            self.rtx = rtx;
+        }
+        (self.payload_type, self.clock_rate) = (payload_type, clock_rate.max(1));
     }
 
     pub(super) fn ssrc(&self) -> u32 {

@@ -13,14 +13,14 @@ use super::{connection, message as text, target};
 use crate::candidate;
 use crate::server::{Ask, Engine};
 
-/// Most connections that are remembered.
+/// Most connections whose offer is waited for. Those with a session are as many as sessions are.
 const MAX_SOCKETS: usize = 1024;
 
 /// Most candidates that wait for their offer.
 const MAX_WAITING: usize = 64;
 
-/// A connection that said nothing for so long is forgotten; what it said by then has been used.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// A connection that made no offer for so long is forgotten.
+const WAITING_FOR: Duration = Duration::from_secs(60);
 
 /// What is remembered of WebSocket connections.
 #[derive(Default)]
@@ -44,8 +44,11 @@ impl Sockets {
     /// Keeps a candidate, or gives back the session that it is for.
     fn candidate(&self, socket: u64, line: &str, now: Instant) -> Option<String> {
         let mut sockets = self.sockets.lock();
-        sockets.retain(|_, known| now.saturating_duration_since(known.at) < KNOWN_FOR);
-        if sockets.len() >= MAX_SOCKETS && !sockets.contains_key(&socket) {
+        let is_waiting = |known: &Socket| matches!(known.state, State::Waiting(_));
+        sockets
+            .retain(|_, known| !is_waiting(known) || now.saturating_duration_since(known.at) < WAITING_FOR);
+        let waiting = sockets.values().filter(|known| is_waiting(known)).count();
+        if waiting >= MAX_SOCKETS && !sockets.contains_key(&socket) {
             return None;
         }
         let known =
@@ -71,6 +74,20 @@ impl Sockets {
             _ => Vec::new(),
         }
     }
+
+    /// The session of the last offer on a connection.
+    fn session(&self, socket: u64) -> Option<String> {
+        match &self.sockets.lock().get(&socket)?.state {
+            State::Session(id) => Some(id.clone()),
+            State::Waiting(_) => None,
+        }
+    }
+
+    /// A session is over.
+    pub fn forget(&self, session: &str) {
+        let is_of = |known: &Socket| matches!(&known.state, State::Session(id) if id == session);
+        self.sockets.lock().retain(|_, known| !is_of(known));
+    }
 }
 
 /// Answers one message.
@@ -87,7 +104,7 @@ pub(super) async fn message(
         if candidate::is_usable(&line)
             && let Some(id) = engine.signalling().candidate(request.socket, &line, Instant::now())
         {
-            let _ = engine.candidates(&id, None, &[line]);
+            engine.candidates(&id, &[line]);
         }
         return Ok(Reply::Messages(Vec::new()));
     }
@@ -98,17 +115,29 @@ pub(super) async fn message(
     let Some(offer) = offer.and_then(Value::as_str) else {
         return Err(Error::protocol("the offer is missing"));
     };
-    let (stream, is_publisher) = target(request).ok_or_else(|| Error::not_found("stream not found"))?;
-    let ask = Ask {
-        stream,
-        query: request.query.clone(),
-        offer: offer.to_owned(),
-        is_publisher,
-        connection: connection(request, "webrtc", "ws"),
+    // A page that offers again on the same connection changes what it has; one with a new connection begins anew.
+    let known = match engine.signalling().session(request.socket) {
+        Some(id) => engine.again(&id, offer).await?,
+        None => None,
     };
-    let answer = engine.open(body.context(), ask).await?;
-    let waited = engine.signalling().opened(request.socket, &answer.id, Instant::now());
-    let _ = engine.candidates(&answer.id, None, &waited);
+    let answer = match known {
+        Some(answer) => answer,
+        None => {
+            let (stream, is_publisher) =
+                target(request).ok_or_else(|| Error::not_found("stream not found"))?;
+            let ask = Ask {
+                stream,
+                query: request.query.clone(),
+                offer: offer.to_owned(),
+                is_publisher,
+                connection: connection(request, "webrtc", "ws"),
+            };
+            let answer = engine.open(body.context(), ask).await?;
+            let waited = engine.signalling().opened(request.socket, &answer.id, Instant::now());
+            engine.candidates(&answer.id, &waited);
+            answer
+        }
+    };
     let first = if is_object {
         text("webrtc", json!({"type": "answer", "sdp": answer.bare}))
     } else {
@@ -130,14 +159,20 @@ mod tests {
         assert_eq!(sockets.candidate(1, "b", now), None);
         assert_eq!(sockets.opened(1, "session", now), ["a", "b"]);
         assert_eq!(sockets.candidate(1, "c", now), Some("session".to_owned()));
-        // A second offer on the same connection is a session of its own.
+        // An offer of another connection is a session of its own.
         assert!(sockets.opened(1, "next", now).is_empty());
         assert_eq!(sockets.candidate(1, "d", now), Some("next".to_owned()));
+        assert_eq!((sockets.session(1), sockets.session(2)), (Some("next".to_owned()), None));
         for number in 0..100 {
             sockets.candidate(2, &number.to_string(), now);
         }
         assert_eq!(sockets.opened(2, "other", now).len(), MAX_WAITING);
-        // After a minute nothing is known of them.
-        assert_eq!(sockets.candidate(1, "e", now + KNOWN_FOR), None);
+        // A session is known until it is over; what waits a minute.
+        assert_eq!(sockets.candidate(3, "y", now), None);
+        let later = now + WAITING_FOR;
+        assert_eq!(sockets.candidate(1, "e", later), Some("next".to_owned()));
+        assert!(sockets.opened(3, "third", later).is_empty());
+        sockets.forget("next");
+        assert_eq!(sockets.candidate(1, "f", later), None);
     }
 }

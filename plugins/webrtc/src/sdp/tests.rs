@@ -102,3 +102,47 @@ fn the_dtls_client_says_so() {
     };
     assert_eq!([of("active"), of("actpass"), of("passive")], [true, false, false]);
 }
+
+#[test]
+fn sections_that_are_given_up_or_silent_are_shown_otherwise() {
+    let offer = "v=0\r\nm=audio 0 x 8\r\na=mid:a\r\na=inactive\r\nm=video 0 x 96\r\na=mid:b\r\na=bundle-only\r\na=sendonly\r\n\
+                 m=audio 9 x 8\r\na=mid:c\r\na=inactive\r\nm=audio 9 x 8\r\na=mid:d\r\n";
+    let offer = Description::parse(offer).unwrap();
+    let seen = |section: &Section| (section.mid().to_owned(), section.sends, section.receives);
+    let sections: Vec<(String, bool, bool)> = offer.sections.iter().map(seen).collect();
+    let section = |mid: &str, sends, receives| (mid.to_owned(), sends, receives);
+    let wanted = [
+        section("a", false, false),
+        section("b", true, false),
+        section("c", false, false),
+        section("d", true, true),
+    ];
+    assert_eq!(sections, wanted);
+    let shown = offer.shown(&[]);
+    let directions: Vec<&str> = shown.lines().filter(|line| direction(line).is_some()).collect();
+    assert_eq!(directions, ["a=recvonly", "a=sendonly", "a=recvonly", "a=sendrecv"]);
+    assert_eq!(shown.matches("a=rtpmap:8 PCMA/8000\r\n").count(), 3, "{shown}");
+}
+
+#[test]
+fn offers_of_one_connection_are_told_from_others() {
+    let of = |origin: &str, print: &str| {
+        let text = format!("v=0\r\no={origin}\r\nm=video 9 x 96\r\na=fingerprint:sha-256 {print}\r\n");
+        Description::parse(&text).unwrap().identity()
+    };
+    let first = of("- 46117 2 IN IP4 127.0.0.1", "AA");
+    assert_eq!(first, of("- 46117 3 IN IP4 192.0.2.1", "AA"), "the next version");
+    assert_ne!(first, of("- 46118 2 IN IP4 127.0.0.1", "AA"));
+    assert_ne!(first, of("- 46117 2 IN IP4 127.0.0.1", "AB"));
+}
+
+#[test]
+fn a_restart_has_other_credentials() {
+    let before = "v=0\r\na=group:BUNDLE 0\r\nm=video 9 x 96\r\na=mid:0\r\na=ice-ufrag:a\r\na=ice-pwd:b\r\na=candidate:1\r\n";
+    let after = with_credentials(before, "c", "d");
+    assert_eq!((credentials(before), credentials(&after)), (Some(("a", "b")), Some(("c", "d"))));
+    assert!(!after.contains("candidate"));
+    let wanted = "a=group:BUNDLE 0\r\nm=video 9 x 96\r\na=mid:0\r\na=ice-ufrag:c\r\na=ice-pwd:d\r\na=candidate:2\r\na=end-of-candidates\r\n";
+    assert_eq!(fragment(&after, &["candidate:2".to_owned()]), wanted);
+    assert_eq!(credentials("a=ice-ufrag:a\r\n"), None);
+}

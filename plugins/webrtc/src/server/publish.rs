@@ -6,12 +6,12 @@ use std::time::Instant;
 use patchbay_media::{Codec, Kind};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Connection, Publish};
-use patchbay_sdk::server::{Context, Publisher};
+use patchbay_sdk::server::Context;
+use patchbay_sdk::source::Session;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Ask, Connected, Engine, Open, connected};
+use super::{Again, Answer, Ask, Connected, Engine, Open, connected, refused};
 use crate::ingest::{Ingest, KEYFRAME_EVERY, Received, Sender};
 use crate::mux::Hub;
 use crate::peer::setup::Use;
@@ -26,41 +26,35 @@ pub(super) async fn open(
     ask: &Ask,
     offer: &Description,
 ) -> Result<Answer, Error> {
-    let uses: Vec<Use> = offer
-        .sections
-        .iter()
-        .map(|section| {
-            // AV1 is sent, not received.
-            let codec =
-                section.codecs().into_iter().find(|codec| *codec != Codec::Av1).filter(|_| section.sends);
-            match codec.and_then(|codec| section.format(codec)) {
-                Some(format) if section.kind != Kind::Data => Use::Receive(format.clone()),
-                _ => Use::Nothing,
-            }
-        })
-        .collect();
-    let kept: Vec<Option<u8>> = uses
-        .iter()
-        .map(|wanted| match wanted {
-            Use::Receive(format) => Some(format.payload_type),
-            _ => None,
-        })
-        .collect();
-    let ingest = Ingest::new(&offer.reduced(&kept), |index| kept.get(index).is_some_and(Option::is_some));
+    let uses = plan(offer);
+    let (text, kept) = received(offer, &uses);
+    let ingest = Ingest::new(&text, |index| kept.contains(&index));
     if ingest.is_empty() {
         return Err(Error::unsupported("sdp: no codec of the offer is known here"));
     }
     let publish = Publish { stream: ask.stream.clone(), connection: ask.connection.clone() };
     let publisher = context.publish(&publish).await?;
-    let Connected { peer, events, answer, close } = engine.connect(hub, offer, &uses).await?;
+    let Connected { peer, events, offers, answer, close, .. } = engine.connect(hub, offer, &uses).await?;
     let open = Open { engine: Arc::clone(engine), peer: Arc::clone(&peer), id: answer.id.clone() };
-    let engine = Arc::clone(engine);
-    let connection = ask.connection.clone();
+    let sending = Sending { peer: Arc::clone(&peer), events, ssrc: rand::random() };
+    let publishing = Publishing {
+        engine: Arc::clone(engine),
+        ingest,
+        session: publisher.session(),
+        connection: ask.connection.clone(),
+        sending,
+        offers,
+    };
     patchbay_sdk::spawn(async move {
         let open = open;
-        let publishing = run(&engine, &peer, publisher, ingest, connection, events, close);
+        let mut publisher = publisher;
         tokio::join!(peer.drive(), async {
-            let reason = publishing.await;
+            let reason = tokio::select! {
+                error = publisher.run() => error.message,
+                () = close.cancelled() => "closed by request".to_owned(),
+                why = peer.ended() => why.to_owned(),
+                reason = publishing.run() => reason,
+            };
             tracing::debug!("publisher is gone: {reason}");
             peer.close();
         });
@@ -69,53 +63,91 @@ pub(super) async fn open(
     Ok(answer)
 }
 
-async fn run(
-    engine: &Engine,
-    peer: &Peer,
-    mut publisher: Publisher,
-    mut ingest: Ingest,
+/// What becomes of the sections of an offer.
+fn plan(offer: &Description) -> Vec<Use> {
+    let uses = offer.sections.iter().map(|section| {
+        // AV1 is sent, not received.
+        let codec = section.codecs().into_iter().find(|codec| *codec != Codec::Av1).filter(|_| section.sends);
+        match codec.and_then(|codec| section.format(codec)) {
+            Some(format) if section.kind != Kind::Data => Use::Receive(format.clone()),
+            _ => Use::Nothing,
+        }
+    });
+    uses.collect()
+}
+
+/// The offer with only what is received, and which sections that is.
+fn received(offer: &Description, uses: &[Use]) -> (String, Vec<usize>) {
+    let type_of = |wanted: &Use| match wanted {
+        Use::Receive(format) => Some(format.payload_type),
+        _ => None,
+    };
+    let kept: Vec<Option<u8>> = uses.iter().map(type_of).collect();
+    let sections = kept.iter().enumerate().filter(|(_, kept)| kept.is_some()).map(|(index, _)| index);
+    (offer.reduced(&kept), sections.collect())
+}
+
+/// A session that publishes.
+struct Publishing {
+    engine: Arc<Engine>,
+    ingest: Ingest,
+    session: Session,
     connection: Connection,
-    mut events: mpsc::Receiver<Event>,
-    close: CancellationToken,
-) -> String {
-    let session = publisher.session();
-    tokio::select! {
-        error = publisher.run() => error.message,
-        () = close.cancelled() => "closed by request".to_owned(),
-        why = peer.ended() => why.to_owned(),
-        reason = async {
-            loop {
-                match events.recv().await {
-                    Some(Event::Connected) => break,
-                    Some(_) => {}
-                    None => return "closed".to_owned(),
-                }
+    sending: Sending,
+    offers: mpsc::Receiver<Again>,
+}
+
+impl Publishing {
+    /// Publishes until it is over, and says why.
+    async fn run(mut self) -> String {
+        loop {
+            match self.sending.events.recv().await {
+                Some(Event::Connected) => break,
+                Some(_) => {}
+                None => return "closed".to_owned(),
             }
-            engine.totals.lock().connected += 1;
-            let now = connected(&connection.protocol, peer);
-            tracing::debug!(remote = now.remote_addr, protocol = now.protocol, "publisher connected");
-            let connection =
-                Connection { protocol: now.protocol, remote_addr: now.remote_addr, ..connection };
-            if let Err(error) = ingest.announce(&session, &connection) {
+        }
+        self.engine.totals.lock().connected += 1;
+        let now = connected(&self.connection.protocol, &self.sending.peer);
+        tracing::debug!(remote = now.remote_addr, protocol = now.protocol, "publisher connected");
+        (self.connection.protocol, self.connection.remote_addr) = (now.protocol, now.remote_addr);
+        loop {
+            if let Err(error) = self.ingest.announce(&self.session, &self.connection) {
                 return error.message;
             }
-            let mut sender = Sending { peer, events, ssrc: rand::random() };
-            match ingest.receive(&session, &mut sender, Some(KEYFRAME_EVERY)).await {
-                Ok(why) => why.to_owned(),
-                Err(error) => error.message,
-            }
-        } => reason,
+            let again = tokio::select! {
+                over = self.ingest.receive(&self.session, &mut self.sending, Some(KEYFRAME_EVERY)) => {
+                    return match over {
+                        Ok(why) => why.to_owned(),
+                        Err(error) => error.message,
+                    };
+                }
+                Some(again) = self.offers.recv() => again,
+            };
+            let answer = self.renegotiate(&again.offer, &again.told);
+            let _ = again.reply.send(answer);
+        }
+    }
+
+    /// Answers a later offer: the peer sends more than before, or less. What it goes on to send is not interrupted.
+    fn renegotiate(&mut self, offer: &Description, told: &[String]) -> Result<String, Error> {
+        let uses = plan(offer);
+        let agreed = self.sending.peer.renegotiate(offer, &uses, told).map_err(refused)?;
+        let (text, kept) = received(offer, &uses);
+        let is_more = self.ingest.extend(&text, |index| kept.contains(&index));
+        tracing::debug!(sections = kept.len(), is_more, "negotiated again");
+        Ok(agreed.sdp)
     }
 }
 
-struct Sending<'a> {
-    peer: &'a Peer,
+struct Sending {
+    peer: Arc<Peer>,
     events: mpsc::Receiver<Event>,
     /// This side's, for requests.
     ssrc: u32,
 }
 
-impl Sender for Sending<'_> {
+impl Sender for Sending {
     async fn next(&mut self) -> Received {
         match self.events.recv().await {
             Some(Event::Packet(packet)) => Received::Packet(packet),

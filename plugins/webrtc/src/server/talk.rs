@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use patchbay_media::{Codec, Kind, Parameters};
-use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
+use patchbay_rtp::{Depacketizer, Item, Reorder, sdp};
 use patchbay_sdk::api::message::{Connection, SendTrack};
 use patchbay_sdk::server::{Consumer, Context};
 use patchbay_sdk::talk::{Microphone, Offer, Talker};
 use patchbay_sdk::{Class, Error};
 
+use crate::ingest::rtp_packet;
 use crate::peer::setup::Use;
 use crate::sdp::{Description, Format, Section};
 
@@ -51,6 +51,8 @@ impl Wish {
 pub(super) struct Speaker {
     talker: Talker,
     microphone: Microphone,
+    /// Name of its section.
+    mid: String,
     payload_type: u8,
     reorder: Reorder,
     depacketizer: Depacketizer,
@@ -98,6 +100,7 @@ pub(super) async fn begin(
         return Ok(Speaker {
             microphone: talker.microphone(),
             talker,
+            mid: offer.sections.get(wish.section).map(|section| section.mid().to_owned()).unwrap_or_default(),
             payload_type: format.payload_type,
             reorder: Reorder::new(),
             depacketizer,
@@ -108,23 +111,24 @@ pub(super) async fn begin(
 }
 
 impl Speaker {
+    /// Whether a later offer has it speak as before; its section is used for it then. The camera keeps its codec.
+    pub(super) fn goes_on(&self, offer: &Description, uses: &mut [Use], wish: &Wish) -> bool {
+        let known = offer.sections.get(wish.section).is_some_and(|section| section.mid() == self.mid);
+        let format = wish.formats.iter().find(|(_, format)| format.payload_type == self.payload_type);
+        let (true, Some((_, format))) = (known, format) else { return false };
+        if let Some(own) = uses.get_mut(wish.section).filter(|own| !matches!(own, Use::Send(_))) {
+            *own = Use::Receive(format.clone());
+        }
+        true
+    }
+
     /// Takes a packet of the peer.
     pub(super) fn packet(&mut self, packet: &rtc::rtp::Packet) -> Result<(), Error> {
-        let header = &packet.header;
-        // One without a payload only probes the bandwidth.
-        if header.payload_type != self.payload_type || packet.payload.is_empty() {
+        if packet.header.payload_type != self.payload_type {
             return Ok(());
         }
+        let Some(packet) = rtp_packet(packet) else { return Ok(()) };
         let now = self.zero.elapsed();
-        let packet = RtpPacket {
-            marker: header.marker,
-            payload_type: header.payload_type,
-            sequence: header.sequence_number,
-            timestamp: header.timestamp,
-            ssrc: header.ssrc,
-            extension: None,
-            payload: Bytes::copy_from_slice(&packet.payload),
-        };
         self.reorder.push(packet, now);
         self.drain(now)
     }

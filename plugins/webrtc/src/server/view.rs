@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::talk::{self, Speaker, Wish};
-use super::{Answer, Ask, Connected, Engine, Open, connected};
+use super::{Again, Answer, Ask, Connected, Engine, Open, connected};
 use crate::feed::{Feed, sent_as};
 use crate::mux::Hub;
 use crate::peer::setup::Use;
@@ -27,8 +27,36 @@ const COUNTERS_EVERY: Duration = Duration::from_secs(5);
 
 /// A track on its way to the peer.
 struct Track {
+    /// The peer's index of it.
+    index: usize,
     codec: Codec,
     source: Option<Source>,
+}
+
+impl Track {
+    /// The tracks of sections that have one, and a codec.
+    fn all(indexes: &[Option<usize>], codecs: &[Option<Codec>]) -> Vec<Self> {
+        let both = indexes.iter().zip(codecs).filter_map(|(index, codec)| index.zip(*codec));
+        both.map(|(index, codec)| Self { index, codec, source: None }).collect()
+    }
+}
+
+/// A section whose microphone is not used, and why.
+struct Mute {
+    section: usize,
+    why: String,
+}
+
+impl Mute {
+    fn new(section: usize, error: Error) -> Self {
+        tracing::debug!("the microphone is not used: {}", error.message);
+        Self { section, why: error.message }
+    }
+
+    /// An answer that says so.
+    fn told(answer: String, mute: Option<&Self>) -> String {
+        mute.map_or_else(|| answer.clone(), |mute| titled(&answer, mute.section, &mute.why))
+    }
 }
 
 struct Source {
@@ -41,6 +69,8 @@ struct View {
     engine: Arc<Engine>,
     context: Context,
     consumer: Consumer,
+    /// What it consumes.
+    consume: Consume,
     peer: Arc<Peer>,
     tracks: Vec<Track>,
     bound: Bound,
@@ -59,22 +89,7 @@ pub(super) async fn open(
     ask: &Ask,
     offer: &Description,
 ) -> Result<Answer, Error> {
-    let wanted: Vec<usize> = (0..offer.sections.len())
-        .filter(|index| {
-            let section = offer.sections.get(*index);
-            section.is_some_and(|section| section.receives && section.kind != Kind::Data)
-        })
-        .collect();
-    let mut medias = Vec::new();
-    for kind in [Kind::Video, Kind::Audio] {
-        let of_kind = wanted.iter().filter_map(|index| offer.sections.get(*index));
-        medias.extend(
-            of_kind
-                .filter(|section| section.kind == kind)
-                .map(|section| Media { kind: track::kind_name(kind).to_owned(), codecs: takes(section) }),
-        );
-    }
-    medias.retain(|media| !media.codecs.is_empty());
+    let medias = medias(offer);
     if medias.is_empty() {
         return Err(Error::unsupported("sdp: no codec of the offer is known here"));
     }
@@ -88,33 +103,29 @@ pub(super) async fn open(
     };
     let mut consumer = context.consume(&consume)?;
     let bound = consumer.next().await?;
-    let (mut uses, tracks) = plan(offer, &bound);
-    if tracks.is_empty() {
+    let (mut uses, codecs) = plan(offer, &bound);
+    if codecs.iter().all(Option::is_none) {
         return Err(Error::unsupported("the stream has nothing that the offer takes"));
     }
-    let mut speaker = None;
-    let mut mute = None;
-    if let Some(wish) = Wish::of(offer, &uses, &bound.send) {
-        match talk::begin(context, &consumer, &ask.stream, offer, &mut uses, &wish).await {
-            Ok(speaks) => speaker = Some(speaks),
-            Err(error) => {
-                tracing::debug!("the microphone is not used: {}", error.message);
-                mute = Some((wish.section, error.message));
-            }
-        }
-    }
-    let Connected { peer, events, mut answer, close } = engine.connect(hub, offer, &uses).await?;
-    if let Some((section, why)) = mute {
-        answer.sdp = titled(&answer.sdp, section, &why);
-        answer.bare = titled(&answer.bare, section, &why);
-    }
+    let (speaker, mute) = match Wish::of(offer, &uses, &bound.send) {
+        None => (None, None),
+        Some(wish) => match talk::begin(context, &consumer, &ask.stream, offer, &mut uses, &wish).await {
+            Ok(speaker) => (Some(speaker), None),
+            Err(error) => (None, Some(Mute::new(wish.section, error))),
+        },
+    };
+    let Connected { peer, events, offers, tracks, mut answer, close } =
+        engine.connect(hub, offer, &uses).await?;
+    answer.sdp = Mute::told(answer.sdp, mute.as_ref());
+    answer.bare = Mute::told(answer.bare, mute.as_ref());
     let open = Open { engine: Arc::clone(engine), peer: Arc::clone(&peer), id: answer.id.clone() };
     let view = View {
         engine: Arc::clone(engine),
         context: context.clone(),
         consumer,
+        consume,
         peer: Arc::clone(&peer),
-        tracks,
+        tracks: Track::all(&tracks, &codecs),
         bound,
         is_connected: false,
         speaker,
@@ -123,7 +134,7 @@ pub(super) async fn open(
     patchbay_sdk::spawn(async move {
         let open = open;
         tokio::join!(peer.drive(), async {
-            view.run(events, close).await;
+            view.run(events, offers, close).await;
             peer.close();
         });
         drop(open);
@@ -143,29 +154,34 @@ fn takes(section: &Section) -> Vec<String> {
     names
 }
 
-/// Which section gets which of the bound tracks: each the next one of its kind that it has a format for.
-fn plan(offer: &Description, bound: &Bound) -> (Vec<Use>, Vec<Track>) {
+/// What an offer takes: the videos first.
+fn medias(offer: &Description) -> Vec<Media> {
+    let of_kind = |kind: Kind| offer.sections.iter().filter(move |section| section.kind == kind);
+    let sections = of_kind(Kind::Video).chain(of_kind(Kind::Audio)).filter(|section| section.receives);
+    let media =
+        |section: &Section| Media { kind: track::kind_name(section.kind).to_owned(), codecs: takes(section) };
+    sections.map(media).filter(|media| !media.codecs.is_empty()).collect()
+}
+
+/// Which section gets which of the bound tracks: each the next one of its kind that it has a format for. The codec is the source's.
+fn plan(offer: &Description, bound: &Bound) -> (Vec<Use>, Vec<Option<Codec>>) {
     let mut rest: Vec<&BoundTrack> = bound.tracks.iter().collect();
-    let mut tracks = Vec::new();
     let uses = offer.sections.iter().map(|section| {
         if !section.receives || section.kind == Kind::Data {
-            return Use::Nothing;
+            return (Use::Nothing, None);
         }
         let format_of = |bound: &&BoundTrack| {
-            let codec = sent_as(Codec::from_name(&bound.info.codec)?);
-            if codec.kind() == section.kind { section.format(codec) } else { None }
+            let codec = Codec::from_name(&bound.info.codec)?;
+            let sent = sent_as(codec);
+            let format = if sent.kind() == section.kind { section.format(sent) } else { None };
+            format.map(|format| (Use::Send(format.clone()), Some(codec)))
         };
-        let Some(at) = rest.iter().position(|bound| format_of(bound).is_some()) else { return Use::Nothing };
-        let bound = rest.remove(at);
-        match (format_of(&bound), Codec::from_name(&bound.info.codec)) {
-            (Some(format), Some(codec)) => {
-                tracks.push(Track { codec, source: None });
-                Use::Send(format.clone())
-            }
-            _ => Use::Nothing,
-        }
+        let found = rest.iter().enumerate().find_map(|(at, bound)| Some((at, format_of(bound)?)));
+        let Some((at, sent)) = found else { return (Use::Nothing, None) };
+        rest.remove(at);
+        sent
     });
-    (uses.collect(), tracks)
+    uses.unzip()
 }
 
 async fn wait(speaker: &mut Option<Speaker>) -> Result<(), Error> {
@@ -176,7 +192,12 @@ async fn wait(speaker: &mut Option<Speaker>) -> Result<(), Error> {
 }
 
 impl View {
-    async fn run(mut self, mut events: mpsc::Receiver<Event>, close: CancellationToken) {
+    async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut offers: mpsc::Receiver<Again>,
+        close: CancellationToken,
+    ) {
         let mut counters = tokio::time::interval(COUNTERS_EVERY);
         let peer = Arc::clone(&self.peer);
         let reason = loop {
@@ -218,6 +239,13 @@ impl View {
                 heard = wait(&mut self.speaker) => if let Err(error) = heard {
                     self.mute(&error);
                 },
+                Some(again) = offers.recv() => {
+                    let answer = self.renegotiate(&again.offer, &again.told).await;
+                    let _ = again.reply.send(answer);
+                    if let Err(error) = self.join() {
+                        break error.message;
+                    }
+                }
                 _ = counters.tick() => self.report(),
                 () = close.cancelled() => break "closed by request".to_owned(),
             }
@@ -226,13 +254,63 @@ impl View {
         tracing::debug!("player is gone: {reason}");
     }
 
+    /// Answers a later offer: the player takes more or less than before, or speaks. What it goes on to take is not interrupted.
+    async fn renegotiate(&mut self, offer: &Description, told: &[String]) -> Result<String, Error> {
+        let medias = medias(offer);
+        if !medias.is_empty() && medias != self.consume.medias {
+            let consume = Consume { medias, ..self.consume.clone() };
+            let mut consumer = self.context.consume(&consume)?;
+            self.bound = consumer.next().await?;
+            consumer.connection(&connected(&self.signalling, &self.peer));
+            (self.consumer, self.consume) = (consumer, consume);
+        }
+        let (mut uses, codecs) = plan(offer, &self.bound);
+        let mute = self.listen(offer, &mut uses).await;
+        let agreed = self
+            .peer
+            .renegotiate(offer, &uses, told)
+            .inspect_err(|_| self.speaker = None)
+            .map_err(super::refused)?;
+        let mut before = std::mem::replace(&mut self.tracks, Track::all(&agreed.tracks, &codecs));
+        for track in &mut self.tracks {
+            let same = |old: &&mut Track| old.index == track.index && old.codec == track.codec;
+            track.source = before.iter_mut().find(same).and_then(|old| old.source.take());
+        }
+        for gone in before {
+            if let Some(source) = gone.source {
+                source.feed.leave(&self.peer, gone.index);
+            }
+        }
+        tracing::debug!(tracks = self.tracks.len(), speaks = self.speaker.is_some(), "negotiated again");
+        Ok(Mute::told(agreed.sdp, mute.as_ref()))
+    }
+
+    /// Hears the microphone of a later offer, or no longer; who speaks already goes on.
+    async fn listen(&mut self, offer: &Description, uses: &mut [Use]) -> Option<Mute> {
+        let Some(wish) = Wish::of(offer, uses, &self.bound.send) else {
+            self.speaker = None;
+            return None;
+        };
+        if self.speaker.as_ref().is_some_and(|speaker| speaker.goes_on(offer, uses, &wish)) {
+            return None;
+        }
+        self.speaker = None;
+        let stream = &self.consume.stream;
+        match talk::begin(&self.context, &self.consumer, stream, offer, uses, &wish).await {
+            Ok(speaker) => self.speaker = Some(speaker),
+            Err(error) => return Some(Mute::new(wish.section, error)),
+        }
+        None
+    }
+
     /// Follows the tracks that are bound now: those that are new, or come from another source than before.
     fn join(&mut self) -> Result<(), Error> {
         if !self.is_connected {
             return Ok(());
         }
         let mut rest: Vec<&BoundTrack> = self.bound.tracks.iter().collect();
-        for (index, own) in self.tracks.iter_mut().enumerate() {
+        for own in &mut self.tracks {
+            let index = own.index;
             let same = |bound: &&BoundTrack| bound.info.codec == own.codec.name();
             let Some(at) = rest.iter().position(same) else {
                 if rest
@@ -276,7 +354,8 @@ impl View {
         if !self.peer.may_restart(index, Instant::now()) {
             return;
         }
-        if let Some(source) = self.tracks.get(index).and_then(|track| track.source.as_ref()) {
+        let track = self.tracks.iter().find(|track| track.index == index);
+        if let Some(source) = track.and_then(|track| track.source.as_ref()) {
             source.feed.restart(&self.peer, index, source.track);
         }
     }

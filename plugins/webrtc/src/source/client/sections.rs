@@ -7,8 +7,7 @@ use patchbay_sdk::Error;
 use patchbay_sdk::service::webrtc::{Direction, Media};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
-    RtpCodecKind,
+    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 use tokio::sync::watch;
@@ -17,21 +16,8 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::MediaEngine;
 
 use super::{Client, failed};
+use crate::formats::{audio, video};
 use crate::service::talk::{PACKET_MS, Voice};
-
-/// Formats of an offer of this side, as go2rtc numbers them: payload type, name, clock, channels, parameters.
-const VIDEO: [(u8, &str, &str); 4] = [
-    (96, "video/H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001f"),
-    (97, "video/H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
-    (98, "video/H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=640032"),
-    (100, "video/H265", ""),
-];
-
-const AUDIO: [(u8, &str, u32, u16, &str); 3] = [
-    (101, "audio/opus", 48_000, 2, "minptime=10;useinbandfec=1"),
-    (0, "audio/PCMU", 8000, 0, ""),
-    (8, "audio/PCMA", 8000, 0, ""),
-];
 
 impl Client {
     /// Adds a section to the next offer.
@@ -138,40 +124,4 @@ pub(super) fn engine() -> Result<MediaEngine, rtc::shared::error::Error> {
         }
     }
     Ok(engine)
-}
-
-/// Formats of video that are offered.
-fn video() -> Vec<RTCRtpCodecParameters> {
-    let feedback = |(typ, parameter): (&str, &str)| RTCPFeedback {
-        typ: typ.to_owned(),
-        parameter: parameter.to_owned(),
-    };
-    let codec = |(payload_type, mime_type, fmtp): (u8, &str, &str)| {
-        let rtcp_feedback =
-            [("goog-remb", ""), ("ccm", "fir"), ("nack", ""), ("nack", "pli")].map(feedback).to_vec();
-        let rtp_codec = RTCRtpCodec {
-            mime_type: mime_type.to_owned(),
-            clock_rate: 90_000,
-            channels: 0,
-            sdp_fmtp_line: fmtp.to_owned(),
-            rtcp_feedback,
-        };
-        RTCRtpCodecParameters { rtp_codec, payload_type }
-    };
-    VIDEO.into_iter().map(codec).collect()
-}
-
-/// Formats of audio that are offered.
-fn audio() -> Vec<RTCRtpCodecParameters> {
-    let codec = |(payload_type, mime_type, clock_rate, channels, fmtp): (u8, &str, u32, u16, &str)| {
-        let rtp_codec = RTCRtpCodec {
-            mime_type: mime_type.to_owned(),
-            clock_rate,
-            channels,
-            sdp_fmtp_line: fmtp.to_owned(),
-            rtcp_feedback: Vec::new(),
-        };
-        RTCRtpCodecParameters { rtp_codec, payload_type }
-    };
-    AUDIO.into_iter().map(codec).collect()
 }
