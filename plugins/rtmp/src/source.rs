@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use patchbay_mux::flv::TagDemuxer;
 use patchbay_net::{Dialled, Stream};
 use patchbay_sdk::api::message::{Class, Connection as Shown};
 use patchbay_sdk::source::{Request, Session as HostSession};
@@ -17,7 +16,7 @@ use tokio::time::{Instant, timeout};
 pub use url::{ConfigError, Target};
 
 use crate::plugin::Rtmp;
-use crate::server::publish::deliver;
+use crate::server::publish::Media;
 use crate::session::client::{End, Event, Session};
 
 /// Longest wait for a connection, and for the server to take or answer a request.
@@ -42,8 +41,8 @@ impl Source for Rtmp {
                 stream,
                 session: &mut client,
                 host: &session,
-                media: TagDemuxer::new(),
-                start: Instant::now(),
+                media: Media::default(),
+                reads_at: Instant::now(),
                 deadline: Instant::now() + target.timeout.unwrap_or(ANSWER_TIMEOUT),
                 silence: target.timeout,
                 shown: Shown {
@@ -72,8 +71,9 @@ struct Connection<'a> {
     stream: Box<dyn Stream>,
     session: &'a mut Session,
     host: &'a HostSession,
-    media: TagDemuxer,
-    start: Instant,
+    media: Media,
+    /// A server that is ahead of real time waits in its socket until then.
+    reads_at: Instant,
     deadline: Instant,
     silence: Option<Duration>,
     shown: Shown,
@@ -87,8 +87,10 @@ impl Connection<'_> {
         self.send().await?;
         loop {
             buffer.reserve(READ_BYTES);
+            let is_ahead = self.reads_at > Instant::now();
             tokio::select! {
-                read = self.stream.read_buf(&mut buffer) => {
+                () = tokio::time::sleep_until(self.reads_at), if is_ahead => {}
+                read = self.stream.read_buf(&mut buffer), if !is_ahead => {
                     if read? == 0 {
                         return Err(Error::eof("the server has closed the connection"));
                     }
@@ -119,23 +121,18 @@ impl Connection<'_> {
                     self.deadline = Instant::now() + self.silence.unwrap_or(FIRST_TIMEOUT);
                 }
                 Event::Media { kind, timestamp, body } => {
-                    self.deadline = Instant::now() + self.silence.unwrap_or(SILENCE_TIMEOUT);
-                    self.media.push(kind, timestamp, &body, self.start.elapsed());
-                    self.deliver()?;
+                    let ahead = self.media.push(kind, timestamp, &body, self.host, &self.shown)?;
+                    self.reads_at = self.reads_at.max(Instant::now() + ahead);
+                    self.deadline = self.reads_at + self.silence.unwrap_or(SILENCE_TIMEOUT);
                 }
                 Event::Redial => return Ok(true),
                 Event::Ended(end) => {
-                    self.media.end();
-                    self.deliver()?;
+                    self.media.end(self.host, &self.shown)?;
                     return Err(of_end(&end));
                 }
             }
         }
         Ok(false)
-    }
-
-    fn deliver(&mut self) -> Result<(), Error> {
-        deliver(&mut self.media, self.host, &self.shown)
     }
 
     async fn send(&mut self) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Data, Input, Request};
 use crate::error::Error;
-use crate::pacer::Pacer;
+use crate::pacer::{Brake, Pacer};
 use crate::source::{Session, Tracks};
 
 /// Bytes that are read for a container that asks for a place which its transport cannot go to.
@@ -54,7 +54,7 @@ pub struct Place {
 /// Runs a demuxer's session: the whole body of [`Demuxer::demux`](super::Demuxer::demux).
 ///
 /// Units of a file are pushed in real time by their decoding times, and only once somebody wants one; those of a live
-/// transport as they come.
+/// transport as they come, until they run ahead of real time ([`Brake`]): then its bytes wait in it, and its sender with them.
 pub async fn run(
     request: &Request,
     mut input: Input,
@@ -64,7 +64,7 @@ pub async fn run(
     let format = request.format.as_str();
     let live = request.head.live;
     let mut known: Vec<Parameters> = Vec::new();
-    let mut pacer = Pacer::default();
+    let (mut pacer, mut brake) = (Pacer::default(), Brake::default());
     let start = Instant::now();
     let mut read = 0_u64;
     loop {
@@ -87,6 +87,7 @@ pub async fn run(
             Event::Tracks(tracks) => {
                 let first = known.is_empty();
                 known.clone_from(&tracks);
+                brake.set_tracks(&tracks);
                 session.tracks(&Tracks {
                     receive: tracks.into_iter().map(Into::into).collect(),
                     connection: Connection { format_name: format.to_owned(), ..Connection::default() },
@@ -100,16 +101,22 @@ pub async fn run(
             }
             Event::TrackChanged { track, parameters } => {
                 session.track_changed(id_of(track), &parameters)?;
+                brake.set_track(track, &parameters);
                 if let Some(slot) = known.get_mut(track) {
                     *slot = parameters;
                 }
             }
             Event::Unit { track, unit } => {
-                if !live {
+                let now = start.elapsed();
+                let due = if live {
+                    brake.due(now, track, &unit)
+                } else {
                     let rate = known.get(track).map_or(1, |parameters| parameters.clock_rate);
-                    let due = start + pacer.due(start.elapsed(), unit.dts, rate);
+                    pacer.due(now, unit.dts, rate)
+                };
+                if due > now {
                     tokio::select! {
-                        () = sleep_until(due) => {}
+                        () = sleep_until(start + due) => {}
                         () = session.closed() => return Ok(()),
                     }
                 }

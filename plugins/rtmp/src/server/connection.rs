@@ -78,6 +78,8 @@ struct Connection {
     newest: Arc<AtomicI64>,
     ingest: Option<Ingest>,
     buffer: BytesMut,
+    /// A publisher that is ahead of real time waits in its socket until then.
+    reads_at: Instant,
     deadline: Instant,
     report: Interval,
 }
@@ -99,6 +101,7 @@ pub async fn serve(server: Arc<Server>, stream: TcpStream, remote: SocketAddr) -
         newest: Arc::default(),
         ingest: None,
         buffer: BytesMut::new(),
+        reads_at: Instant::now(),
         deadline: Instant::now() + WISH_TIMEOUT,
         report,
     };
@@ -126,9 +129,11 @@ impl Connection {
             }
             let has_deadline = self.session.phase() != Phase::Playing;
             // While it waits for its answer, what it sends on waits too.
-            let reads = self.session.phase() != Phase::Asking;
+            let is_ahead = self.reads_at > Instant::now();
+            let reads = self.session.phase() != Phase::Asking && !is_ahead;
             let socket = Arc::clone(self.writer.socket());
             tokio::select! {
+                () = sleep_until(self.reads_at), if is_ahead => {}
                 ready = socket.readable(), if reads => {
                     ready?;
                     let publishes = self.session.phase() == Phase::Publishing;
@@ -195,10 +200,12 @@ impl Connection {
                     self.work = Some(Box::pin(async { Done::Published(Box::new(open.await)) }));
                 }
                 Event::Media { kind, timestamp, body } => {
-                    self.deadline = Instant::now() + SILENCE_TIMEOUT;
-                    if let Some(Err(error)) = self.ingest.as_mut().map(|i| i.push(kind, timestamp, &body)) {
-                        return Ok(Some(End::Stream(error.message)));
+                    match self.ingest.as_mut().map(|i| i.push(kind, timestamp, &body)) {
+                        Some(Ok(ahead)) => self.reads_at = self.reads_at.max(Instant::now() + ahead),
+                        Some(Err(error)) => return Ok(Some(End::Stream(error.message))),
+                        None => {}
                     }
+                    self.deadline = self.reads_at.max(Instant::now()) + SILENCE_TIMEOUT;
                 }
                 Event::Stop => {
                     if let Some(ingest) = &mut self.ingest {

@@ -18,7 +18,7 @@ use patchbay_sdk::api::message::{Connection as Shown, ConsumerCounters, Publish}
 use patchbay_sdk::talk::Offer as TalkOffer;
 use patchbay_sdk::{Class, Error, or_pending};
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep, sleep_until};
 
 use super::entry::Ends;
 use super::link::Link;
@@ -178,9 +178,17 @@ impl<S: Streams> Connection<S> {
             }
             let now = self.server.clock.at();
             let wake = self.session.wake_at().map(|at| Instant::now() + at.saturating_sub(now));
+            // A publisher that is ahead of real time waits in its socket.
+            let hurry = self
+                .ingest
+                .as_ref()
+                .and_then(|ingest| ingest.due().checked_sub(now))
+                .filter(|ahead| !ahead.is_zero());
+            let reads = hurry.is_none();
             let socket = Arc::clone(self.writer.socket());
             tokio::select! {
-                ready = socket.readable() => {
+                () = or_pending(hurry.map(sleep)) => {}
+                ready = socket.readable(), if reads => {
                     ready?;
                     match socket.try_read_buf(self.parser.buffer_mut()) {
                         Ok(0) => return Ok(End::Eof),
@@ -207,7 +215,7 @@ impl<S: Streams> Connection<S> {
                     self.ear = None;
                 }
                 () = or_pending(self.sending.as_mut()) => self.sending = None,
-                datagram = self.received.next() => {
+                datagram = self.received.next(), if reads => {
                     if let Some(end) = self.packet(datagram.track, datagram.is_rtcp, &datagram.data) {
                         return Ok(end);
                     }

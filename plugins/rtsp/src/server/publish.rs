@@ -8,6 +8,7 @@ use patchbay_rtp::rtcp::{self, Rtcp};
 use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Clock, Connection};
+use patchbay_sdk::pacer::Brake;
 use patchbay_sdk::source::Tracks;
 
 use super::streams::Intake;
@@ -20,6 +21,8 @@ pub struct Ingest<I> {
     /// By media index; `None`: not set up, or no payload format of ours.
     medias: Vec<Option<Media>>,
     is_started: bool,
+    brake: Brake,
+    due: Duration,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,7 @@ impl<I: Intake> Ingest<I> {
                 Some(Media { id: 0, depacketizer, reorder: None, reports: Reports::default(), ssrc: None })
             })
             .collect();
-        Self { intake, connection, medias, is_started: false }
+        Self { intake, connection, medias, is_started: false, brake: Brake::default(), due: Duration::ZERO }
     }
 
     /// Whether at least one of the medias can be taken.
@@ -70,7 +73,13 @@ impl<I: Intake> Ingest<I> {
                 tracks.receive.push(media.depacketizer.parameters().clone().into());
             }
         }
+        self.brake.set_tracks(tracks.receive.iter().map(|track| &track.parameters));
         self.intake.tracks(&tracks)
+    }
+
+    /// Nothing more is read before this time (monotonic): what came is ahead of real time.
+    pub fn due(&self) -> Duration {
+        self.due
     }
 
     /// A packet of a media at `now` (monotonic). Broken packets are passed over.
@@ -95,7 +104,7 @@ impl<I: Intake> Ingest<I> {
                 }
             }
         }
-        self.drain(index)
+        self.drain(index, now)
     }
 
     /// The connection ends: what is complete goes out.
@@ -110,7 +119,7 @@ impl<I: Intake> Ingest<I> {
                 }
                 media.depacketizer.flush();
             }
-            self.drain(index)?;
+            self.drain(index, now)?;
         }
         Ok(())
     }
@@ -120,16 +129,20 @@ impl<I: Intake> Ingest<I> {
         self.intake.ended().await
     }
 
-    fn drain(&mut self, index: usize) -> Result<(), Error> {
+    fn drain(&mut self, index: usize, now: Duration) -> Result<(), Error> {
         let Some(Some(media)) = self.medias.get_mut(index) else { return Ok(()) };
         while let Some(item) = media.depacketizer.poll() {
             match item {
-                Item::Parameters(parameters) => self.intake.track_changed(media.id, &parameters)?,
+                Item::Parameters(parameters) => {
+                    self.brake.set_track(media.id as usize, &parameters);
+                    self.intake.track_changed(media.id, &parameters)?;
+                }
                 Item::Unit(unit) => {
                     // Before the unit: ffmpeg reports before its first packet, which then lies where it belongs.
                     if let Some(clock) = media.clock() {
                         self.intake.clock(clock)?;
                     }
+                    self.due = self.due.max(self.brake.due(now, media.id as usize, &unit));
                     self.intake.push(media.id, &unit)?;
                 }
                 Item::Lost { .. } => {}
