@@ -107,7 +107,15 @@ struct State {
     first: u64,
     bytes: usize,
     init: Option<Bytes>,
-    joins: HashMap<u64, oneshot::Sender<Admitted>>,
+    /// Starts that the plugin makes now.
+    joins: HashMap<u64, Joining>,
+    /// The newest start, for all who join before the next chunk: in a crowd they are as many as chunks, not as viewers.
+    newest: Option<(History, Arc<Admitted>)>,
+}
+
+struct Joining {
+    history: History,
+    waiting: Vec<oneshot::Sender<Arc<Admitted>>>,
 }
 
 /// What a viewer starts with.
@@ -117,6 +125,34 @@ struct Admitted {
     starts: Vec<i64>,
     position: u64,
     last: bool,
+}
+
+/// How a viewer comes in.
+enum Start {
+    /// With what was made for another one.
+    Known(Arc<Admitted>),
+    /// With what the plugin makes now.
+    Wait(oneshot::Receiver<Arc<Admitted>>),
+    /// The plugin has to be asked.
+    Ask(oneshot::Receiver<Arc<Admitted>>),
+}
+
+impl State {
+    /// How a viewer with that history comes in; `join` names the question when the plugin has to be asked.
+    fn start(&mut self, join: u64, history: History) -> Start {
+        if let Some((known, admitted)) = &self.newest
+            && *known == history
+        {
+            return Start::Known(Arc::clone(admitted));
+        }
+        let (sender, made) = oneshot::channel();
+        if let Some(joining) = self.joins.values_mut().find(|joining| joining.history == history) {
+            joining.waiting.push(sender);
+            return Start::Wait(made);
+        }
+        self.joins.insert(join, Joining { history, waiting: vec![sender] });
+        Start::Ask(made)
+    }
 }
 
 impl Run {
@@ -171,18 +207,25 @@ impl Run {
         let data = Bytes::copy_from_slice(chunk.data);
         let mut state = self.state.lock();
         if chunk.flags & chunk_flags::HISTORY != 0 {
-            let Some(waiting) = state.joins.remove(&chunk.join) else { return Code::Ok };
-            let admitted = Admitted {
+            let Some(joining) = state.joins.remove(&chunk.join) else { return Code::Ok };
+            let admitted = Arc::new(Admitted {
                 init: state.init.clone().unwrap_or_default(),
                 data,
                 starts: chunk.starts.to_vec(),
                 position: state.first + state.log.len() as u64,
                 last: chunk.flags & chunk_flags::FINAL != 0,
-            };
-            let _ = waiting.send(admitted);
+            });
+            // A still is of the moment it was asked for.
+            if joining.history != History::Keyframe && !admitted.last {
+                state.newest = Some((joining.history, Arc::clone(&admitted)));
+            }
+            for waiting in joining.waiting {
+                let _ = waiting.send(Arc::clone(&admitted));
+            }
             return Code::Ok;
         }
         let again = chunk.flags & chunk_flags::INIT != 0 && state.init.is_none();
+        state.newest = None;
         if chunk.flags & chunk_flags::INIT != 0 {
             state.init = Some(data.clone());
         }
@@ -205,15 +248,20 @@ impl Run {
     /// Adds a viewer. Waits until the plugin has made its start.
     pub async fn join(self: &Arc<Self>, history: History) -> Result<Viewer, Ended> {
         let join = self.next_join.fetch_add(1, Ordering::Relaxed);
-        let (sender, admitted) = oneshot::channel();
         if let Some(ended) = self.ended.borrow().clone() {
             return Err(ended);
         }
-        self.state.lock().joins.insert(join, sender);
+        let start = self.state.lock().start(join, history);
         let guard = Guard(Arc::clone(self));
         self.viewers.fetch_add(1, Ordering::Relaxed);
-        self.instance.command(self.session, command::JOIN, &Join { join, history });
-        let Ok(admitted) = admitted.await else {
+        if matches!(start, Start::Ask(_)) {
+            self.instance.command(self.session, command::JOIN, &Join { join, history });
+        }
+        let admitted = match start {
+            Start::Known(admitted) => Ok(admitted),
+            Start::Wait(made) | Start::Ask(made) => made.await,
+        };
+        let Ok(admitted) = admitted else {
             return Err(self.ended.borrow().clone().unwrap_or_default());
         };
         let mut mime = self.mime.subscribe();
@@ -221,17 +269,17 @@ impl Run {
         let mut ready = VecDeque::new();
         let still = history == History::Keyframe;
         if !admitted.init.is_empty() && !still {
-            ready.push_back(admitted.init.into());
+            ready.push_back(admitted.init.clone().into());
         }
         if !admitted.data.is_empty() {
-            ready.push_back(admitted.data.into());
+            ready.push_back(admitted.data.clone().into());
         }
         Ok(Viewer {
             run: Arc::clone(self),
             _guard: guard,
             mime,
             ready,
-            starts: admitted.starts,
+            starts: admitted.starts.clone(),
             position: admitted.position,
             sequence: 0,
             last: admitted.last,
@@ -477,6 +525,33 @@ mod tests {
         let chunk = chunk(20_000, &[]);
         let piece = patched(&chunk, &[], &mut 0);
         assert_eq!((piece.head.as_ptr(), piece.rest.len()), (chunk.data.as_ptr(), 0));
+    }
+
+    #[test]
+    fn who_joins_before_the_next_chunk_shares_a_start() {
+        let mut state = State::default();
+        let asked = |start: &Start| match start {
+            Start::Ask(_) => "ask",
+            Start::Wait(_) => "wait",
+            Start::Known(_) => "known",
+        };
+        let (first, second, other) =
+            (state.start(1, History::Live), state.start(2, History::Live), state.start(3, History::Raw));
+        assert_eq!((asked(&first), asked(&second), asked(&other)), ("ask", "wait", "ask"));
+        let admitted = || Admitted {
+            init: Bytes::new(),
+            data: Bytes::new(),
+            starts: Vec::new(),
+            position: 4,
+            last: false,
+        };
+        let joining = state.joins.remove(&1).unwrap();
+        assert_eq!((joining.waiting.len(), state.joins.len()), (2, 1));
+        state.newest = Some((joining.history, Arc::new(admitted())));
+        assert_eq!(
+            (asked(&state.start(4, History::Live)), asked(&state.start(5, History::Raw))),
+            ("known", "wait")
+        );
     }
 
     #[test]
