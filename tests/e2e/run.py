@@ -271,7 +271,7 @@ def plugins_that_are_none_are_refused_and_the_rest_runs():
         with Server(binary=binary) as server:
             assert "demo" not in server.json("api/schemes")
             status, _, body = server.get("api/stream.mp4?src=demo")
-            assert (status, body) == (500, b"streams: streams: unsupported scheme: demo\n"), body
+            assert (status, body) == (500, b"streams: unsupported scheme: demo\n"), body
     finally:
         shutil.rmtree(folder)
 

@@ -114,7 +114,7 @@ impl App {
         let (catalogue, config) = (self.catalogue(), self.config());
         let found = catalogue.scheme(name).filter(|(_, s)| config.allows_module(s.module.as_deref()));
         let Some((entry, scheme)) = found else {
-            let message = format!("streams: unsupported scheme: {name}");
+            let message = format!("unsupported scheme: {name}");
             return Err(failed(Class::Unsupported, message));
         };
         // A process of its own is started again, what failed in this one stays failed.
