@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::{HeaderValue, Uri, header::HOST};
 use bytes::BytesMut;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use patchbay_plugin_api::manifest::Raw;
 use patchbay_plugin_api::message::RouteOpen;
 use rustix::net::RecvFlags;
@@ -24,7 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::plugin_route::Close;
-use super::{Peer, asks_login, handle};
+use super::{Peer, asks_login, handle, tls};
 use crate::app::{App, RouteEvent};
 use crate::log::Level;
 
@@ -50,6 +51,20 @@ const HEAD_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of a request's head, and bytes of media that wait in HTTP's queue of one client. What a stalled viewer does not
 /// take stays in the shared log.
 const HTTP_BUFFER: usize = 64 << 10;
+
+/// Requests at once on one HTTP/2 connection: a page with a wall of cameras.
+const MAX_STREAMS: u32 = 256;
+
+/// Bytes of a body that an HTTP/2 client may send before they are read, and of all bodies of its connection.
+const BODY_WINDOW: u32 = 256 << 10;
+const BODY_WINDOWS: u32 = 1 << 20;
+
+/// Bytes of the fields of an HTTP/2 request.
+const MAX_FIELDS: u32 = 16 << 10;
+
+/// A client of HTTP/2 that is quiet is asked whether it is there, and has so long to say so.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_LIMIT: Duration = Duration::from_secs(20);
 
 /// Unsent bytes that the kernel takes for one client; unlike a small send buffer this does not slow a far one.
 const UNSENT_MAX: u32 = 128 << 10;
@@ -164,6 +179,9 @@ async fn seen(stream: &impl Socket, patterns: &Patterns) -> Option<usize> {
 
 async fn encrypted(app: Arc<App>, tls: TlsAcceptor, stream: TcpStream, client: Client) {
     let Ok(Ok(mut stream)) = timeout(HANDSHAKE, tls.accept(stream)).await else { return };
+    if stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2) {
+        return http_2(app, stream, client.peer).await;
+    }
     let mut patterns = Patterns::of(&app);
     let mut first = BytesMut::new();
     let found = patterns.find(taken(&mut stream, &mut first, &patterns)).await;
@@ -205,10 +223,7 @@ async fn http<S>(app: Arc<App>, stream: S, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (app, peer) = (Arc::clone(&app), peer.clone());
-        async move { Ok::<_, Infallible>(handle(app, peer, request.map(Body::new)).await) }
-    });
+    let service = service_fn(move |request| answer(Arc::clone(&app), peer.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
@@ -217,6 +232,48 @@ where
         .with_upgrades();
     // What went wrong is the client's, and it has heard of it.
     let _ = connection.await;
+}
+
+/// HTTP/2, which a browser takes over TLS: over HTTP/1.1 it opens six connections to one server and no more.
+async fn http_2<S>(app: Arc<App>, stream: S, peer: Peer)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |mut request: hyper::Request<_>| {
+        as_in_http_1(&mut request);
+        answer(Arc::clone(&app), peer.clone(), request)
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_LIMIT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_FIELDS)
+        .initial_stream_window_size(BODY_WINDOW)
+        .initial_connection_window_size(BODY_WINDOWS)
+        .max_send_buf_size(HTTP_BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = connection.await;
+}
+
+/// The host is in a header and the URI is a path, for all that read them.
+fn as_in_http_1<B>(request: &mut hyper::Request<B>) {
+    let uri = request.uri();
+    if let Some(host) = uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()) {
+        request.headers_mut().insert(HOST, host);
+    }
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    if let Ok(uri) = path.parse::<Uri>() {
+        *request.uri_mut() = uri;
+    }
+}
+
+async fn answer(
+    app: Arc<App>,
+    peer: Peer,
+    request: hyper::Request<hyper::body::Incoming>,
+) -> Result<axum::response::Response, Infallible> {
+    Ok(handle(app, peer, request.map(Body::new)).await)
 }
 
 /// Gives a connection away, and waits until the plugin is done with it.
