@@ -223,7 +223,11 @@ fn check(serve: &Serve) -> ExitCode {
     for problem in catalogue.problems(&config) {
         say(&problem.to_string());
     }
-    if config.has_errors() {
+    // A server does without a file that is not there.
+    let sources = sources(serve);
+    let mut missing = sources.files().filter(|file| !serve.config.is_empty() && !file.exists()).peekable();
+    if config.has_errors() || missing.peek().is_some() {
+        missing.for_each(|file| say(&format!("{}: error: there is no such file", file.display())));
         return ExitCode::FAILURE;
     }
     say("the configuration can be used");
