@@ -145,8 +145,9 @@ fn login(app: &App, peer: &Peer, headers: &HeaderMap) -> Result<bool, Response> 
     let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let wanted = format!("{}:{}", api.username, api.password.expose());
     let decoded = given
-        .and_then(|text| text.strip_prefix("Basic "))
-        .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text.trim()).ok());
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Basic"))
+        .and_then(|(_, text)| base64::engine::general_purpose::STANDARD.decode(text.trim()).ok());
     if decoded.is_some_and(|bytes| same(&bytes, wanted.as_bytes())) {
         return Ok(true);
     }
@@ -210,7 +211,9 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
         return not_found();
     }
     if known {
-        if !listed(&full) && !listed(full.trim_end_matches(|c| c != '/').trim_end_matches('/')) {
+        // A plugin's own path is part of `/api/plugins`.
+        let plugin = path.strip_prefix("api/plugins/").unwrap_or("");
+        if !listed(full.strip_suffix(plugin).unwrap_or(&full).trim_end_matches('/')) {
             return not_found();
         }
         if path == "api/ws" {

@@ -41,6 +41,13 @@ pub const SILENCE: Duration = Duration::from_secs(10);
 /// A dial that has told no tracks for so long has failed.
 pub const DIAL_LIMIT: Duration = Duration::from_secs(20);
 
+/// How long after it came a player with a picture waits for another source that is dialled for the first time. Less than
+/// the 3 s that browsers and Home Assistant wait.
+pub const FIRST_DIAL: Duration = Duration::from_secs(2);
+
+/// A source that has come for so long and then comes to its end is dialled again at once: it is no failure.
+pub const PLAYED: Duration = Duration::from_secs(1);
+
 /// How long a track may lack its codec or parameters before it is passed over.
 pub const READY_LIMIT: Duration = Duration::from_secs(5);
 
@@ -388,7 +395,7 @@ impl Core {
     /// A session is over.
     pub fn ended(&mut self, now: Time, id: u64, ended: Ended) {
         let Some(source) = self.sources.get_mut(&id) else { return };
-        source.live_since = None;
+        let played = source.live_since.take().is_some_and(|since| now.saturating_sub(since) >= PLAYED);
         source.down_since.get_or_insert(now);
         source.demand = Demand::default();
         if source.external {
@@ -411,9 +418,10 @@ impl Core {
         self.jitter ^= self.jitter >> 7;
         self.jitter ^= self.jitter << 17;
         let jittered = base * (80 + self.jitter % 41) / 100;
-        source.failures += 1;
-        source.phase =
-            Phase::Waiting { until: now + Duration::from_millis(jittered.max(ended.retry_after_ms)) };
+        let is_over = played && ended.class == Class::Eof;
+        source.failures += usize::from(!is_over);
+        let wait = if is_over { 100 } else { jittered };
+        source.phase = Phase::Waiting { until: now + Duration::from_millis(wait.max(ended.retry_after_ms)) };
         source.error = Some(ended);
         self.negotiate_waiting(now);
         self.refuse_hopeless();

@@ -111,6 +111,10 @@ def other_protocols_follow_the_apis_rules():
         assert answers(server, ask) == b"", "the API has a login and RTSP none"
     with Server(api="  allow_paths: [/api]\n") as server:
         assert not answers(server, ask).startswith(b"RTSP")
+        for path, listed in (("api", True), ("api/config", False), ("api/plugins", False), ("api/plugins/rtsp", False), ("api/streams", False)):
+            assert (server.get(path)[0] == 200) == listed, path
+    with Server(api="  allow_paths: [/api/plugins]\n") as server:
+        assert server.get("api/plugins/rtsp")[0] == 200 and server.get("api")[0] == 404
     with Server(extra="app:\n  modules: [api, ws]\n") as server:
         assert not answers(server, ask).startswith(b"RTSP"), "the module is off"
 

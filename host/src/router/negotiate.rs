@@ -189,7 +189,6 @@ impl Core {
                 }
             }
         }
-        let _ = since;
         let send = self.accepted(&name);
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         consumer.pending = pending;
@@ -201,7 +200,12 @@ impl Core {
             // A live source is about to tell more; its limit is short.
             return;
         }
-        if first && starting {
+        let is_new =
+            |source: &Source| matches!(source.phase, Phase::Connecting { .. }) && source.failures == 0;
+        let is_new = now.saturating_sub(since) < FIRST_DIAL
+            && pending.and_then(|p| self.sources.get(&p)).is_some_and(is_new);
+        if first && (starting || is_new) {
+            // A player that starts without a track may never take it.
             return;
         }
         if bound.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchbay::router::{Action, Core, LINGER, MAX_TEMPORARY};
+use patchbay::router::{Action, Core, FIRST_DIAL, LINGER, MAX_TEMPORARY};
 use patchbay_plugin_api::message::{Class, Connection, Consume, Ended, TrackInfo};
 
 use crate::rig::{
@@ -52,6 +52,52 @@ fn a_later_source_is_not_dialled_when_an_earlier_one_has_everything() {
     core.attach(at(0), &ask("cam", "video&audio"), "").unwrap();
     let first = opened(&drain(&mut core));
     core.tracks(at(1), first[0].0, vec![track(0, "video", "h264"), track(1, "audio", "opus")], told());
+    assert!(opened(&drain(&mut core)).is_empty());
+}
+
+#[test]
+fn a_player_waits_for_sound_that_is_dialled_for_the_first_time_but_not_for_long() {
+    let cold = || {
+        let mut core = core(&["rtsp://a", "rtsp://b"]);
+        let consumer = core.attach(at(0), &ask("cam", "video&audio"), "").unwrap();
+        let first = dialled(&mut core);
+        core.tracks(at(1), first, vec![track(0, "video", "h264")], told());
+        let actions = drain(&mut core);
+        assert_eq!(bound_to(&actions, consumer), None, "the sound is on its way");
+        let second = opened(&actions)[0].0;
+        (core, consumer, first, second)
+    };
+    let (mut core, consumer, first, second) = cold();
+    core.tracks(Duration::from_millis(1500), second, vec![track(0, "audio", "opus")], told());
+    let both = [(first, "h264".to_owned()), (second, "opus".to_owned())];
+    assert_eq!(bound_to(&drain(&mut core), consumer).unwrap(), both);
+    let (mut core, consumer, first, second) = cold();
+    core.ended(Duration::from_millis(1500), second, gone("connection refused"));
+    assert_eq!(bound_to(&drain(&mut core), consumer).unwrap(), [(first, "h264".to_owned())]);
+    drop((core, second));
+    let (mut core, consumer, first, _) = cold();
+    core.tick(FIRST_DIAL);
+    assert_eq!(bound_to(&drain(&mut core), consumer).unwrap(), [(first, "h264".to_owned())]);
+}
+
+#[test]
+fn a_source_that_played_to_its_end_plays_again_at_once() {
+    let mut core = core(&["file:x"]);
+    core.attach(at(0), &ask("cam", "video"), "").unwrap();
+    let source = dialled(&mut core);
+    let over = || Ended { class: Class::Eof, ..gone("the end of the file") };
+    for run in 0..5 {
+        let begin = at(10 * run + 1);
+        core.tracks(begin, source, vec![track(0, "video", "h264")], told());
+        core.media(begin, source);
+        core.ended(begin + at(3), source, over());
+        core.tick(begin + at(3) + Duration::from_millis(100));
+        assert_eq!(opened(&drain(&mut core)).len(), 1, "run {run}");
+    }
+    // One that ends as soon as it has begun is a failure.
+    core.tracks(at(60), source, vec![track(0, "video", "h264")], told());
+    core.ended(at(60), source, over());
+    core.tick(at(60) + Duration::from_millis(700));
     assert!(opened(&drain(&mut core)).is_empty());
 }
 
