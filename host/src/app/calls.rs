@@ -302,7 +302,9 @@ impl App {
         drop(core);
         // The first failure is news, the ones behind it are not. A file ends as it should.
         let level = match (failures, ended.class) {
-            (0, Class::Eof | Class::Asleep) => Level::Info,
+            (0, Class::Asleep) => Level::Info,
+            // What has come to its end begins again at once, a short file every few seconds.
+            (0, Class::Eof) => Level::Debug,
             (0, _) => Level::Warn,
             _ => Level::Debug,
         };
