@@ -137,8 +137,13 @@ enum Feed {
 /// Who hears what became of a consumer or talker.
 #[derive(Clone)]
 enum Taker {
-    Plugin { instance: Arc<Instance>, session: u64 },
+    Plugin {
+        instance: Arc<Instance>,
+        session: u64,
+    },
     Host(mpsc::UnboundedSender<ConsumerNews>),
+    /// Who has something played: whether it is heard, and why no more.
+    Play(mpsc::UnboundedSender<Result<(), Ended>>),
 }
 
 /// What a consumer of the host itself is told.

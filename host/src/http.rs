@@ -199,6 +199,7 @@ async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> 
             | "api/stack"
             | "api/schemes"
             | "api/preload"
+            | "api/ffmpeg"
             | "api/config"
             | "api/log"
             | "api/ws"
@@ -299,7 +300,7 @@ async fn own(path: &str, call: Call) -> Response {
         "api/config" | "api/streams" | "api/preload" => {
             call.method != Method::GET && call.method != Method::HEAD && call.method != Method::OPTIONS
         }
-        "api/exit" | "api/restart" => true,
+        "api/exit" | "api/restart" | "api/ffmpeg" => true,
         "api/log" => call.method == Method::DELETE,
         _ => path.starts_with("api/plugins/") && call.method != Method::GET,
     };
@@ -327,6 +328,7 @@ async fn own(path: &str, call: Call) -> Response {
         "api/stack" => api::stack(&call),
         "api/streams" => streams::handle(&call).await,
         "api/preload" => streams::preload(&call).await,
+        "api/ffmpeg" => streams::play_file(&call).await,
         "metrics" => metrics::page(&call.app),
         _ => not_found(),
     }
@@ -391,6 +393,7 @@ fn module_of(path: &str) -> &'static str {
     match path {
         "api/ws" => "ws",
         "api/stack" => "debug",
+        "api/ffmpeg" => "ffmpeg",
         _ => "api",
     }
 }

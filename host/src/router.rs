@@ -114,7 +114,7 @@ pub enum Action {
     },
     /// The session of a source is to pass a talk on.
     Talk {
-        /// The talker, and its ring.
+        /// The ring to read: the talker's, or that of what is made of it.
         talk: u64,
         /// The source.
         source: u64,
@@ -125,7 +125,7 @@ pub enum Action {
     },
     /// A talk is over.
     TalkEnd {
-        /// The talker, and its ring.
+        /// The ring that was read.
         talk: u64,
         /// The source.
         source: u64,
@@ -198,6 +198,8 @@ struct Source {
 #[derive(Debug)]
 struct Consumer {
     stream: String,
+    /// It is a transcoder that reads this talker, and no stream.
+    talk: Option<u64>,
     medias: Vec<Media>,
     guard: String,
     connection: Connection,
@@ -259,6 +261,9 @@ impl Core {
 
     /// A consumer arrives. Its answer is an action: `Bound`, or `Refused` within its own limit.
     pub fn attach(&mut self, now: Time, consume: &Consume, default_query: &str) -> Result<u64, LookupError> {
+        if let Some(talk) = self.talk_for(consume) {
+            return self.read_talk(now, consume, talk).ok_or(LookupError::NotFound);
+        }
         let name = self.resolve(&consume.stream).ok_or(LookupError::NotFound)?;
         let medias = if consume.medias.is_empty() {
             let filters = parse_filters(&consume.query);
@@ -277,6 +282,7 @@ impl Core {
             id,
             Consumer {
                 stream: name,
+                talk: None,
                 medias,
                 guard: consume.source.clone(),
                 connection: consume.connection.clone(),
@@ -364,7 +370,7 @@ impl Core {
         if let Some(source) = self.sources.get_mut(&id) {
             source.demand = Demand::default();
         }
-        self.talk_again(id);
+        self.talk_again(now, id);
         self.hurry_transcoders(now, id);
         self.negotiate_all(now, id);
     }
@@ -404,6 +410,10 @@ impl Core {
             self.settle(now);
             return;
         }
+        if self.play_ended(now, id, &ended) {
+            return;
+        }
+        self.relay_ended(id, &ended);
         if ended.class == Class::Asleep && self.purpose_of(id) < Purpose::Talk {
             self.sleeps(now, id, ended);
             return;
@@ -460,7 +470,8 @@ impl Core {
                 }
                 Phase::Live
                     if !source.demand.tracks.is_empty()
-                        && now.saturating_sub(source.last_media) >= SILENCE =>
+                        && now.saturating_sub(source.last_media) >= SILENCE
+                        && !self.is_relay(*id) =>
                 {
                     silent.push((*id, "no media for 10 s"));
                 }
@@ -486,12 +497,14 @@ impl Core {
     /// When [`Core::tick`] is due.
     pub fn next_wake(&self) -> Option<Time> {
         let consumers = self.consumers.values().filter_map(|c| c.deadline);
-        let sources = self.sources.values().flat_map(|source| {
+        let sources = self.sources.iter().flat_map(|(id, source)| {
             let phase = match source.phase {
                 Phase::Waiting { until } => Some(until),
                 Phase::Connecting { since } if self.is_transcoder(&source.url) => Some(since + READY_LIMIT),
                 Phase::Connecting { since } => Some(since + DIAL_LIMIT),
-                Phase::Live if !source.demand.tracks.is_empty() => Some(source.last_media + SILENCE),
+                Phase::Live if !source.demand.tracks.is_empty() && !self.is_relay(*id) => {
+                    Some(source.last_media + SILENCE)
+                }
                 _ => None,
             };
             let ready = (source.phase == Phase::Live
@@ -559,14 +572,17 @@ impl Core {
     /// The source that runs a URL; there is one for equal texts.
     fn run_of(&mut self, now: Time, url: String) -> u64 {
         let key = run_key(&url);
-        let same = self.sources.iter().find(|(_, source)| !source.external && run_key(&source.url) == key);
+        let is_same = |(id, source): &(&u64, &Source)| {
+            !source.external && run_key(&source.url) == key && !self.is_played(**id)
+        };
+        let same = self.sources.iter().find(is_same);
         let id = same.map(|(id, _)| *id);
         id.unwrap_or_else(|| self.new_source(now, url, false))
     }
 
     fn is_wanted(&self, id: u64) -> bool {
         self.consumers.values().any(|c| c.pending == Some(id) || c.bound.iter().any(|b| b.source == id))
-            || self.talkers.values().any(|talker| talker.needs() == Some(id))
+            || self.talkers.values().flat_map(talk::Talker::needs).any(|(source, _)| source == id)
     }
 
     fn forget(&mut self, id: u64) {

@@ -85,7 +85,7 @@ extern "C" {
 #define PATCHBAY_COMMAND_PING 15     /* anything: answer with PONG and the same, from the thread that does the plugin's work */
 #define PATCHBAY_COMMAND_LOG_LEVEL 16 /* a number: the highest log level wanted from now on */
 #define PATCHBAY_COMMAND_DRAIN 17    /* nothing: another instance takes over; stop listening, say DRAINING, end with the last client */
-#define PATCHBAY_COMMAND_TALK 18     /* {"source","send","track"}: to a source: read track 0 of that source, send it to the camera */
+#define PATCHBAY_COMMAND_TALK 18     /* {"source","send","track"}: to a source: read that track of that source, send it to the camera */
 #define PATCHBAY_COMMAND_TALK_END 19 /* {"source"}: that talk is over */
 #define PATCHBAY_COMMAND_CALL 20     /* {"method","value"}: a further call of a conversation with a service; see PATCHBAY_EVENT_CALL */
 #define PATCHBAY_COMMAND_ANSWER 21   /* {"method","value"}: what a service tells its caller; see PATCHBAY_EVENT_CALL */
@@ -115,7 +115,7 @@ extern "C" {
 #define PATCHBAY_EVENT_DRAINING 21  /* nothing: a server no longer listens; its clients go on */
 #define PATCHBAY_EVENT_MESSAGE 22   /* {"type","value"}: a message to the WebSocket that asked the route */
 #define PATCHBAY_EVENT_CONNECTION 23 /* {"protocol","remote_addr"}: what a consumer's connection has become */
-#define PATCHBAY_EVENT_TALK 24      /* {"stream","consumer","track"}: under a new id; ACCEPTED (then push) or REFUSED comes */
+#define PATCHBAY_EVENT_TALK 24      /* {"stream","consumer","track","exact"}: under a new id; ACCEPTED (then push) or REFUSED comes */
 /* Calls of services of other plugins. A call or answer may have bytes behind its JSON: then its payload is a 0, the length of
  * the JSON (4 bytes, big-endian), the JSON, the bytes. At most 1 MiB; CONSUMED and WRITABLE keep the bytes of a conversation within 256 KiB. */
 #define PATCHBAY_EVENT_CALL 25      /* {"service","method","value","session"}: under a new id; ANSWER or REFUSED comes. The same id again: further calls */

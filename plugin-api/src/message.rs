@@ -351,6 +351,8 @@ pub struct Talk {
     pub consumer: u64,
     /// What will be pushed, as track 0: codec, clock rate, sample rate and channels are known.
     pub track: TrackInfo,
+    /// It is refused where it would have to be transcoded: there is something else to offer.
+    pub exact: bool,
     /// For `/api/streams`, when there is no consumer.
     pub connection: Connection,
 }
@@ -359,11 +361,11 @@ pub struct Talk {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TalkOpen {
-    /// Source id for `read`, `locate`, `track_config`; its only track is 0.
+    /// Source id for `read`, `locate`, `track_config`.
     pub source: u64,
     /// Index in the `send` of the source's last [`Tracks`].
     pub send: u32,
-    /// What is read.
+    /// What is read; its id is that of the track in the source, which may have others.
     pub track: TrackInfo,
 }
 
@@ -581,7 +583,8 @@ pub struct BoundTrack {
 pub struct Bound {
     /// In the order of the consumer's medias.
     pub tracks: Vec<BoundTrack>,
-    /// What the cameras behind the stream accept, as far as they are connected: what [`event::TALK`] may offer.
+    /// What the cameras behind the stream accept, as far as they are connected: what [`event::TALK`] may offer. Behind it, with a
+    /// sample rate of 0, codecs that are transcoded to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub send: Vec<SendTrack>,
 }

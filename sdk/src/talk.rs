@@ -34,6 +34,8 @@ pub struct Offer {
     pub consumer: u64,
     /// What will be pushed.
     pub parameters: Parameters,
+    /// It is refused where it would have to be transcoded: there is something else to offer.
+    pub exact: bool,
     /// For `/api/streams`, when there is no consumer.
     pub connection: Connection,
 }
@@ -66,6 +68,7 @@ impl Talker {
             stream: offer.stream.clone(),
             consumer: offer.consumer,
             track: track::info(0, &offer.parameters),
+            exact: offer.exact,
             connection: offer.connection.clone(),
         };
         match link.emit(event::TALK, &talk) {
@@ -217,7 +220,7 @@ impl Talks {
         let parameters = track::parameters(&open.track)?;
         let send = self.send.lock().get(open.send as usize).cloned()?;
         // What was said before the camera was there is too old.
-        let reader = Reader::live(self.host, open.source, &[(0, 0)], None).ok()?;
+        let reader = Reader::live(self.host, open.source, &[(open.track.id, 0)], None).ok()?;
         let packets = Packets::new(&parameters, Duration::from_millis(u64::from(send.packet_ms)));
         Some(Talk {
             reader,

@@ -88,7 +88,9 @@ impl App {
                 }
             }
             (Target::Transport(chain), event::HEAD) => {
-                let head: message::Head = json(payload);
+                let mut head: message::Head = json(payload);
+                // What is played comes at its own pace, also what has no end yet.
+                head.live &= !self.core.lock().is_played(chain.source);
                 if !head.expect.is_empty() {
                     self.expect(&head.expect, &chain);
                 }

@@ -67,7 +67,7 @@ impl App {
                         instance.command(*session, command::BOUND, &bound)
                     }
                     Some(Taker::Host(news)) => drop(news.send(ConsumerNews::Bound(bound))),
-                    None => {}
+                    Some(Taker::Play(_)) | None => {}
                 }
                 if lacks_key {
                     let now = self.now();
@@ -80,6 +80,7 @@ impl App {
                     instance.command(session, command::REFUSED, &ended);
                 }
                 Some(Taker::Host(news)) => drop(news.send(ConsumerNews::Refused(ended))),
+                Some(Taker::Play(news)) => drop(news.send(Err(ended))),
                 None => {}
             },
             Action::Unpublished { source, ended } => {

@@ -39,11 +39,13 @@ impl App {
 
     /// Its ring takes what the talker pushes from now on.
     pub(super) fn talk_accepted(&self, talk: u64, track: TrackInfo) {
-        let (Some(ring), Some(Taker::Plugin { instance, session })) =
-            (self.source(talk), self.consumers.lock().get(&talk).cloned())
-        else {
-            return;
+        let taker = self.consumers.lock().get(&talk).cloned();
+        let (instance, session) = match taker {
+            Some(Taker::Plugin { instance, session }) => (instance, session),
+            Some(Taker::Play(news)) => return drop(news.send(Ok(()))),
+            _ => return,
         };
+        let Some(ring) = self.source(talk) else { return };
         ring.begin(session);
         let _ = ring.tracks(session, &Tracks { receive: vec![track], is_final: true, ..Tracks::default() });
         instance.command_bytes(session, command::ACCEPTED, Bytes::from_static(b"{}"));
@@ -66,6 +68,31 @@ impl App {
             instance.show(&ring);
             instance.command(session, command::TALK, &TalkOpen { source: talk, send, track });
         }
+    }
+
+    /// Plays the sound of a URL to the camera of a stream; waits until that hears it. An empty one stops what is played.
+    ///
+    /// # Errors
+    /// Why it is not heard.
+    pub async fn play(self: &Arc<Self>, stream: &str, url: &str) -> Result<(), String> {
+        if url.is_empty() {
+            self.streams(|core, now| core.stop_play(now, stream));
+            return Ok(());
+        }
+        let (sender, mut news) = mpsc::unbounded_channel();
+        let started = {
+            let now = self.now();
+            let mut core = self.core.lock();
+            let started = core.play(now, stream, url);
+            if let Ok(id) = started {
+                self.consumers.lock().insert(id, Taker::Play(sender));
+            }
+            started
+        };
+        started.map_err(|error| error.to_string())?;
+        self.drive();
+        self.news.notify_one();
+        news.recv().await.unwrap_or(Ok(())).map_err(|ended| ended.message)
     }
 
     /// A transport takes what players say instead of bringing bytes.

@@ -45,7 +45,7 @@ impl Core {
     pub(super) fn purpose_of(&self, id: u64) -> Purpose {
         let wants = |c: &&Consumer| c.pending == Some(id) || c.bound.iter().any(|b| b.source == id);
         let most = self.consumers.values().filter(wants).map(|consumer| consumer.purpose).max();
-        let talks = self.talkers.values().filter_map(talk::Talker::needs).any(|source| source == id);
+        let talks = self.talkers.values().flat_map(talk::Talker::needs).any(|(source, _)| source == id);
         most.max(talks.then_some(Purpose::Talk)).unwrap_or_default()
     }
 
@@ -112,8 +112,8 @@ impl Core {
                 want(track.source, Some(track.info.id), consumer.purpose);
             }
         }
-        for source in self.talkers.values().filter_map(talk::Talker::needs) {
-            want(source, None, Purpose::Talk);
+        for (source, track) in self.talkers.values().flat_map(talk::Talker::needs) {
+            want(source, track, Purpose::Talk);
         }
         let mut over = Vec::new();
         for (id, source) in &mut self.sources {

@@ -1,5 +1,6 @@
 //! What `/api/streams` says.
 
+use patchbay_plugin_api::message::TrackInfo;
 use serde_json::{Map, Value, json};
 
 use super::codecs::media_text;
@@ -24,6 +25,16 @@ impl Core {
         }
         for (id, source) in self.unasked(&name) {
             producers.push(self.producer(id, source, &source.url, counts));
+        }
+        for (id, url) in self.players_of(&name) {
+            if let Some(source) = self.sources.get(&id) {
+                let mut played = self.producer(id, source, url, counts);
+                // By this Home Assistant's media player sees that it plays.
+                if let Some(map) = played.as_object_mut() {
+                    map.insert("type".to_owned(), "play".into());
+                }
+                producers.push(played);
+            }
         }
         for id in &stream.publishers {
             if let Some(source) = self.sources.get(id) {
@@ -161,16 +172,17 @@ impl Core {
     /// Those who speak and do not watch.
     fn only_talkers(&self, name: &str, counts: TrackCounts<'_>) -> impl Iterator<Item = Value> {
         let alone = |talker: &Talker| talker.consumer.is_none_or(|id| !self.consumers.contains_key(&id));
-        self.talkers.iter().filter(move |(_, t)| t.stream == name && t.to.is_some() && alone(t)).map(
-            move |(id, talker)| {
+        self.talkers
+            .iter()
+            .filter(move |(_, t)| t.stream == name && t.to.is_some() && t.played.is_none() && alone(t))
+            .map(move |(id, talker)| {
                 let mut map = Map::new();
                 map.insert("id".to_owned(), (*id).into());
                 connection(&mut map, &talker.connection, true);
                 map.insert("medias".to_owned(), json!([microphone(talker)]));
                 map.insert("receivers".to_owned(), json!([receiver(*id, talker, counts)]));
                 Value::Object(map)
-            },
-        )
+            })
     }
 
     /// Who speaks to a source.
@@ -181,8 +193,13 @@ impl Core {
             .iter()
             .filter(|(_, talker)| to(talker))
             .map(|(id, talker)| {
-                let (bytes, packets) = counts(*id).first().copied().unwrap_or_default();
-                json!({"id": id * 64 + 1, "codec": codec(&talker.track), "parent": id * 64, "bytes": bytes, "packets": packets})
+                let (ring, track) = self.heard_by_camera(talker);
+                let (bytes, packets) = counts(ring).get(track.id as usize).copied().unwrap_or_default();
+                let (id, parent) = match talker.played {
+                    Some(_) => (id * 64, talker.ring * 64 + u64::from(talker.track.id)),
+                    None => (id * 64 + 1, id * 64),
+                };
+                json!({"id": id, "codec": codec(track), "parent": parent, "bytes": bytes, "packets": packets})
             })
             .collect();
         if !senders.is_empty() {
@@ -190,6 +207,12 @@ impl Core {
             map.insert("senders".to_owned(), senders.into());
             map.insert("bytes_send".to_owned(), bytes.into());
         }
+    }
+
+    /// What a camera is sent of a talker: a ring, and a track of it.
+    fn heard_by_camera<'a>(&'a self, talker: &'a Talker) -> (u64, &'a TrackInfo) {
+        let made = talker.via.and_then(|via| self.sources.get(&via)?.tracks.first());
+        (talker.heard(), made.map_or(&talker.track, |(_, track)| track))
     }
 
     fn unix_ms(&self, at: Time) -> Option<u64> {

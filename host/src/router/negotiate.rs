@@ -80,7 +80,9 @@ impl Core {
 
     /// Matches a consumer's medias with the sources of its stream, in order; dials only what it needs.
     pub(super) fn negotiate(&mut self, now: Time, id: u64) {
-        let Some(consumer) = self.consumers.get(&id) else { return };
+        let Some(consumer) = self.consumers.get(&id).filter(|consumer| consumer.talk.is_none()) else {
+            return;
+        };
         let (name, medias, guard) =
             (consumer.stream.clone(), consumer.medias.clone(), consumer.guard.clone());
         let (old, since) = (consumer.bound.clone(), consumer.since);

@@ -1,7 +1,12 @@
 //! Talk: the sound of players on its way to cameras. One talker per source; the first that comes keeps it.
 
+mod play;
+mod relay;
+
 use patchbay_plugin_api::message::Talk;
 
+use self::play::Played;
+use self::relay::Way;
 use super::{
     Action, Class, Connection, Core, DEFAULT_WAIT, Duration, Ended, LookupError, Phase, SendTrack, Time,
     TrackInfo, codecs,
@@ -16,10 +21,23 @@ pub(super) struct Talker {
     pub(super) stream: String,
     /// The consumer of the same player.
     pub(super) consumer: Option<u64>,
+    /// What it says.
     pub(super) track: TrackInfo,
+    /// Its epoch in [`Self::ring`].
+    epoch: u32,
     pub(super) connection: Connection,
+    /// The ring with what it says: its own, or that of the source that is played.
+    pub(super) ring: u64,
     /// Whom it speaks to: source, and index in what that accepts.
     pub(super) to: Option<(u64, u32)>,
+    /// The source that makes of its sound what the camera takes.
+    pub(super) via: Option<u64>,
+    /// Nothing may be made of it.
+    exact: bool,
+    /// The camera was told of it.
+    passed: bool,
+    /// It is no player but a source.
+    pub(super) played: Option<Played>,
     /// The source whose tracks it waits for.
     pending: Option<u64>,
     deadline: Time,
@@ -27,9 +45,18 @@ pub(super) struct Talker {
 }
 
 impl Talker {
-    /// The source that must run for it.
-    pub(super) fn needs(&self) -> Option<u64> {
-        self.to.map(|(source, _)| source).or(self.pending)
+    /// The sources that must run for it, with the track that is read.
+    pub(super) fn needs(&self) -> impl Iterator<Item = (u64, Option<u32>)> {
+        let camera = self.to.map(|(source, _)| source).or(self.pending).map(|source| (source, None));
+        let between = self.via.map(|source| (source, Some(0)));
+        // What is played begins when it is heard.
+        let played = self.played.as_ref().map(|_| (self.ring, self.passed.then_some(self.track.id)));
+        [camera, between, played].into_iter().flatten()
+    }
+
+    /// The ring that the camera reads.
+    pub(super) fn heard(&self) -> u64 {
+        self.via.unwrap_or(self.ring)
     }
 }
 
@@ -61,8 +88,14 @@ impl Core {
             stream,
             consumer,
             track: TrackInfo { id: 0, ..talk.track.clone() },
+            epoch: 0,
             connection: talk.connection.clone(),
+            ring: id,
             to: None,
+            via: None,
+            exact: talk.exact,
+            passed: false,
+            played: None,
             pending: None,
             deadline: now + DEFAULT_WAIT,
             last_unit: now,
@@ -81,9 +114,19 @@ impl Core {
 
     fn forget_talker(&mut self, id: u64) {
         let Some(talker) = self.talkers.remove(&id) else { return };
-        if let Some((source, _)) = talker.to {
-            self.actions.push_back(Action::TalkEnd { talk: id, source });
-            self.actions.push_back(Action::Drop { source: id });
+        if let Some((source, _)) = talker.to.filter(|_| talker.passed) {
+            self.actions.push_back(Action::TalkEnd { talk: talker.heard(), source });
+        }
+        if let Some(via) = talker.via {
+            self.end_relay(id, via);
+        }
+        match talker.played {
+            Some(_) if self.sources.contains_key(&talker.ring) => {
+                self.actions.push_back(Action::Close { source: talker.ring });
+                self.forget(talker.ring);
+            }
+            None if talker.to.is_some() => self.actions.push_back(Action::Drop { source: id }),
+            _ => {}
         }
     }
 
@@ -96,13 +139,20 @@ impl Core {
     fn place_talker(&mut self, now: Time, id: u64) {
         let Some(talker) = self.talkers.get_mut(&id).filter(|talker| talker.to.is_none()) else { return };
         talker.pending = None;
+        if talker.played.is_some() && !self.is_loaded(now, id) {
+            return;
+        }
+        let Some(talker) = self.talkers.get(&id) else { return };
         let (name, track) = (talker.stream.clone(), talker.track.clone());
+        let (exact, is_played) = (talker.exact, talker.played.is_some());
         let Some(stream) = self.streams.get(&name) else { return };
         let slots = stream.slots.len();
         let mut candidates: Vec<Result<u64, usize>> = stream.publishers.iter().map(|id| Ok(*id)).collect();
         candidates.extend((0..slots).map(Err));
         let mut taken: Vec<String> = Vec::new();
         let mut down = None;
+        // The first that takes it as it is, else the first that takes something that can be made of it.
+        let mut found = None;
         for candidate in candidates {
             let source_id = match candidate {
                 Ok(id) => Some(id),
@@ -128,23 +178,17 @@ impl Core {
                     continue;
                 }
             }
-            let Some(send) = source.send.iter().position(|send| fits(send, &track)) else {
-                taken.extend(source.send.iter().map(|send| text(&send.codec, send.sample_rate)));
-                continue;
-            };
-            if self.talkers.values().any(|other| other.to.is_some_and(|(source, _)| source == source_id)) {
-                let message = "talk: somebody else is speaking to this camera";
-                return self.refuse_talker(id, ended(Class::Busy, message));
+            match self.way(id, &source.send, &track) {
+                Some(way @ Way::Direct(_)) => {
+                    found = Some((source_id, way));
+                    break;
+                }
+                Some(way) if !exact => found = found.or(Some((source_id, way))),
+                _ => taken.extend(source.send.iter().map(|send| text(&send.codec, send.sample_rate))),
             }
-            let send = u32::try_from(send).unwrap_or(0);
-            if let Some(talker) = self.talkers.get_mut(&id) {
-                talker.to = Some((source_id, send));
-                talker.last_unit = now;
-            }
-            self.actions.push_back(Action::Create { source: id });
-            self.actions.push_back(Action::TalkAccepted { talk: id, track: track.clone() });
-            self.actions.push_back(Action::Talk { talk: id, source: source_id, send, track });
-            return;
+        }
+        if let Some((source, way)) = found {
+            return self.accept_talker(now, id, source, way);
         }
         taken.dedup();
         let rate = if track.sample_rate == 0 { track.clock_rate } else { track.sample_rate };
@@ -156,10 +200,27 @@ impl Core {
             }
             (true, Some(down)) => ended(down.class, format!("talk: the camera is offline: {}", down.message)),
             (true, None) => {
-                ended(Class::Unsupported, format!("talk: no source of {name} takes sound to a camera"))
+                let none = if is_played { "can't find consumer: " } else { "talk: " };
+                ended(Class::Unsupported, format!("{none}no source of {name} takes sound to a camera"))
             }
         };
         self.refuse_talker(id, refusal);
+    }
+
+    /// A talker has its camera, unless somebody else has it.
+    fn accept_talker(&mut self, now: Time, id: u64, source: u64, way: Way) {
+        if self.talkers.values().any(|other| other.to.is_some_and(|(to, _)| to == source)) {
+            let message = "talk: somebody else is speaking to this camera";
+            return self.refuse_talker(id, ended(Class::Busy, message));
+        }
+        let Some(talker) = self.talkers.get_mut(&id) else { return };
+        talker.last_unit = now;
+        if talker.played.is_none() {
+            self.actions.push_back(Action::Create { source: id });
+        }
+        let track = talker.track.clone();
+        self.actions.push_back(Action::TalkAccepted { talk: id, track });
+        self.take_way(now, id, source, way);
     }
 
     /// A source told its tracks, or is down: who waits for it, or speaks to it, goes on.
@@ -172,18 +233,15 @@ impl Core {
     }
 
     /// A new session of a source: whoever speaks to it is told to it.
-    pub(super) fn talk_again(&mut self, source: u64) {
+    pub(super) fn talk_again(&mut self, now: Time, source: u64) {
+        if let Some((id, _)) = self.talkers.iter().find(|(_, talker)| talker.via == Some(source)) {
+            return self.pass_talk(*id);
+        }
         let found = self.talkers.iter().find(|(_, t)| t.to.is_some_and(|(to, _)| to == source));
-        let Some((id, track)) = found.map(|(id, talker)| (*id, talker.track.clone())) else { return };
+        let Some((id, track, exact)) = found.map(|(id, t)| (*id, t.track.clone(), t.exact)) else { return };
         let accepted = self.sources.get(&source).map(|source| source.send.as_slice()).unwrap_or_default();
-        match accepted.iter().position(|send| fits(send, &track)) {
-            Some(send) => {
-                let send = u32::try_from(send).unwrap_or(0);
-                if let Some(talker) = self.talkers.get_mut(&id) {
-                    talker.to = Some((source, send));
-                }
-                self.actions.push_back(Action::Talk { talk: id, source, send, track });
-            }
+        match self.way(id, accepted, &track).filter(|way| !exact || matches!(way, Way::Direct(_))) {
+            Some(way) => self.take_way(now, id, source, way),
             None => {
                 let message = "talk: the camera takes no such sound any more";
                 self.refuse_talker(id, ended(Class::Unsupported, message));
@@ -215,37 +273,35 @@ impl Core {
         }
     }
 
-    /// Units of a talker arrive; false when there is no such talker.
+    /// Units of a talker arrive; false when it is nothing else.
     pub(super) fn talk_media(&mut self, now: Time, id: u64) -> bool {
-        let Some(talker) = self.talkers.get_mut(&id) else { return false };
-        talker.last_unit = now;
-        true
+        for talker in self.talkers.values_mut().filter(|talker| talker.ring == id) {
+            talker.last_unit = now;
+        }
+        self.talkers.contains_key(&id)
     }
 
-    /// Ends those who have waited, or been silent, for too long.
+    /// Ends those who have waited, or been silent, for too long, and those who have said everything.
     pub(super) fn talk_tick(&mut self, now: Time) {
-        let over = |talker: &Talker| match talker.to {
-            None => talker.deadline <= now,
-            Some(_) => now.saturating_sub(talker.last_unit) >= TALK_SILENCE,
-        };
-        let late: Vec<(u64, bool)> =
-            self.talkers.iter().filter(|(_, t)| over(t)).map(|(id, t)| (*id, t.to.is_some())).collect();
-        for (id, spoke) in late {
-            let message =
-                if spoke { "talk: no sound for 60 s" } else { "talk: the camera did not answer in time" };
-            self.refuse_talker(id, ended(Class::Timeout, message));
+        let late: Vec<u64> =
+            self.talkers.iter().filter(|(_, t)| talk_over_at(t) <= now).map(|(id, _)| *id).collect();
+        for id in late {
+            let Some(talker) = self.talkers.get(&id) else { continue };
+            let ended = match (&talker.played, talker.to) {
+                (Some(Played { over: Some(_), .. }), _) => ended(Class::Eof, "it was played to its end"),
+                (_, None) => ended(Class::Timeout, "talk: the camera did not answer in time"),
+                _ => ended(Class::Timeout, "talk: no sound for 60 s"),
+            };
+            self.refuse_talker(id, ended);
         }
     }
 
     /// When [`Core::talk_tick`] is due.
     pub(super) fn talk_wakes(&self) -> impl Iterator<Item = Time> {
-        self.talkers.values().map(|talker| match talker.to {
-            None => talker.deadline,
-            Some(_) => talker.last_unit + TALK_SILENCE,
-        })
+        self.talkers.values().map(talk_over_at)
     }
 
-    /// What the cameras of a stream accept, as far as they are connected.
+    /// What the cameras of a stream accept, as far as they are connected, and behind it, without a rate, of what that can be made.
     pub(super) fn accepted(&self, name: &str) -> Vec<SendTrack> {
         let Some(stream) = self.streams.get(name) else { return Vec::new() };
         let slots = stream.slots.iter().filter_map(|slot| slot.source);
@@ -256,6 +312,26 @@ impl Core {
                 accepted.push(send.clone());
             }
         }
+        let made =
+            self.transcoders.iter().filter(|t| accepted.iter().any(|send| t.to.contains_key(&send.codec)));
+        let read: Vec<String> = made
+            .filter(|t| t.kind == "audio")
+            .flat_map(|transcoder| transcoder.from.iter().cloned())
+            .collect();
+        for codec in read {
+            if !accepted.iter().any(|send| send.codec == codec && send.sample_rate == 0) {
+                accepted.push(SendTrack { codec, ..SendTrack::default() });
+            }
+        }
         accepted
+    }
+}
+
+/// When a talker has waited, or been silent, for too long, or is over.
+fn talk_over_at(talker: &Talker) -> Time {
+    match (&talker.played, talker.to) {
+        (Some(Played { over: Some(over), .. }), _) => *over,
+        (_, None) => talker.deadline,
+        (_, Some(_)) => talker.last_unit + TALK_SILENCE,
     }
 }

@@ -5,7 +5,7 @@ use patchbay_plugin_api::message::{Class, Consume, Ended, SendTrack, Talk, Track
 
 use crate::rig::{at, core, dialled, drain, gone, refused, track};
 
-fn says(codec: &str, rate: u32) -> Talk {
+pub(crate) fn says(codec: &str, rate: u32) -> Talk {
     let track = TrackInfo {
         id: 9,
         kind: "audio".to_owned(),
@@ -18,7 +18,7 @@ fn says(codec: &str, rate: u32) -> Talk {
     Talk { stream: "cam".to_owned(), track, ..Talk::default() }
 }
 
-fn hears(codecs: &[(&str, u32)]) -> Told {
+pub(crate) fn hears(codecs: &[(&str, u32)]) -> Told {
     let send = |(codec, rate): &(&str, u32)| SendTrack {
         codec: (*codec).to_owned(),
         sample_rate: *rate,

@@ -68,7 +68,13 @@ pub async fn speak(
     let codec = Codec::from_name(codec).ok_or_else(|| Error::unsupported("fixture: no such codec"))?;
     let rate = if codec == Codec::Opus { 48_000 } else { 8000 };
     let parameters = Parameters::audio(codec, rate, 1);
-    let offer = Offer { stream: name.to_owned(), consumer: 0, parameters, connection: Default::default() };
+    let offer = Offer {
+        stream: name.to_owned(),
+        consumer: 0,
+        parameters,
+        exact: false,
+        connection: Default::default(),
+    };
     let mut talker = match context.talk(&offer).await {
         Ok(talker) => talker,
         Err(error) => {

@@ -363,8 +363,13 @@ impl<S: Streams> Connection<S> {
         let Some(described) = &self.described else { return self.session.refuse(455, None) };
         let Some((stream, offer)) = described.talk.clone() else { return self.session.refuse(404, None) };
         let consumer = described.claim.id();
-        let offer =
-            TalkOffer { stream, consumer, parameters: offer.parameters, connection: Shown::default() };
+        let offer = TalkOffer {
+            stream,
+            consumer,
+            parameters: offer.parameters,
+            exact: false,
+            connection: Shown::default(),
+        };
         let server = Arc::clone(&self.server);
         self.work = Some(Box::pin(async move { Done::Talk(server.streams.talk(offer).await) }));
     }

@@ -18,12 +18,14 @@ const SPOKEN: [Codec; 4] = [Codec::PcmMulaw, Codec::PcmAlaw, Codec::Opus, Codec:
 /// Payload type of what has none of its own.
 const DYNAMIC: u8 = 120;
 
-/// What a player may say when the cameras accept `send`.
+/// What a player may say when the cameras accept `send`; what is transcoded has no rate there, and comes last.
 pub(super) fn offer(send: &[SendTrack]) -> Option<Offer> {
-    let (codec, track) = SPOKEN.iter().find_map(|codec| {
-        let track = send.iter().find(|track| track.codec == codec.name())?;
-        Some((*codec, track))
-    })?;
+    let of_codec = |codec: &Codec, is_exact: bool| {
+        let is_it = |track: &&SendTrack| track.codec == codec.name() && (track.sample_rate != 0) == is_exact;
+        Some((*codec, send.iter().find(is_it)?))
+    };
+    let spoken = |is_exact| SPOKEN.iter().find_map(|codec| of_codec(codec, is_exact));
+    let (codec, track) = spoken(true).or_else(|| spoken(false))?;
     let parameters = match codec {
         Codec::Opus => Parameters::audio(Codec::Opus, 48_000, 2),
         codec => {
@@ -112,5 +114,8 @@ mod tests {
         assert_eq!(offered(&[("aac", 16_000), ("pcm_alaw", 16_000)]), Some((Codec::PcmAlaw, DYNAMIC)));
         assert_eq!(offered(&[("opus", 48_000)]), Some((Codec::Opus, DYNAMIC)));
         assert_eq!(offered(&[("aac", 16_000)]), None);
+        let transcoded = [("aac", 16_000), ("opus", 0), ("pcm_mulaw", 0)];
+        assert_eq!(offered(&transcoded), Some((Codec::PcmMulaw, 0)));
+        assert_eq!(offered(&[("pcm_alaw", 8000), ("pcm_mulaw", 0)]), Some((Codec::PcmAlaw, 8)), "as it is");
     }
 }

@@ -14,7 +14,7 @@ use crate::peer::setup::Use;
 use crate::sdp::{Description, Format, Section};
 
 /// What is offered to a camera of which nothing is known yet, or that takes none of it as it is.
-const ANY: [Codec; 3] = [Codec::PcmAlaw, Codec::PcmMulaw, Codec::Opus];
+const ANY: [Codec; 3] = [Codec::Opus, Codec::PcmAlaw, Codec::PcmMulaw];
 
 /// The section of an offer that the peer speaks by, and the formats that it may speak in, the best first.
 pub(super) struct Wish {
@@ -59,7 +59,8 @@ pub(super) struct Speaker {
     zero: Instant,
 }
 
-/// Offers what the peer says to the camera: the first format that the host takes. The section is used for it then.
+/// Offers what the peer says to the camera: the first format that it takes as it is, else the first that can be transcoded. The section
+/// is used for it then.
 ///
 /// # Errors
 /// The camera takes nothing of it, or is taken.
@@ -72,13 +73,14 @@ pub(super) async fn begin(
     wish: &Wish,
 ) -> Result<Speaker, Error> {
     let mut refused = Error::unsupported("talk: no codec of the microphone is known here");
-    for (codec, format) in &wish.formats {
+    let exact = wish.formats.iter().map(|format| (true, format));
+    for (exact, (codec, format)) in exact.chain(wish.formats.iter().map(|format| (false, format))) {
         let parameters = match codec {
             Codec::Opus => Parameters::audio(Codec::Opus, 48_000, 2),
             codec => Parameters::audio(*codec, 8000, 1),
         };
         let (stream, consumer) = (stream.to_owned(), consumer.id());
-        let talk = Offer { stream, consumer, parameters, connection: Connection::default() };
+        let talk = Offer { stream, consumer, parameters, exact, connection: Connection::default() };
         let talker = match context.talk(&talk).await {
             Ok(talker) => talker,
             Err(error) if error.class == Class::Unsupported => {
@@ -185,10 +187,10 @@ mod tests {
     fn the_codec_is_the_cameras_first() {
         let none = [Use::Nothing, Use::Nothing];
         assert_eq!(formats(OFFER, &none, &["aac", "opus", "pcm_alaw"]), Some((1, vec![111, 8, 0])));
-        assert_eq!(formats(OFFER, &none, &["pcm_mulaw"]), Some((1, vec![0, 8, 111])));
+        assert_eq!(formats(OFFER, &none, &["pcm_mulaw"]), Some((1, vec![0, 111, 8])));
         assert_eq!(
             formats(OFFER, &none, &[]),
-            Some((1, vec![8, 0, 111])),
+            Some((1, vec![111, 8, 0])),
             "nothing is known of the camera yet"
         );
         assert_eq!(formats(&OFFER.replace("sendonly", "recvonly"), &none, &["opus"]), None);
