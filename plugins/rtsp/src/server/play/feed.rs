@@ -166,15 +166,21 @@ impl<R: Rings> Feed<R> {
         let State { runs, wall, rooms, .. } = &mut *guard;
         match item {
             Item::Unit { track, unit, .. } => {
-                if let Some(run) = runs.get_mut(&track)
-                    && let Some(frames) = run.packetize(&unit, wall, now)
-                {
-                    self.counters.units.fetch_add(1, Relaxed);
-                    for link in rooms.iter() {
-                        let linked = link.tracks.iter().find(|linked| linked.id == track);
-                        if let (Some(linked), Some(room)) = (linked, link.room.upgrade()) {
-                            let frames = with_channel(&frames, run.channel, linked.channel);
-                            room.push(frames, linked.bit, unit.key, now.at);
+                if let Some(run) = runs.get_mut(&track) {
+                    if let Some(frames) = run.packetize(&unit, wall, now) {
+                        self.counters.units.fetch_add(1, Relaxed);
+                        for link in rooms.iter() {
+                            let linked = link.tracks.iter().find(|linked| linked.id == track);
+                            if let (Some(linked), Some(room)) = (linked, link.room.upgrade()) {
+                                let frames = with_channel(&frames, run.channel, linked.channel);
+                                room.push(frames, linked.bit, unit.key, now.at);
+                            }
+                        }
+                    }
+                    if run.is_unsendable() {
+                        self.is_over.store(true, Relaxed);
+                        for room in rooms.iter().filter_map(|link| link.room.upgrade()) {
+                            room.end("RTP carries JPEG pictures with the standard Huffman tables only");
                         }
                     }
                 }

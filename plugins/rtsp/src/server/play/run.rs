@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use patchbay_media::{Kind, Parameters, Unit};
+use patchbay_media::{Codec, Kind, Parameters, Unit};
 use patchbay_rtp::clock::WallClock;
 use patchbay_rtp::packetize::{History, Packetizer, Packets, Times};
 use patchbay_rtp::rtcp::{self, SenderReport};
@@ -17,6 +17,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 const FRESH: Duration = Duration::from_millis(500);
 /// A source whose times go ahead of the time of day by more seconds than this over a break counts anew.
 const BREAK_MAX_S: i64 = 10;
+/// After so many pictures of which none could be sent none will be.
+const UNSENT_MAX: u32 = 5;
 
 /// Random numbers that a run starts with.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +74,8 @@ pub struct Run {
     packets: u32,
     octets: u32,
     reported_at: Option<Duration>,
+    /// Units since one was sent.
+    unsent: u32,
 }
 
 /// The newest unit, as sent.
@@ -109,12 +113,18 @@ impl Run {
             packets: 0,
             octets: 0,
             reported_at: None,
+            unsent: 0,
         }
     }
 
     /// Whether packets were numbered already.
     pub fn is_started(&self) -> bool {
         self.packetizer.is_some()
+    }
+
+    /// Whether RTP has no form for what comes: RFC 2435 knows baseline JPEG pictures with the standard tables only.
+    pub fn is_unsendable(&self) -> bool {
+        self.packets == 0 && self.unsent >= UNSENT_MAX && self.parameters.codec == Codec::Mjpeg
     }
 
     /// Whether a viewer must begin at a key unit.
@@ -159,8 +169,10 @@ impl Run {
         let mut packets = Packets::new(self.channel);
         let count = packetizer.packetize(unit, sets, &mut packets);
         if count == 0 {
+            self.unsent = self.unsent.saturating_add(1);
             return None;
         }
+        self.unsent = 0;
         let octets = packets.octets();
         let frames = packets.take();
         self.last = Some(Last { frames: frames.clone(), sequence, timestamp, at: now.at });
