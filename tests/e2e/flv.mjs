@@ -1,13 +1,9 @@
 // Plays stream.flv with mpegts.js in Chromium for SECONDS and prints what was shown: node flv.mjs SERVER NAME SECONDS
-import { chromium } from 'playwright-core';
 import { createRequire } from 'node:module';
+import { launch } from './chromium.mjs';
 
 const [server, name, seconds] = process.argv.slice(2);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required'],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage();
   await page.goto(`${server}api`);

@@ -3,7 +3,7 @@
 // Prints one JSON line: what was shown, how old it was by the clock burned into the picture, and every stall and error.
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const [url, seconds, rate] = process.argv.slice(2);
 const page_html = '<!doctype html><meta charset=utf-8><title>hls</title><video muted autoplay playsinline width=640 height=360></video><script src=hls.js></script>';
@@ -14,11 +14,7 @@ const server = createServer((request, response) => {
 }).listen(0, '127.0.0.1');
 await new Promise((resolve) => server.once('listening', resolve));
 
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required'],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage();
   await page.goto(`http://127.0.0.1:${server.address().port}/`);

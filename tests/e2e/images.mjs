@@ -1,13 +1,9 @@
 // Shows a stream of JPEG pictures in Chromium, in an <img> and from a WebSocket: node images.mjs URL STREAM SECONDS [SCREENSHOT]
 // Prints one line of JSON: the shown picture of the <img>, 128x72 gray, and what came over the WebSocket.
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const [url, stream, seconds, screenshot] = process.argv.slice(2);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync'],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: 700, height: 400 } });
   await page.goto(`${url}api`);

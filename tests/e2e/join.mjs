@@ -1,13 +1,9 @@
 // Opens a player in Chromium and SECONDS after its first data prints the shown picture, 128x72 gray: node join.mjs URL SECONDS [plain]
 // With `plain` the page is a bare MSE player that appends what comes and never moves its position.
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const [url, seconds, plain] = process.argv.slice(2);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required'],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage();
   await page.goto(url);

@@ -1,13 +1,9 @@
 // Opens a player in Chromium, or a JPEG stream as an image, and tells whether the picture is there and moves:
 // node kit.mjs URL SCREENSHOT
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const [url, screenshot] = process.argv.slice(2);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required'],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: 800, height: 500 } });
   await page.goto(url, { waitUntil: 'commit' });

@@ -1,13 +1,9 @@
 // Plays a page in Chromium and prints how old each picture is that it shows, in ms: node latency.mjs URL SECONDS
 // The pictures carry the time of their making, see tests/peers/clockgen.py.
-import { chromium } from 'playwright-core';
+import { SHOWN_ADDRESSES, launch } from './chromium.mjs';
 
 const [url, seconds] = process.argv.slice(2);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    '--autoplay-policy=no-user-gesture-required', '--disable-features=WebRtcHideLocalIpsWithMdns'],
-});
+const browser = await launch(SHOWN_ADDRESSES);
 try {
   const page = await browser.newPage();
   await page.goto(url);

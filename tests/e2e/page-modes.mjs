@@ -1,13 +1,9 @@
 // Every way of the player in Chromium, chosen by hand and fallen back to; talking; publishing: node page-modes.mjs URL
 import assert from 'node:assert/strict';
-import { chromium } from 'playwright-core';
+import { FAKE_DEVICES, SHOWN_ADDRESSES, launch } from './chromium.mjs';
 
 const [base] = process.argv.slice(2);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    '--autoplay-policy=no-user-gesture-required', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', '--disable-features=WebRtcHideLocalIpsWithMdns'],
-});
+const browser = await launch(...FAKE_DEVICES, SHOWN_ADDRESSES);
 const errors = [];
 async function open(path, block, more) {
   const context = await browser.newContext({ viewport: { width: 640, height: 360 }, permissions: ['camera', 'microphone'] });

@@ -1,12 +1,8 @@
 // Opens the page in Chromium, chooses the first stream and prints what the player shows: node page.mjs URL [SCREENSHOT]
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const [url, screenshot] = process.argv.slice(2);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required'],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
   const errors = [];

@@ -1,14 +1,9 @@
 // Chromium watches a stream and speaks to its camera with a tone as its microphone; one JSON line on standard output, then waits for the
 // end of standard input: node talk.mjs '{"base":..., "name":..., "tone": WAV, "both": one section for both ways, "pages": 1}'
-import { chromium } from 'playwright-core';
+import { FAKE_DEVICES, SHOWN_ADDRESSES, launch } from './chromium.mjs';
 
 const ask = JSON.parse(process.argv[2]);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--autoplay-policy=no-user-gesture-required',
-    '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${ask.tone}`,
-    '--disable-features=WebRtcHideLocalIpsWithMdns'],
-});
+const browser = await launch(...FAKE_DEVICES, `--use-file-for-fake-audio-capture=${ask.tone}`, SHOWN_ADDRESSES);
 try {
   const page = await (await browser.newContext({ permissions: ['microphone'] })).newPage();
   await page.goto(ask.base + 'api');

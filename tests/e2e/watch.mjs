@@ -1,11 +1,7 @@
 // Opens a player in Chromium and prints once a second what it shows, until its standard input ends: node watch.mjs URL
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required'],
-});
+const browser = await launch();
 let over = false;
 process.stdin.on('end', () => { over = true; }).resume();
 try {

@@ -2,14 +2,10 @@
 // play: base, name, form (whep json form ws1 ws2), net (all, tcp), ice (servers), policy (all, relay), seconds, count (peers in one page), hold (wait for standard input's end)
 // publish: base, name, form (whip ws1), seconds
 // again: base, name, key (src dst), steps: offers on one connection, each seen after a while
-import { chromium } from 'playwright-core';
+import { FAKE_DEVICES, SHOWN_ADDRESSES, launch } from './chromium.mjs';
 
 const ask = JSON.parse(process.argv[2]);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--autoplay-policy=no-user-gesture-required',
-    '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', '--disable-features=WebRtcHideLocalIpsWithMdns'],
-});
+const browser = await launch(...FAKE_DEVICES, SHOWN_ADDRESSES);
 const page = await (await browser.newContext({ permissions: ['camera', 'microphone'] })).newPage();
 await page.goto(ask.base + 'api');
 await page.evaluate(() => {
