@@ -54,29 +54,10 @@ impl Request {
         Self { method: method.into(), url: url.into(), headers: Headers::default(), body: Bytes::new() }
     }
 
-    /// Adds a header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.push(name, value);
-        self
-    }
-
-    /// Sets the body; `Content-Length` is written by [`Request::encode`].
-    #[must_use]
-    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
-        self
-    }
-
     /// The bytes to send.
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(256 + self.body.len());
-        out.put_slice(one_line(&self.method).as_bytes());
-        out.put_u8(b' ');
-        out.put_slice(one_line(&self.url).as_bytes());
-        out.put_slice(b" RTSP/1.0\r\n");
-        finish(&mut out, &self.headers, &self.body);
-        out.freeze()
+        let start = format!("{} {} RTSP/1.0", one_line(&self.method), one_line(&self.url));
+        encode(&start, &self.headers, &self.body)
     }
 }
 
@@ -86,28 +67,36 @@ impl Response {
         Self { status, reason: reason(status).to_owned(), headers: Headers::default(), body: Bytes::new() }
     }
 
-    /// Adds a header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.push(name, value);
-        self
-    }
-
-    /// Sets the body; `Content-Length` is written by [`Response::encode`].
-    #[must_use]
-    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
-        self
-    }
-
     /// The bytes to send.
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(256 + self.body.len());
-        out.put_slice(format!("RTSP/1.0 {} {}\r\n", self.status, one_line(&self.reason)).as_bytes());
-        finish(&mut out, &self.headers, &self.body);
-        out.freeze()
+        let start = format!("RTSP/1.0 {} {}", self.status, one_line(&self.reason));
+        encode(&start, &self.headers, &self.body)
     }
 }
+
+/// What is built alike into either message.
+macro_rules! parts {
+    ($message:ident) => {
+        impl $message {
+            /// Adds a header.
+            #[must_use]
+            pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+                self.headers.push(name, value);
+                self
+            }
+
+            /// Sets the body; `encode` writes `Content-Length`.
+            #[must_use]
+            pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+                self.body = body.into();
+                self
+            }
+        }
+    };
+}
+
+parts!(Request);
+parts!(Response);
 
 /// Appends one interleaved frame (RFC 2326 section 10.12). Payloads above 65535 bytes cannot be framed: nothing is
 /// appended and `false` returned.
@@ -151,7 +140,11 @@ pub fn reason(status: u16) -> &'static str {
     }
 }
 
-fn finish(out: &mut BytesMut, headers: &Headers, body: &Bytes) {
+/// A message of this first line.
+fn encode(start: &str, headers: &Headers, body: &Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(256 + body.len());
+    out.put_slice(start.as_bytes());
+    out.put_slice(b"\r\n");
     for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("Content-Length")) {
         out.put_slice(one_line(name).as_bytes());
         out.put_slice(b": ");
@@ -163,6 +156,7 @@ fn finish(out: &mut BytesMut, headers: &Headers, body: &Bytes) {
     }
     out.put_slice(b"\r\n");
     out.put_slice(body);
+    out.freeze()
 }
 
 /// Text from outside must not be able to end a line.

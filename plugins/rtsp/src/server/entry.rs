@@ -86,28 +86,26 @@ pub(super) async fn serve<S: Streams>(
     mut stream: TcpStream,
     ends: Ends,
 ) -> io::Result<End> {
-    let mut first = BytesMut::new();
-    let Ok(kind) = timeout(IDLE_TIMEOUT, sniff(&mut stream, &mut first)).await else {
-        return Ok(End::Silent);
+    let (kind, first) = match begin(&mut stream).await? {
+        Ok(begun) => begun,
+        Err(end) => return Ok(end),
     };
-    match kind? {
-        None => Ok(End::Eof),
-        Some(Kind::Rtsp) => connection::serve(server, Link::Tcp(stream), ends, Way::Plain, first).await,
-        Some(Kind::Http) => http(server, stream, first, ends).await,
-        Some(Kind::Tls) => {
+    match kind {
+        Kind::Rtsp => connection::serve(server, Link::Tcp(stream), ends, Way::Plain, first).await,
+        Kind::Http => http(server, stream, first, ends).await,
+        Kind::Tls => {
             let Some(acceptor) = server.entry.tls.clone() else { return Ok(End::NoTls) };
             let (read, write) = stream.into_split();
             let whole = tokio::io::join(io::Cursor::new(first.freeze()).chain(read), write);
             let accepted = timeout(HANDSHAKE, acceptor.accept(whole)).await;
             let mut stream = accepted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            let mut first = BytesMut::new();
-            let Ok(kind) = timeout(IDLE_TIMEOUT, sniff(&mut stream, &mut first)).await else {
-                return Ok(End::Silent);
+            let (kind, first) = match begin(&mut stream).await? {
+                Ok(begun) => begun,
+                Err(end) => return Ok(end),
             };
-            match kind? {
-                None => Ok(End::Eof),
-                Some(Kind::Http) => http(server, stream, first, ends).await,
-                Some(_) => {
+            match kind {
+                Kind::Http => http(server, stream, first, ends).await,
+                Kind::Rtsp | Kind::Tls => {
                     let (link, inner) = pair()?;
                     let serve = connection::serve(server, link, ends, Way::Tls, first);
                     both(serve, relay::streams(stream, inner)).await
@@ -123,26 +121,31 @@ pub(super) async fn serve_relayed<S: Streams>(
     mut stream: UnixStream,
     ends: Ends,
 ) -> io::Result<End> {
-    let mut first = BytesMut::new();
-    let Ok(kind) = timeout(IDLE_TIMEOUT, sniff(&mut stream, &mut first)).await else {
-        return Ok(End::Silent);
+    let (kind, first) = match begin(&mut stream).await? {
+        Ok(begun) => begun,
+        Err(end) => return Ok(end),
     };
-    match kind? {
-        None => Ok(End::Eof),
-        Some(Kind::Rtsp) => connection::serve(server, Link::Relayed(stream), ends, Way::Tls, first).await,
-        Some(Kind::Http) => http(server, stream, first, ends).await,
-        Some(Kind::Tls) => Ok(End::NoTls),
+    match kind {
+        Kind::Rtsp => connection::serve(server, Link::Relayed(stream), ends, Way::Tls, first).await,
+        Kind::Http => http(server, stream, first, ends).await,
+        Kind::Tls => Ok(End::NoTls),
     }
 }
 
-async fn sniff(stream: &mut impl Stream, first: &mut BytesMut) -> io::Result<Option<Kind>> {
-    loop {
-        if stream.read_buf(first).await? == 0 {
-            return Ok(None);
+/// Reads until it is clear what a connection begins with, or how it has ended before.
+async fn begin(stream: &mut impl Stream) -> io::Result<Result<(Kind, BytesMut), End>> {
+    let mut first = BytesMut::new();
+    let reading = async {
+        while stream.read_buf(&mut first).await? > 0 {
+            if let Some(kind) = kind(&first) {
+                return Ok(Some(kind));
+            }
         }
-        if let Some(kind) = kind(first) {
-            return Ok(Some(kind));
-        }
+        io::Result::Ok(None)
+    };
+    match timeout(IDLE_TIMEOUT, reading).await {
+        Ok(kind) => Ok(kind?.map(|kind| (kind, first)).ok_or(End::Eof)),
+        Err(_) => Ok(Err(End::Silent)),
     }
 }
 

@@ -1,6 +1,5 @@
 //! A camera by script and a clock that tests turn. The camera reads RTSP with its own few lines, checks what every request
 //! must have, and shares no code with the client.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)] // a test's; each file uses a part
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,27 +10,27 @@ use patchbay_net::SourceUrl;
 use patchbay_plugin_rtsp::client::{Config, Error, Input, Output, Reconnect, Session, Target, Timeouts};
 use patchbay_plugin_rtsp::wire::Lower;
 
-pub const SDP: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=cam\r\nt=0 0\r\na=control:*\r\n\
+pub(crate) const SDP: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=cam\r\nt=0 0\r\na=control:*\r\n\
     m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:trackID=0\r\n\
     m=audio 0 RTP/AVP 8\r\na=control:trackID=1\r\n";
 
 /// A request as the camera got it.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub connection: usize,
-    pub at: Duration,
-    pub method: String,
-    pub url: String,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Seen {
+    pub(crate) connection: usize,
+    pub(crate) at: Duration,
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Seen {
     /// Exact, case-sensitive lookup.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    pub fn reply(&self, status: &str, headers: &[&str], body: &str) -> String {
+    pub(crate) fn reply(&self, status: &str, headers: &[&str], body: &str) -> String {
         let mut text = format!("RTSP/1.0 {status}\r\nCSeq: {}\r\n", self.header("CSeq").unwrap());
         for header in headers {
             text += &format!("{header}\r\n");
@@ -42,16 +41,16 @@ impl Seen {
         text + "\r\n" + body
     }
 
-    pub fn status(&self, status: &str) -> Option<Vec<Act>> {
+    pub(crate) fn status(&self, status: &str) -> Option<Vec<Act>> {
         Some(vec![Act::Send(self.reply(status, &[], "").into_bytes())])
     }
 
-    pub fn answer(&self, status: &str, headers: &[&str], body: &str) -> Option<Vec<Act>> {
+    pub(crate) fn answer(&self, status: &str, headers: &[&str], body: &str) -> Option<Vec<Act>> {
         Some(vec![Act::Send(self.reply(status, headers, body).into_bytes())])
     }
 
     /// Whether the digest in this request is right for a challenge without qop. Computed from the request line.
-    pub fn has_digest(&self, user: &str, password: &str, realm: &str, nonce: &str) -> bool {
+    pub(crate) fn has_digest(&self, user: &str, password: &str, realm: &str, nonce: &str) -> bool {
         let Some(value) = self.header("Authorization").and_then(|v| v.strip_prefix("Digest ")) else {
             return false;
         };
@@ -65,37 +64,37 @@ impl Seen {
 }
 
 #[derive(Debug, Clone)]
-pub enum Act {
+pub(crate) enum Act {
     Send(Vec<u8>),
     Close,
 }
 
-pub fn silence() -> Option<Vec<Act>> {
+pub(crate) fn silence() -> Option<Vec<Act>> {
     Some(Vec::new())
 }
 
 type Script = Box<dyn FnMut(&Seen) -> Option<Vec<Act>>>;
 
 /// Session, camera and the wire between them.
-pub struct Rig {
-    pub session: Session,
+pub(crate) struct Rig {
+    pub(crate) session: Session,
     script: Script,
-    pub now: Duration,
-    pub seen: Vec<Seen>,
+    pub(crate) now: Duration,
+    pub(crate) seen: Vec<Seen>,
     /// Answers of the client to the camera's requests.
-    pub answers: Vec<(Duration, String)>,
-    pub connects: Vec<(Duration, Target, Option<Reconnect>)>,
-    pub media: Vec<(Duration, usize, bool, Bytes)>,
-    pub udp: Vec<(Duration, usize, bool, u16, Bytes)>,
-    pub joined: Vec<(usize, std::net::IpAddr, (u16, u16))>,
-    pub interleaved: Vec<(Duration, u8, Vec<u8>)>,
-    pub closed: Option<(Duration, Result<(), Error>)>,
-    pub playing: usize,
-    pub described: usize,
+    pub(crate) answers: Vec<(Duration, String)>,
+    pub(crate) connects: Vec<(Duration, Target, Option<Reconnect>)>,
+    pub(crate) media: Vec<(Duration, usize, bool, Bytes)>,
+    pub(crate) udp: Vec<(Duration, usize, bool, u16, Bytes)>,
+    pub(crate) joined: Vec<(usize, std::net::IpAddr, (u16, u16))>,
+    pub(crate) interleaved: Vec<(Duration, u8, Vec<u8>)>,
+    pub(crate) closed: Option<(Duration, Result<(), Error>)>,
+    pub(crate) playing: usize,
+    pub(crate) described: usize,
     /// Medias asked for once described.
-    pub want: Vec<usize>,
+    pub(crate) want: Vec<usize>,
     /// Medias that send one packet each 500 ms after PLAY.
-    pub streams: Vec<usize>,
+    pub(crate) streams: Vec<usize>,
     inbox: VecDeque<Act>,
     from_client: Vec<u8>,
     last_cseq: u32,
@@ -104,10 +103,10 @@ pub struct Rig {
     udp_ports: BTreeMap<usize, u16>,
     sequence: u16,
     /// The order of requests and datagrams, for checks across both.
-    pub order: Vec<String>,
+    pub(crate) order: Vec<String>,
 }
 
-pub fn config(url: &str) -> Config {
+pub(crate) fn config(url: &str) -> Config {
     let url = SourceUrl::parse(url).unwrap();
     let lower = match url.option("transport") {
         Some("udp") => Lower::Udp,
@@ -129,13 +128,13 @@ pub fn config(url: &str) -> Config {
 
 impl Rig {
     /// [`Rig::new`], and the camera is asked for its backchannel, which is not set up at once.
-    pub fn asking(url: &str, script: impl FnMut(&Seen) -> Option<Vec<Act>> + 'static) -> Self {
+    pub(crate) fn asking(url: &str, script: impl FnMut(&Seen) -> Option<Vec<Act>> + 'static) -> Self {
         let session = Session::new(Config { backchannel: true, ..config(url) });
         Self { session, ..Self::new(url, script) }
     }
 
     /// A camera that does everything right, but for what `script` answers itself.
-    pub fn new(url: &str, script: impl FnMut(&Seen) -> Option<Vec<Act>> + 'static) -> Self {
+    pub(crate) fn new(url: &str, script: impl FnMut(&Seen) -> Option<Vec<Act>> + 'static) -> Self {
         Self {
             session: Session::new(config(url)),
             script: Box::new(script),
@@ -164,7 +163,7 @@ impl Rig {
     }
 
     /// Lets `secs` pass.
-    pub fn run(&mut self, secs: f64) -> &mut Self {
+    pub(crate) fn run(&mut self, secs: f64) -> &mut Self {
         let end = self.now + Duration::from_secs_f64(secs);
         loop {
             let wake = match self.session.poll() {
@@ -204,37 +203,37 @@ impl Rig {
     }
 
     /// Bytes from the camera, before anything else happens.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.inbox.push_back(Act::Send(bytes.as_ref().to_vec()));
         self
     }
 
-    pub fn close(&mut self) -> &mut Self {
+    pub(crate) fn close(&mut self) -> &mut Self {
         self.inbox.push_back(Act::Close);
         self
     }
 
-    pub fn input(&mut self, input: Input<'_>) -> &mut Self {
+    pub(crate) fn input(&mut self, input: Input<'_>) -> &mut Self {
         self.session.handle(self.now, input);
         self
     }
 
-    pub fn count(&self, method: &str) -> usize {
+    pub(crate) fn count(&self, method: &str) -> usize {
         self.seen.iter().filter(|s| s.method == method).count()
     }
 
-    pub fn of(&self, method: &str) -> Vec<&Seen> {
+    pub(crate) fn of(&self, method: &str) -> Vec<&Seen> {
         self.seen.iter().filter(|s| s.method == method).collect()
     }
 
-    pub fn error(&self) -> &Error {
+    pub(crate) fn error(&self) -> &Error {
         match &self.closed {
             Some((_, Err(error))) => error,
             other => panic!("expected an error, got {other:?}; seen {:?}", self.methods()),
         }
     }
 
-    pub fn methods(&self) -> Vec<&str> {
+    pub(crate) fn methods(&self) -> Vec<&str> {
         self.seen.iter().map(|s| s.method.as_str()).collect()
     }
 
@@ -386,7 +385,7 @@ impl Rig {
 }
 
 /// An RTP packet of media 0 (payload type 96) or 1 (8).
-pub fn rtp(index: usize, sequence: u16) -> Vec<u8> {
+pub(crate) fn rtp(index: usize, sequence: u16) -> Vec<u8> {
     let [high, low] = sequence.to_be_bytes();
     vec![
         0x80,
@@ -408,7 +407,7 @@ pub fn rtp(index: usize, sequence: u16) -> Vec<u8> {
     ]
 }
 
-pub fn frame(channel: u8, packet: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(channel: u8, packet: &[u8]) -> Vec<u8> {
     let mut out = vec![b'$', channel];
     out.extend((packet.len() as u16).to_be_bytes());
     out.extend(packet);

@@ -1,14 +1,12 @@
 //! Answers of real cameras (`tests/data`): which URLs are set up, which codecs found, which channels and sessions used.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod emulator;
 
 use std::time::Duration;
 
-use emulator::{Act, Rig, Seen};
 use patchbay_net::auth;
 use patchbay_plugin_rtsp::wire::{Item, Lower, Parser, Response, SessionHeader, Transport};
 use patchbay_rtp::sdp;
+
+use crate::emulator::{Act, Rig, Seen};
 
 /// File, URL dialled, SETUP URLs of all medias, PLAY URL, encodings.
 type Row = (&'static str, &'static str, &'static [&'static str], &'static str, &'static [&'static str]);

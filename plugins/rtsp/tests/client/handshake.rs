@@ -1,14 +1,12 @@
 //! Connection, login, DESCRIBE: rows C1 to C29 against the scripted camera.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod emulator;
 
 use std::time::Duration;
 
-use emulator::{Act, Rig, SDP, Seen, config, silence};
 use patchbay_net::auth::Rejected;
 use patchbay_plugin_rtsp::client::{Error, Input, Reconnect, Session, Verify, Wait};
 use patchbay_sdk::Class;
+
+use crate::emulator::{Act, Rig, SDP, Seen, config, silence};
 
 const URL: &str = "rtsp://10.0.0.2/cam?channel=1&subtype=0";
 const LOGIN: &str = "rtsp://admin:12345@10.0.0.2/cam?channel=1&subtype=0";

@@ -1,14 +1,12 @@
 //! SETUP, PLAY, receiving, keepalive: rows C60 to C105 against the scripted camera.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-mod emulator;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use emulator::{Act, Rig, Seen, frame, rtp, silence};
 use patchbay_plugin_rtsp::client::{Error, Input, Reconnect, Wait};
 use patchbay_sdk::Class;
+
+use crate::emulator::{Act, Rig, Seen, frame, rtp, silence};
 
 const URL: &str = "rtsp://10.0.0.2/cam";
 const UDP: &str = "rtsp://10.0.0.2/cam#transport=udp";

@@ -1,5 +1,4 @@
 //! Packets to units, clocks and reports: rows C41, C51, C67, C84 to C91 of the receiving side.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::time::Duration;
 

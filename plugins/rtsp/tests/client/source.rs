@@ -1,5 +1,4 @@
 //! The source role over real sockets on loopback: a camera of few words sends known access units.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,12 +1,10 @@
 //! Sound to a camera, by script (C110).
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
-
-mod emulator;
 
 use std::time::Duration;
 
-use emulator::{Rig, Seen};
 use patchbay_plugin_rtsp::client::{Input, Reconnect};
+
+use crate::emulator::{Act, Rig, Seen};
 
 const SDP: &str = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:trackID=0\r\n\
     m=audio 0 RTP/AVP 8\r\na=control:trackID=1\r\nm=audio 0 RTP/AVP 0\r\na=control:trackID=2\r\na=sendonly\r\n";
@@ -14,12 +12,12 @@ const SDP: &str = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=co
 /// A sound packet.
 const PACKET: &[u8] = b"\x80\x80\0\x01\0\0\0\0\0\0\0\x09hello";
 
-fn described(seen: &Seen) -> Option<Vec<emulator::Act>> {
+fn described(seen: &Seen) -> Option<Vec<Act>> {
     if seen.method == "DESCRIBE" { seen.answer("200 OK", &[], SDP) } else { None }
 }
 
 /// A camera that is asked, whose backchannel is set up when somebody speaks.
-fn rig(want: &[usize], script: impl FnMut(&Seen) -> Option<Vec<emulator::Act>> + 'static) -> Rig {
+fn rig(want: &[usize], script: impl FnMut(&Seen) -> Option<Vec<Act>> + 'static) -> Rig {
     let mut rig = Rig::asking("rtsp://10.0.0.2/cam", script);
     rig.want = want.to_vec();
     rig.streams = want.to_vec();

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 /// The host. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -26,7 +26,7 @@ pub struct Memory {
 struct Inner {
     sources: HashMap<u64, Source>,
     streams: HashMap<String, watch::Sender<Option<Bound>>>,
-    pub queries: Vec<String>,
+    pub(crate) queries: Vec<String>,
     publish: HashMap<String, mpsc::UnboundedSender<Published>>,
     histories: u64,
     readers: u64,
@@ -40,11 +40,11 @@ struct Source {
 
 /// What a publisher did.
 #[derive(Debug)]
-pub enum Published {
+pub(crate) enum Published {
     /// It was taken; dropping the sender or sending a reason ends it.
     Accepted(Publish, watch::Sender<Option<String>>),
     Tracks(Tracks),
-    Changed(u32, Parameters),
+    Changed,
     Unit(u32, Unit),
     Clock(Clock),
     Gone,
@@ -52,18 +52,18 @@ pub enum Published {
 
 impl Memory {
     /// Adds a stream whose tracks are known: `(source, id, parameters)`.
-    pub fn stream(&self, name: &str, tracks: &[(u64, u32, Parameters)]) {
+    pub(crate) fn stream(&self, name: &str, tracks: &[(u64, u32, Parameters)]) {
         self.slow_stream(name);
         self.bind(name, tracks);
     }
 
     /// Adds a stream that has not started.
-    pub fn slow_stream(&self, name: &str) {
+    pub(crate) fn slow_stream(&self, name: &str) {
         self.inner.lock().streams.insert(name.to_owned(), watch::Sender::new(None));
     }
 
     /// Tells the tracks of a stream.
-    pub fn bind(&self, name: &str, tracks: &[(u64, u32, Parameters)]) {
+    pub(crate) fn bind(&self, name: &str, tracks: &[(u64, u32, Parameters)]) {
         let mut inner = self.inner.lock();
         let mut bound = Bound::default();
         for (source, id, parameters) in tracks {
@@ -77,13 +77,13 @@ impl Memory {
     }
 
     /// Adds a unit to a source.
-    pub fn push(&self, source: u64, track: u32, unit: Unit) {
+    pub(crate) fn push(&self, source: u64, track: u32, unit: Unit) {
         let sequence = self.inner.lock().sources[&source].items.len() as u64;
         self.item(source, Item::Unit { track, sequence, arrival_ns: 0, unit });
     }
 
     /// Adds an item to a source.
-    pub fn item(&self, source: u64, item: Item) {
+    pub(crate) fn item(&self, source: u64, item: Item) {
         let mut inner = self.inner.lock();
         let source = inner.sources.get_mut(&source).unwrap();
         source.items.push(item);
@@ -91,34 +91,34 @@ impl Memory {
     }
 
     /// Lets a name be published.
-    pub fn may_publish(&self, name: &str) -> mpsc::UnboundedReceiver<Published> {
+    pub(crate) fn may_publish(&self, name: &str) -> mpsc::UnboundedReceiver<Published> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.inner.lock().publish.insert(name.to_owned(), sender);
         receiver
     }
 
     /// Histories that were read.
-    pub fn histories(&self) -> u64 {
+    pub(crate) fn histories(&self) -> u64 {
         self.inner.lock().histories
     }
 
     /// Readers that were made.
-    pub fn readers(&self) -> u64 {
+    pub(crate) fn readers(&self) -> u64 {
         self.inner.lock().readers
     }
 
     /// Queries of the consumers so far.
-    pub fn queries(&self) -> Vec<String> {
+    pub(crate) fn queries(&self) -> Vec<String> {
         self.inner.lock().queries.clone()
     }
 
     /// Players attached to a stream.
-    pub fn claims(&self, name: &str) -> usize {
+    pub(crate) fn claims(&self, name: &str) -> usize {
         self.inner.lock().streams[name].receiver_count()
     }
 
     /// Counters that players reported.
-    pub fn counted(&self) -> Vec<ConsumerCounters> {
+    pub(crate) fn counted(&self) -> Vec<ConsumerCounters> {
         self.inner.lock().counted.clone()
     }
 }
@@ -158,7 +158,7 @@ impl Streams for Memory {
 }
 
 /// Nothing here is spoken to.
-pub struct MemoryVoice;
+pub(crate) struct MemoryVoice;
 
 impl Voice for MemoryVoice {
     fn push(&self, _: &Unit) -> Result<(), Error> {
@@ -170,7 +170,7 @@ impl Voice for MemoryVoice {
     }
 }
 
-pub struct MemoryClaim {
+pub(crate) struct MemoryClaim {
     memory: Memory,
     bound: Option<watch::Receiver<Option<Bound>>>,
     query: String,
@@ -231,7 +231,7 @@ impl Rings for Memory {
     }
 }
 
-pub struct MemoryReader {
+pub(crate) struct MemoryReader {
     memory: Memory,
     source: u64,
     tracks: Vec<u32>,
@@ -266,7 +266,7 @@ impl RingReader for MemoryReader {
     }
 }
 
-pub struct MemoryIntake {
+pub(crate) struct MemoryIntake {
     sender: mpsc::UnboundedSender<Published>,
     ended: watch::Receiver<Option<String>>,
 }
@@ -277,8 +277,8 @@ impl Intake for MemoryIntake {
         Ok(())
     }
 
-    fn track_changed(&self, id: u32, parameters: &Parameters) -> Result<(), Error> {
-        let _ = self.sender.send(Published::Changed(id, parameters.clone()));
+    fn track_changed(&self, _id: u32, _parameters: &Parameters) -> Result<(), Error> {
+        let _ = self.sender.send(Published::Changed);
         Ok(())
     }
 
@@ -309,7 +309,7 @@ impl Drop for MemoryIntake {
 }
 
 /// One NAL unit of an H.264 picture with its number in it, and without zeros, which would be start codes.
-pub fn picture(number: i64, is_key: bool, len: usize) -> Unit {
+pub(crate) fn picture(number: i64, is_key: bool, len: usize) -> Unit {
     let mut nal = vec![if is_key { 0x65 } else { 0x41 }, 0x80];
     nal.extend((0..4).map(|i| 0x80 | (number >> (7 * i)) as u8));
     nal.resize(len.max(10), number as u8 | 1);
@@ -319,11 +319,11 @@ pub fn picture(number: i64, is_key: bool, len: usize) -> Unit {
 }
 
 /// A-law sound of 20 ms.
-pub fn sound(number: i64) -> Unit {
+pub(crate) fn sound(number: i64) -> Unit {
     Unit::new(number * 160, true, Bytes::from(vec![number as u8; 160]))
 }
 
 /// The number of a picture.
-pub fn picture_number(nal: &[u8]) -> i64 {
+pub(crate) fn picture_number(nal: &[u8]) -> i64 {
     nal.iter().skip(2).take(4).rev().fold(0, |sum, byte| sum << 7 | i64::from(byte & 0x7f))
 }

@@ -1,23 +1,16 @@
 //! Multicast over the loopback interface: one group for all players of a stream, and the client in a camera's group.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs, unreachable_pub)] // a test
-
-#[path = "server_support/memory.rs"]
-#[allow(dead_code)]
-mod memory;
-#[path = "server_support/peer.rs"]
-#[allow(dead_code)]
-mod peer;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 
-use memory::{Memory, picture, picture_number};
 use patchbay_media::{Codec, Parameters};
 use patchbay_plugin_rtsp::server::Config;
 use patchbay_rtp::rtcp::{self, Rtcp};
-use peer::{Host, PATIENCE, Peer, controls, header, host, nals, rtp, rtp_info};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
+
+use crate::memory::{Memory, picture, picture_number};
+use crate::peer::{Host, PATIENCE, Peer, controls, header, host, nals, rtp, rtp_info};
 
 /// Of the range for use within one organization (RFC 2365), one address per test.
 const GROUPS: [&str; 2] = ["239.255.77.1", "239.255.77.2"];

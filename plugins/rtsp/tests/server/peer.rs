@@ -10,16 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::memory::Memory;
+use crate::memory::Memory;
 
 /// How long something that must happen may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server of streams in memory.
-pub struct Host {
-    pub memory: Memory,
-    pub server: Arc<Server<Memory>>,
-    pub address: SocketAddr,
+pub(crate) struct Host {
+    pub(crate) memory: Memory,
+    pub(crate) server: Arc<Server<Memory>>,
+    pub(crate) address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -29,7 +29,7 @@ impl Drop for Host {
     }
 }
 
-pub async fn host(config: Config) -> Host {
+pub(crate) async fn host(config: Config) -> Host {
     let memory = Memory::default();
     let server = Server::new(config, memory.clone(), Limits::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -40,32 +40,32 @@ pub async fn host(config: Config) -> Host {
 
 /// What a connection brings: a reply with its body, or an interleaved frame.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Got {
+pub(crate) enum Got {
     Reply(String),
     Frame(u8, Vec<u8>),
     End,
 }
 
-pub struct Peer {
-    pub socket: TcpStream,
-    pub url: String,
+pub(crate) struct Peer {
+    pub(crate) socket: TcpStream,
+    pub(crate) url: String,
     buffer: Vec<u8>,
     cseq: u32,
     session: String,
 }
 
 impl Peer {
-    pub async fn connect(host: &Host, path: &str) -> Self {
+    pub(crate) async fn connect(host: &Host, path: &str) -> Self {
         let socket = TcpStream::connect(host.address).await.unwrap();
         Self::on(socket, host, path)
     }
 
-    pub fn on(socket: TcpStream, host: &Host, path: &str) -> Self {
+    pub(crate) fn on(socket: TcpStream, host: &Host, path: &str) -> Self {
         let url = format!("rtsp://{}/{path}", host.address);
         Self { socket, url, buffer: Vec::new(), cseq: 0, session: String::new() }
     }
 
-    pub async fn send(&mut self, method: &str, url: &str, headers: &str, body: &str) {
+    pub(crate) async fn send(&mut self, method: &str, url: &str, headers: &str, body: &str) {
         self.cseq += 1;
         let mut text = format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{}{headers}", self.cseq, self.session);
         if !body.is_empty() {
@@ -74,7 +74,7 @@ impl Peer {
         self.socket.write_all(format!("{text}\r\n{body}").as_bytes()).await.unwrap();
     }
 
-    pub async fn frame(&mut self, channel: u8, packet: &[u8]) {
+    pub(crate) async fn frame(&mut self, channel: u8, packet: &[u8]) {
         let mut frame = vec![b'$', channel];
         frame.extend_from_slice(&(packet.len() as u16).to_be_bytes());
         frame.extend_from_slice(packet);
@@ -82,7 +82,7 @@ impl Peer {
     }
 
     /// Sends a request and gives its reply; frames before it are an error unless `frames` takes them.
-    pub async fn ask(&mut self, method: &str, url: &str, headers: &str, body: &str) -> String {
+    pub(crate) async fn ask(&mut self, method: &str, url: &str, headers: &str, body: &str) -> String {
         self.send(method, url, headers, body).await;
         match self.next().await {
             Got::Reply(reply) => {
@@ -96,13 +96,13 @@ impl Peer {
         }
     }
 
-    pub async fn describe(&mut self) -> String {
+    pub(crate) async fn describe(&mut self) -> String {
         let url = self.url.clone();
         self.ask("DESCRIBE", &url, "Accept: application/sdp\r\n", "").await
     }
 
     /// DESCRIBE and SETUP over TCP of every media. Gives the description.
-    pub async fn set_up(&mut self) -> String {
+    pub(crate) async fn set_up(&mut self) -> String {
         let described = self.describe().await;
         assert!(described.starts_with("RTSP/1.0 200"), "{described}");
         for (index, control) in controls(&described).iter().enumerate() {
@@ -115,7 +115,7 @@ impl Peer {
     }
 
     /// All of it up to the reply to PLAY.
-    pub async fn play(&mut self) -> (String, String) {
+    pub(crate) async fn play(&mut self) -> (String, String) {
         let described = self.set_up().await;
         let url = self.url.clone();
         let reply = self.ask("PLAY", &url, "Range: npt=0.000-\r\n", "").await;
@@ -124,11 +124,11 @@ impl Peer {
     }
 
     /// The next reply or frame.
-    pub async fn next(&mut self) -> Got {
+    pub(crate) async fn next(&mut self) -> Got {
         tokio::time::timeout(PATIENCE, self.read()).await.expect("nothing came")
     }
 
-    pub async fn next_frame(&mut self) -> (u8, Vec<u8>) {
+    pub(crate) async fn next_frame(&mut self) -> (u8, Vec<u8>) {
         match self.next().await {
             Got::Frame(channel, packet) => (channel, packet),
             other => panic!("no frame: {other:?}"),
@@ -167,7 +167,7 @@ fn take(bytes: &[u8]) -> Option<(Got, usize)> {
     Some((Got::Reply(String::from_utf8(all.to_vec()).unwrap()), head + body))
 }
 
-pub fn header(reply: &str, name: &str) -> Option<String> {
+pub(crate) fn header(reply: &str, name: &str) -> Option<String> {
     let head = reply.split("\r\n\r\n").next()?;
     head.split("\r\n")
         .filter_map(|line| line.split_once(": "))
@@ -176,13 +176,13 @@ pub fn header(reply: &str, name: &str) -> Option<String> {
 }
 
 /// Control URLs of the medias.
-pub fn controls(described: &str) -> Vec<String> {
+pub(crate) fn controls(described: &str) -> Vec<String> {
     let medias = described.split("\r\nm=").skip(1);
     medias.map(|m| m.split("a=control:").nth(1).unwrap().lines().next().unwrap().to_owned()).collect()
 }
 
 /// `seq` and `rtptime` of each media in RTP-Info.
-pub fn rtp_info(reply: &str) -> Vec<(Option<u16>, Option<u32>)> {
+pub(crate) fn rtp_info(reply: &str) -> Vec<(Option<u16>, Option<u32>)> {
     let info = header(reply, "RTP-Info").unwrap_or_default();
     let number = |part: &str, key: &str| {
         part.split(';').find_map(|field| field.strip_prefix(key).map(|v| v.parse::<u64>().unwrap()))
@@ -194,16 +194,16 @@ pub fn rtp_info(reply: &str) -> Vec<(Option<u16>, Option<u32>)> {
 
 /// One RTP packet.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rtp {
-    pub marker: bool,
-    pub payload_type: u8,
-    pub sequence: u16,
-    pub timestamp: u32,
-    pub ssrc: u32,
-    pub payload: Vec<u8>,
+pub(crate) struct Rtp {
+    pub(crate) marker: bool,
+    pub(crate) payload_type: u8,
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) ssrc: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
-pub fn rtp(packet: &[u8]) -> Rtp {
+pub(crate) fn rtp(packet: &[u8]) -> Rtp {
     assert_eq!(packet[0], 0x80, "version 2, nothing else");
     Rtp {
         marker: packet[1] & 0x80 != 0,
@@ -216,7 +216,7 @@ pub fn rtp(packet: &[u8]) -> Rtp {
 }
 
 /// NAL units of H.264 packets, one after the other (RFC 6184: single, STAP-A, FU-A).
-pub fn nals(packets: &[Rtp]) -> Vec<Vec<u8>> {
+pub(crate) fn nals(packets: &[Rtp]) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = Vec::new();
     for packet in packets {
         let p = &packet.payload;

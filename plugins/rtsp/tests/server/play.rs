@@ -1,24 +1,17 @@
 //! Players by script against the server on real sockets.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs, unreachable_pub)]
-
-#[path = "server_support/memory.rs"]
-#[allow(dead_code)]
-mod memory;
-#[path = "server_support/peer.rs"]
-#[allow(dead_code)]
-mod peer;
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use memory::{Memory, picture, picture_number, sound};
 use patchbay_media::{Codec, Parameters};
 use patchbay_plugin_rtsp::server::Config;
 use patchbay_rtp::rtcp::{self, Rtcp};
 use patchbay_sdk::reader::Item;
-use peer::{Got, Host, PATIENCE, Peer, Rtp, controls, header, host, nals, rtp, rtp_info};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, UdpSocket};
+
+use crate::memory::{Memory, picture, picture_number, sound};
+use crate::peer::{Got, Host, PATIENCE, Peer, Rtp, controls, header, host, nals, rtp, rtp_info};
 
 const SPS: [u8; 4] = [0x67, 0x42, 0xe0, 0x1f];
 const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];

@@ -1,25 +1,18 @@
 //! Publishers by script against the server on real sockets.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs, unreachable_pub)]
-
-#[path = "server_support/memory.rs"]
-#[allow(dead_code)]
-mod memory;
-#[path = "server_support/peer.rs"]
-#[allow(dead_code)]
-mod peer;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use memory::{Published, picture};
 use patchbay_media::{Codec, Parameters, Unit};
 use patchbay_plugin_rtsp::server::Config;
 use patchbay_rtp::packetize::{Packetizer, Packets};
 use patchbay_rtp::rtcp::{self, SenderReport};
 use patchbay_rtp::sdp::{self, Description, Direction, MediaDescription};
-use peer::{Got, PATIENCE, Peer, header, host};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::memory::{Published, picture};
+use crate::peer::{Got, PATIENCE, Peer, header, host};
 
 /// Of libx264, baseline, 320x240.
 const SPS: [u8; 24] = [
@@ -110,7 +103,7 @@ async fn units(events: &mut UnboundedReceiver<Published>, count: usize) -> BTree
     while units.len() < 2 || units.values().any(|units| units.len() < count) {
         match next(events).await {
             Published::Unit(track, unit) => units.entry(track).or_default().push(unit),
-            Published::Clock(_) | Published::Changed(..) => {}
+            Published::Clock(_) | Published::Changed => {}
             other => panic!("{other:?}"),
         }
     }

@@ -1,5 +1,4 @@
 //! The server's session without sockets, row by row of the behaviours that real players and publishers show.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::time::Duration;
 
@@ -242,7 +241,7 @@ fn s08_play_again_pause_and_setup_after_play() {
     assert_eq!(reply(&mut session, request("PAUSE", URL)).status, 200);
     assert_eq!(play(&mut session).status, 200);
     assert!(session.is_playing());
-    let mut early = crate::session(None);
+    let mut early = self::session(None);
     for method in ["PLAY", "PAUSE", "RECORD", "SETUP"] {
         assert_eq!(reply(&mut early, request(method, URL)).status, 455, "{method}");
     }
@@ -538,9 +537,9 @@ fn s62_a_name_that_may_not_be_published() {
     session.refuse(404, None);
     assert_eq!(drain(&mut session).replies[0].status, 404);
     assert!(!session.is_publishing());
-    let mut locked = crate::session(Some(login()));
+    let mut locked = self::session(Some(login()));
     assert_eq!(reply(&mut locked, request("ANNOUNCE", URL).body(SDP)).status, 401);
-    assert_eq!(announce(&mut crate::session(None), "v=0\r\n").status, 400, "no media");
+    assert_eq!(announce(&mut self::session(None), "v=0\r\n").status, 400, "no media");
 }
 
 #[test]

@@ -1,19 +1,10 @@
 //! RTSP inside TLS, HTTP and WebSocket: the server against raw peers, the client against raw cameras, and both together.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs, unreachable_pub)] // a test
-
-#[path = "server_support/memory.rs"]
-#[allow(dead_code)]
-mod memory;
-#[path = "server_support/peer.rs"]
-#[allow(dead_code)]
-mod peer;
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt as _, StreamExt as _};
-use memory::{picture, sound};
 use patchbay_media::{Codec, Parameters, Unit};
 use patchbay_net::tls::{Verify, connect};
 use patchbay_plugin_rtsp::server::Config;
@@ -21,15 +12,17 @@ use patchbay_plugin_rtsp::source::{Host as SourceHost, Refusals, run};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::{Clock, Demand};
 use patchbay_sdk::source::Tracks;
-use peer::{Host, PATIENCE, host};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
+use crate::memory::{picture, picture_number, sound};
+use crate::peer::{Host, PATIENCE, host};
+
 /// A certificate of `localhost` and its key, made for these tests.
-const IDENTITY: &str = include_str!("data/localhost.pem");
+const IDENTITY: &str = include_str!("../data/localhost.pem");
 
 fn with_tls() -> Config {
     Config { tls_cert: IDENTITY.to_owned(), tls_key: IDENTITY.to_owned(), ..Config::default() }
@@ -259,7 +252,7 @@ impl Dialling {
         while pictures < 12 || sounds < 12 {
             let (track, unit) = limit(self.units.recv()).await.expect("the source runs");
             if track == 0 {
-                let number = memory::picture_number(&unit.data[4..]);
+                let number = picture_number(&unit.data[4..]);
                 assert_eq!(unit.data, picture(number, unit.key, 3_000).data);
                 pictures += 1;
             } else {
