@@ -67,7 +67,7 @@ try {
     return {
       first_ms: seen.first_ms === null ? null : Math.round(seen.first_ms), time: video.currentTime, width: video.videoWidth,
       frames: quality.totalVideoFrames, dropped: quality.droppedVideoFrames, audio_bytes: video.webkitAudioDecodedByteCount,
-      stalls: seen.stalls, errors: seen.errors, clocks: ages.length, age_ms: at(settled, 0.5), age_p95_ms: at(settled, 0.95), age_max_ms: settled.at(-1) ?? null,
+      stalls: seen.stalls, errors: seen.errors, clocks: ages.length, age_min_ms: ages[0] ?? null, age_ms: at(settled, 0.5), age_p95_ms: at(settled, 0.95), age_max_ms: settled.at(-1) ?? null,
       latency: player.latency, target: player.targetLatency, drift: player.drift, rate: video.playbackRate,
       parts: Boolean(player.latestLevelDetails?.partList), codecs: player.levels.map((level) => level.codecs ?? level.codecSet),
     };
