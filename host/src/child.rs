@@ -136,19 +136,19 @@ impl Child {
         });
         let payload = serde_json::to_vec(&hello).unwrap_or_default();
         let greeting = Message { kind: kind::HELLO, payload, ..Message::default() };
-        let greeted = child.send(&greeting);
-        let mut early = ours.set_read_timeout(Some(START_LIMIT)).and(greeted);
+        ours.set_read_timeout(Some(START_LIMIT)).map_err(failed)?;
+        // One that has ended reads it no more, but may have said why.
+        let _ = child.send(&greeting);
         let mut greetings = 1;
         let mut reader = wire::Reader::new(BufReader::with_capacity(256 << 10, ours));
         let refused = loop {
-            let message = match early.and_then(|()| reader.message()) {
+            let message = match reader.message() {
                 Ok(message) => message,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     break "it has not started within 5 s".to_owned();
                 }
                 Err(_) => break child.how_it_ended(),
             };
-            early = Ok(());
             match message.kind {
                 kind::READY if message.x == 0 => {
                     let _ = child.socket.set_read_timeout(None);
@@ -163,7 +163,7 @@ impl Child {
                 kind::SANDBOX => child.set_in_force(&message.payload, memory),
                 kind::AGAIN if greetings == 1 => {
                     greetings += 1;
-                    early = child.send(&greeting);
+                    let _ = child.send(&greeting);
                 }
                 _ => {}
             }
