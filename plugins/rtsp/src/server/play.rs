@@ -127,6 +127,12 @@ impl<R: Rings> Hub<R> {
         self.rooms.lock().values().filter_map(Weak::upgrade).map(|room| room.fanout.clone()).collect()
     }
 
+    /// Whether nobody is served and nothing is packetized.
+    pub fn is_empty(&self) -> bool {
+        self.rooms.lock().values().all(|room| room.strong_count() == 0)
+            && self.feeds.lock().values().all(|feed| feed.strong_count() == 0)
+    }
+
     /// The room for these tracks, shared by all who want the same of them at the same packet size.
     pub fn room(&self, wanted: &[Wanted], max_payload: usize) -> Arc<Room<R>> {
         let wanted = wanted.get(..MAX_TRACKS).unwrap_or(wanted);
