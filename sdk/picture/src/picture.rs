@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{PixelType, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{ResizeOptions, Resizer};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use crate::error::PictureError;
@@ -66,11 +67,11 @@ impl Picture {
         if (width, height) == (self.width, self.height) {
             return Ok(Cow::Borrowed(self));
         }
-        let source = ImageRef::new(self.width, self.height, &self.rgb, PixelType::U8x3).map_err(make)?;
-        let buffer = Self::buffer(width, height)?;
-        let mut target = Image::from_vec_u8(width, height, buffer, PixelType::U8x3).map_err(make)?;
-        Resizer::new().resize(&source, &mut target, &ResizeOptions::new()).map_err(make)?;
-        Ok(Cow::Owned(Self { width, height, rgb: target.into_vec() }))
+        let source = TypedImageRef::<U8x3>::from_buffer(self.width, self.height, &self.rgb).map_err(make)?;
+        let mut rgb = Self::buffer(width, height)?;
+        let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut rgb).map_err(make)?;
+        Resizer::new().resize_typed(&source, &mut target, &ResizeOptions::new()).map_err(make)?;
+        Ok(Cow::Owned(Self { width, height, rgb }))
     }
 
     /// The picture turned clockwise by so many quarters.
