@@ -1,6 +1,6 @@
 // A new stream: a form made from the plugins' option schemas. The source is tried under a name of its own before anything is
 // written into the configuration.
-import { ask, json, url } from './api.js';
+import { ask, json, plain, url } from './api.js';
 import { field, fields, isOption, sourceUrl } from './form.js';
 import { h, icon, say, toast } from './dom.js';
 
@@ -91,7 +91,7 @@ function fault(key, reason) {
 
 function checked() {
   let fine = true;
-  for (const one of [...all, name].reverse()) {
+  for (const one of [name, ...all].reverse()) {
     const wrong = one === name && /[?#]/.test(name.value()) ? 'A name has no ? and no #.' : one.check();
     one.fault('');
     if (wrong) { fault(one.name, wrong); fine = false; }
@@ -152,7 +152,7 @@ form.addEventListener('submit', async (event) => {
     await tried(src);
     await keep(src);
   } catch (error) {
-    const reason = error.message.replace(/^streams: /, '');
+    const reason = plain(error.message);
     if (!error.dialled) { result.replaceChildren(h('p', { class: 'note bad' }, reason)); return; }
     fault(error.field, reason);
     result.replaceChildren(h('p', { class: 'note' }, 'Nothing is written yet. ',
@@ -167,7 +167,7 @@ try {
     for (const one of creatable) kinds.set(one, { plugin, schema: plugin.options?.$defs?.source ?? BARE });
     if (creatable.length) {
       scheme.append(h('optgroup', { label: plugin.options?.$defs?.source?.title ?? plugin.name },
-        ...creatable.map((one) => h('option', { value: one }, `${one}: · ${plugin.options?.$defs?.source?.title ?? plugin.name}`))));
+        ...creatable.map((one) => h('option', { value: one }, `${plugin.options?.$defs?.source?.title ?? plugin.name} (${one}:)`))));
     }
   }
   if (kinds.has('rtsp')) scheme.value = 'rtsp';

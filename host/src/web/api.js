@@ -47,6 +47,14 @@ export function poll(work, ms) {
   return turn();
 }
 
+/** What a server or a camera says, as a sentence: without the part of the server that says it, and without numbers of errors. */
+export function plain(text) {
+  const said = String(text ?? '').trim().replace(/^(?:[a-z/]+: )+/, '').replace(/ \(os error \d+\)/g, '');
+  const codecs = /^codecs not matched: (.*?) => /.exec(said);
+  if (codecs) return `It cannot be shown this way: the stream has ${codecs[1].replace(/(video|audio):/g, '')}`;
+  return said && said[0].toUpperCase() + said.slice(1);
+}
+
 /** `text · offline for 3 min, next try in 4 s`, from what `describe` says. */
 export function whole({ state, text, since, retryAt }) {
   const left = retryAt && retryAt - Date.now();
@@ -63,13 +71,14 @@ export function describe(stream) {
   const producers = stream.producers ?? [];
   if (!producers.length) return { state: 'idle', text: 'Waits for somebody who publishes', empty: true };
   const live = producers.find((producer) => producer.state === 'live');
-  const viewers = viewersOf(stream).length;
+  const viewers = viewersOf(stream).filter((one) => one.format_name !== 'jpeg').length;
   if (live) return { state: 'live', text: viewers ? `${viewers} ${viewers === 1 ? 'viewer' : 'viewers'}` : 'Nobody watches', since: live.since };
   const offline = producers.find((producer) => producer.state === 'offline') ?? producers.find((producer) => producer.error);
   const connecting = producers.find((producer) => producer.state === 'connecting');
   if (connecting) {
-    return { state: 'connecting', text: offline?.error ? `Trying again: ${offline.error}` : 'Connecting', since: offline?.error && connecting.since };
+    return { state: 'connecting', text: offline?.error ? `Trying again: ${plain(offline.error)}` : 'Connecting', since: offline?.error && connecting.since };
   }
-  if (offline) return { state: 'offline', text: offline.error ?? 'No answer', since: offline.since, retryAt: offline.retry_at };
+  if (offline) return { state: 'offline', text: plain(offline.error) || 'No answer', since: offline.since, retryAt: offline.retry_at };
+  if (producers.some((producer) => producer.state === 'asleep')) return { state: 'idle', text: 'It sleeps until it is watched or wakes by itself' };
   return { state: 'idle', text: 'Starts when somebody watches' };
 }

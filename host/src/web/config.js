@@ -37,6 +37,16 @@ function go({ line, column }) {
   area.scrollTop = Math.max(0, (line - 4) * parseFloat(getComputedStyle(area).lineHeight));
 }
 
+/** Goes to the line of a stream. */
+function find(stream) {
+  const lines = saved.split('\n');
+  const start = lines.findIndex((line) => /^streams:/.test(line));
+  const names = [stream, JSON.stringify(stream), `'${stream.replaceAll("'", "''")}'`];
+  const at = lines.findIndex((line, row) => row > start && start >= 0 && names.some((one) => line.trimStart().startsWith(`${one}:`)));
+  if (at >= 0) go({ line: at + 1, column: lines[at].search(/\S/) + 1 });
+  else toast(`${stream} is not in this file.`, true);
+}
+
 /** Lines of `file:line:column: error: text`. */
 function parse(text) {
   return text.split('\n').filter(Boolean).map((line) => {
@@ -113,6 +123,8 @@ try {
   area.value = saved;
   area.disabled = false;
   changed([]);
+  const wanted = new URLSearchParams(location.search).get('stream');
+  if (wanted !== null) find(wanted);
   examine();
 } catch (error) {
   showFaults([{ line: 0, severity: 'error', message: error.status === 410 ? 'Patchbay runs without a configuration file.' : error.message || 'The file cannot be read.' }]);

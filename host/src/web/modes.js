@@ -30,7 +30,7 @@ function firstPicture(video, signal, limit) {
 async function play(video) {
   try { await video.play(); } catch (error) {
     if (error.name !== 'NotAllowedError' || video.muted) return;
-    // Browsers play sound only for who has touched the page.
+    // Browsers play sound only for those who have touched the page.
     video.muted = true;
     await video.play().catch(() => {});
   }
@@ -55,6 +55,9 @@ class Mode {
     this.stop.signal.addEventListener('abort', () => socket.close());
     return socket;
   }
+
+  /** Grows with what comes; null: this way does not tell. */
+  async progress() { return null; }
 
   close() { this.stop.abort(); }
 }
@@ -91,6 +94,7 @@ class Mse extends Mode {
       socket.onmessage = async ({ data }) => {
         if (typeof data !== 'string') {
           this.queue.push(data);
+          this.came = (this.came ?? 0) + 1;
           this.append(source);
           return;
         }
@@ -131,6 +135,8 @@ class Mse extends Mode {
     this.queue = [];
     buffer.appendBuffer(all);
   }
+
+  async progress() { return this.came; }
 
   async behind() { return ahead(this.video.buffered, this.video.currentTime); }
 }
@@ -225,19 +231,12 @@ class WebRtc extends Mode {
       };
       socket.onclose = () => { if (!playing && !peer.remoteDescription) fail('connection lost'); };
     });
-    this.watch();
   }
 
-  // A session whose server is gone says nothing for half a minute: no packets tell sooner.
-  watch() {
-    let last = -1, since = performance.now();
-    const timer = setInterval(async () => {
-      let packets = 0;
-      for (const report of (await this.peer.getStats()).values()) if (report.type === 'inbound-rtp') packets += report.packetsReceived ?? 0;
-      if (packets !== last) [last, since] = [packets, performance.now()];
-      else if (performance.now() - since > 8000 && !this.stop.signal.aborted) { this.lost('nothing comes any more'); this.close(); }
-    }, 1000);
-    this.stop.signal.addEventListener('abort', () => clearInterval(timer));
+  async progress() {
+    let packets = 0;
+    for (const report of (await this.peer.getStats()).values()) if (report.type === 'inbound-rtp') packets += report.packetsReceived ?? 0;
+    return packets;
   }
 
   close() {
@@ -281,6 +280,8 @@ class Plain extends Mode {
     try { await Promise.race([first, failed]); } catch (error) { this.close(); throw error; }
     this.playing = true;
   }
+
+  async progress() { return this.video.currentTime; }
 }
 
 class Hls extends Plain {
@@ -298,24 +299,57 @@ class Mp4 extends Plain {
   async behind() { return ahead(this.video.buffered, this.video.currentTime); }
 }
 
+/** JPEG pictures as messages: an answer that never ends would take one of the few connections that a browser opens. */
 class Mjpeg extends Mode {
   static title = 'MJPEG';
   static able() { return true; }
 
-  async start() {
+  start() {
     const { image } = this;
     const { signal } = this.stop;
-    signal.addEventListener('abort', () => image.removeAttribute('src'));
-    await new Promise((resolve, reject) => {
-      const seen = setInterval(() => { if (image.naturalWidth) resolve(); }, 100);
-      const limit = setTimeout(() => reject(new Unable('no picture in 10 s')), 10000);
-      signal.addEventListener('abort', () => reject(new Unable('stopped')));
-      image.onerror = () => { reject(new Unable('the stream has no JPEG pictures')); if (this.playing) { this.lost('connection lost'); this.close(); } };
-      signal.addEventListener('abort', () => { clearInterval(seen); clearTimeout(limit); });
-      image.src = this.url('api/stream.mjpeg');
-    }).catch((error) => { this.close(); throw error; });
-    this.playing = true;
+    const socket = this.socket();
+    let newest = null, busy = false, playing = false;
+    this.came = 0;
+    return new Promise((resolve, reject) => {
+      const fail = (reason, soon) => {
+        if (signal.aborted) return;
+        if (playing) this.lost(reason, soon);
+        else reject(new Unable(reason, soon));
+        this.close();
+      };
+      const limit = setTimeout(() => fail('no picture in 10 s'), 10000);
+      signal.addEventListener('abort', () => { clearTimeout(limit); reject(new Unable('stopped')); if (image.src.startsWith('blob:')) URL.revokeObjectURL(image.src); });
+      // One after the other: of those that come meanwhile the newest is shown.
+      const show = async () => {
+        busy = true;
+        while (newest && !signal.aborted) {
+          const old = image.src;
+          image.src = URL.createObjectURL(new Blob([newest], { type: 'image/jpeg' }));
+          newest = null;
+          try {
+            await image.decode();
+            if (!playing) { playing = true; clearTimeout(limit); resolve(); }
+          } catch { /* the next one */ }
+          if (old.startsWith('blob:')) URL.revokeObjectURL(old);
+        }
+        busy = false;
+      };
+      socket.onopen = () => socket.send(JSON.stringify({ type: 'mjpeg' }));
+      socket.onmessage = ({ data }) => {
+        if (typeof data === 'string') {
+          const { type, value } = JSON.parse(data);
+          if (type === 'error') fail(value);
+          return;
+        }
+        this.came += 1;
+        newest = data;
+        if (!busy) show();
+      };
+      socket.onclose = ({ code, reason }) => fail(code === 1012 ? reason : 'connection lost', code === 1012);
+    });
   }
+
+  async progress() { return this.came; }
 
   async behind() { return null; }
 }

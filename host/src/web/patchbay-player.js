@@ -2,56 +2,36 @@
 //
 // Attributes: src; mode ("webrtc,mse,hls,mjpeg": only these, in this order); base (address of the server, when the page
 // is of another one); media ("video,audio,microphone": what is wanted; with a microphone it asks to speak at once); muted;
-// controls="none"; background (goes on while the page is hidden). Events: `state`, whose detail is { state, mode, reason };
+// label (a text over the picture); controls="none"; background (goes on while the page is hidden). Events: `state`, whose detail is { state, mode, reason };
 // `talk`, whose detail is { state, reason }: off, on or refused.
+import { Guard } from './guard.js';
 import { BUSY, MODES, order } from './modes.js';
-import { h, icon } from './dom.js';
+import { STYLE, shape } from './player-look.js';
+import { plain } from './api.js';
+import { h } from './dom.js';
+import { turns } from './turns.js';
 
 const ROOT = new URL('.', import.meta.url);
 const HIDDEN_LIMIT = 5000; // ms that a hidden page goes on
+const PATIENCE = 4000; // ms for which a camera is waited for to tell its tracks
+const PICTURES = new Set(['H264', 'H265', 'AV1', 'VP8', 'VP9', 'JPEG', 'RAW']);
 const BLOCKED = 'patchbay-no-webrtc';
 const BLOCKED_FOR = 600000; // ms for which WebRTC is tried last after its way was found closed
+
+const SOUND = 'patchbay-sound';
+const dial = turns(3); // cameras that are asked for their tracks
+const still = turns(2); // pictures that are shown until there is a better one
 
 const blocked = {
   get is() { try { return Date.now() - Number(sessionStorage.getItem(BLOCKED) ?? 0) < BLOCKED_FOR; } catch { return false; } },
   set is(yes) { try { if (yes) sessionStorage.setItem(BLOCKED, String(Date.now())); else sessionStorage.removeItem(BLOCKED); } catch { /* for this time only */ } },
 };
 
-const STYLE = `
-:host { display: block; position: relative; background: #000; color: #fff; aspect-ratio: 16 / 9; overflow: hidden; font: 15px/1.4 system-ui, sans-serif; contain: content; }
-:host(:fullscreen) { width: 100%; height: 100%; border-radius: 0; }
-::slotted(video), ::slotted(img), .poster { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
-.poster { opacity: .55; }
-.message { position: absolute; inset: auto 0 50%; transform: translateY(50%); text-align: center; padding: 0 1.5rem; text-shadow: 0 1px 3px #000, 0 0 12px #000; pointer-events: none; }
-.message:not([data-quiet])::before { content: ""; display: block; width: 28px; height: 28px; margin: 0 auto 12px; border-radius: 50%; border: 3px solid rgb(255 255 255 / .3); border-top-color: #fff; animation: turn 1s linear infinite; }
-@keyframes turn { to { transform: rotate(1turn); } }
-@media (prefers-reduced-motion: reduce) { .message::before { animation: none !important; } }
-.bar { position: absolute; inset: auto 0 0; display: flex; gap: 4px; align-items: center; padding: 28px 10px 8px; background: linear-gradient(transparent, rgb(0 0 0 / .75)); opacity: 0; transition: opacity .15s; }
-:host(:hover) .bar, .bar:focus-within, .bar[data-shown] { opacity: 1; }
-@media (hover: none) { .bar { opacity: 1; } }
-:host([controls=none]) .bar { display: none; }
-button { all: unset; box-sizing: border-box; width: 40px; height: 40px; display: grid; place-items: center; border-radius: 8px; cursor: pointer; }
-button:hover { background: rgb(255 255 255 / .18); }
-button:focus-visible { outline: 2px solid #fff; outline-offset: -2px; }
-button[aria-pressed=true] { background: #fff; color: #000; }
-button[hidden], [hidden] { display: none !important; }
-svg { width: 22px; height: 22px; }
-.how { margin-right: auto; padding-left: 6px; font-size: 13px; font-variant-numeric: tabular-nums; text-shadow: 0 1px 2px #000; }
-@media (prefers-reduced-motion: reduce) { .bar { transition: none; } }
-`;
-
-const SHAPES = {
-  sound: 'M4 9v6h4l5 4V5L8 9zM16.500 8.500a5 5 0 0 1 0 7M19 6a9 9 0 0 1 0 12',
-  muted: 'M4 9v6h4l5 4V5L8 9zM17 9.500l5 5M22 9.500l-5 5',
-  microphone: 'M12 3a3 3 0 0 0-3 3v5a3 3 0 0 0 6 0V6a3 3 0 0 0-3-3M5.500 11a6.500 6.500 0 0 0 13 0M12 17.500V21',
-  full: 'M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5',
+/** Volume (0 to 1) and whether it is muted, as chosen by hand in this browser. */
+const sound = {
+  get is() { try { return JSON.parse(localStorage.getItem(SOUND)) ?? {}; } catch { return {}; } },
+  set is(value) { try { localStorage.setItem(SOUND, JSON.stringify(value)); } catch { /* for this page only */ } },
 };
-
-function shape(name) {
-  const svg = icon('camera');
-  if (SHAPES[name]) svg.firstChild.setAttribute('d', SHAPES[name]);
-  return svg;
-}
 
 const wait = (ms, signal) => new Promise((resolve) => {
   const timer = setTimeout(resolve, ms);
@@ -66,7 +46,7 @@ export function tracks(stream) {
 }
 
 export class PatchbayPlayer extends HTMLElement {
-  static observedAttributes = ['src', 'mode', 'muted', 'media', 'base'];
+  static observedAttributes = ['src', 'mode', 'muted', 'media', 'base', 'label'];
 
   constructor() {
     super();
@@ -78,43 +58,66 @@ export class PatchbayPlayer extends HTMLElement {
     const shadow = this.attachShadow({ mode: 'open' });
     shadow.adoptedStyleSheets = [style];
     this.poster = h('img', { class: 'poster', alt: '', hidden: true });
-    this.poster.onload = () => { this.poster.hidden = this.state === 'playing'; };
-    this.poster.onerror = () => { this.poster.hidden = true; };
+    this.poster.addEventListener('load', () => { this.poster.hidden = this.state === 'playing'; });
+    this.poster.addEventListener('error', () => { this.poster.hidden = true; });
     const button = (name, label, onclick) => {
       const made = h('button', { type: 'button', 'aria-label': label, title: label, onclick }, shape(name));
       return made;
     };
     this.how = h('span', { class: 'how' });
-    this.soundButton = button('muted', 'Sound on', () => { this.muted = !this.muted; });
+    this.soundButton = button('muted', 'Sound on', () => { this.muted = !this.muted; this.remember(); });
+    this.volume = h('input', { class: 'volume', type: 'range', min: 0, max: 1, step: 0.05, 'aria-label': 'Volume', oninput: () => {
+      this.muted = Number(this.volume.value) === 0;
+      this.video.volume = Number(this.volume.value);
+      this.remember();
+    } });
+    this.volume.value = sound.is.volume ?? 1;
+    this.windowButton = button('window', 'Picture in picture', () => this.floats());
+    this.windowButton.hidden = !document.pictureInPictureEnabled;
+    this.fullButton = button('full', 'Full screen', () => this.fullscreen());
     this.talkButton = button('microphone', 'Talk', () => this.talk(!this.stream));
     this.talkButton.hidden = true;
-    this.bar = h('div', { class: 'bar', part: 'bar' }, this.how, this.talkButton, this.soundButton,
-      button('camera', 'Save a picture', () => this.snapshot()), button('full', 'Full screen', () => this.fullscreen()));
-    this.message = h('div', { class: 'message' }, h('slot', { name: 'status' }));
-    shadow.append(this.poster, h('slot'), this.message, this.bar);
+    this.bar = h('div', { class: 'bar', part: 'bar' }, this.how, this.talkButton, this.soundButton, this.volume,
+      button('camera', 'Save a picture', () => this.snapshot()), this.windowButton, this.fullButton);
+    this.message = h('div', { class: 'message', hidden: true }, h('div', { class: 'text' }, h('slot', { name: 'status' })));
+    this.label = h('span', { class: 'label', hidden: true });
+    shadow.append(this.poster, h('slot'), this.message, this.label, this.bar);
+    this.addEventListener('dblclick', (event) => { if (!event.composedPath().includes(this.bar) && this.getAttribute('controls') !== 'none') this.fullscreen(); });
   }
 
   connectedCallback() {
     this.style.setProperty('display', this.style.display || '');
     if (!this.status) {
       this.status = h('span', { slot: 'status', role: 'status' });
+      this.isMuted = this.hasAttribute('muted') || (sound.is.muted ?? true);
       this.video = this.newVideo();
       this.append(this.video, this.status);
-      this.isMuted = this.hasAttribute('muted') || !navigator.userActivation?.hasBeenActive;
+      this.named();
     }
     if (!this.hasAttribute('role')) this.setAttribute('role', 'group');
     this.onhidden = () => {
       clearTimeout(this.hideTimer);
-      if (document.hidden && !this.hasAttribute('background')) this.hideTimer = setTimeout(() => this.end(), HIDDEN_LIMIT);
+      if (document.hidden && !this.hasAttribute('background') && document.pictureInPictureElement !== this.video) this.hideTimer = setTimeout(() => this.end(), HIDDEN_LIMIT);
       else if (!document.hidden && !this.run) this.begin();
     };
     document.addEventListener('visibilitychange', this.onhidden);
+    this.addEventListener('leavepictureinpicture', this.onhidden);
+    this.onfull = () => {
+      const full = document.fullscreenElement === this;
+      this.fullButton.replaceChildren(shape(full ? 'small' : 'full'));
+      this.fullButton.title = full ? 'Leave full screen' : 'Full screen';
+      this.fullButton.setAttribute('aria-label', this.fullButton.title);
+    };
+    document.addEventListener('fullscreenchange', this.onfull);
+    // Browsers let no page begin with sound that nobody has asked for: it is there with the first touch.
+    this.ontouch = () => { if (this.waitsForTouch) { this.waitsForTouch = false; this.muted = false; } };
+    for (const kind of ['pointerup', 'keyup']) document.addEventListener(kind, this.ontouch);
     // A page that is left says goodbye: the server need not wait for its packets.
     this.onleave = () => { this.quiet(); this.end(); };
     this.onreturn = ({ persisted }) => { if (persisted && !this.run) this.begin(); };
     addEventListener('pagehide', this.onleave);
     addEventListener('pageshow', this.onreturn);
-    this.timer = setInterval(() => this.tell(), 1000);
+    this.timer = setInterval(() => { this.tell(); this.guard?.turn(); }, 1000);
     this.begin();
     if (this.wanted().has('microphone')) this.talk(true);
   }
@@ -127,6 +130,9 @@ export class PatchbayPlayer extends HTMLElement {
 
   disconnectedCallback() {
     document.removeEventListener('visibilitychange', this.onhidden);
+    this.removeEventListener('leavepictureinpicture', this.onhidden);
+    document.removeEventListener('fullscreenchange', this.onfull);
+    for (const kind of ['pointerup', 'keyup']) document.removeEventListener(kind, this.ontouch);
     removeEventListener('pagehide', this.onleave);
     removeEventListener('pageshow', this.onreturn);
     clearInterval(this.timer);
@@ -137,9 +143,10 @@ export class PatchbayPlayer extends HTMLElement {
 
   attributeChangedCallback(name, before, now) {
     if (before === now || !this.isConnected || !this.status) return;
+    if (name === 'label') { this.named(); return; }
     if (name === 'muted') { this.muted = now !== null; return; }
     // Another stream does not begin with a picture of this one.
-    if (name === 'src') { this.end(); this.stale = false; this.poster.hidden = true; }
+    if (name === 'src') { this.end(); this.stale = this.known = false; this.poster.hidden = true; }
     this.begin();
   }
 
@@ -154,11 +161,30 @@ export class PatchbayPlayer extends HTMLElement {
     this.tell();
   }
 
+  named() {
+    this.label.textContent = this.getAttribute('label') ?? '';
+    this.label.hidden = !this.label.textContent;
+  }
+
   newVideo() {
     const video = h('video', { autoplay: true, playsinline: true });
     video.muted = this.isMuted ?? true;
-    video.addEventListener('volumechange', () => { if (video === this.video && video.muted !== this.isMuted) { this.isMuted = video.muted; this.tell(); } });
+    video.volume = Number(this.volume.value);
+    video.addEventListener('volumechange', () => {
+      if (video !== this.video || video.muted === this.isMuted) return;
+      this.waitsForTouch = video.muted && sound.is.muted === false && !navigator.userActivation?.hasBeenActive;
+      this.isMuted = video.muted;
+      this.tell();
+    });
     return video;
+  }
+
+  /** What was chosen by hand is so the next time. */
+  remember() {
+    this.waitsForTouch = false;
+    if (!this.isMuted && !this.video.volume) this.video.volume = 1;
+    if (!this.isMuted) this.volume.value = this.video.volume;
+    sound.is = { muted: this.isMuted, volume: Number(this.volume.value) || 1 };
   }
 
   url(path, query = {}) {
@@ -174,15 +200,27 @@ export class PatchbayPlayer extends HTMLElement {
     if (!this.src) { this.say('No stream is named.', true); return; }
     this.setAttribute('aria-label', `Stream ${this.src}`);
     this.run = new AbortController();
-    if (!this.stale) this.poster.src = this.url('api/frame.jpeg', { cache: '1m' });
+    if (!this.stale) this.still(this.run.signal);
     this.loop(this.run.signal);
+  }
+
+  /** A picture from a minute ago, while there is no newer one. */
+  async still(signal) {
+    const wanted = () => !signal.aborted && this.state !== 'playing' && !this.stale;
+    try {
+      const answer = await still(async () => wanted() && fetch(this.url('api/frame.jpeg', { cache: '1m' }), { signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]) }), signal);
+      const blob = answer.ok && await answer.blob();
+      if (!blob?.size || !wanted()) return;
+      this.poster.src = URL.createObjectURL(blob);
+      await this.poster.decode();
+    } catch { /* there is none */ } finally { if (this.poster.src.startsWith('blob:')) URL.revokeObjectURL(this.poster.src); }
   }
 
   end() {
     this.run?.abort();
     this.run = null;
     this.playing?.close();
-    this.playing = null;
+    this.playing = this.guard = null;
     this.go('idle');
   }
 
@@ -195,16 +233,17 @@ export class PatchbayPlayer extends HTMLElement {
       if (signal.aborted) return;
       this.go('connecting');
       if (!this.status.textContent) this.say('Waiting for the camera');
+      this.tried = [];
       const names = await this.plan(signal);
       if (signal.aborted) return;
-      this.tried = [];
+      if (!names) { pause = this.unreachable ? 1500 : 5000; continue; }
       for (const name of names) {
         if (signal.aborted) return;
         const ended = await this.attempt(name, signal);
         if (signal.aborted) return;
         if (ended.played) {
-          this.say(`${ended.reason}, trying again`);
-          pause = ended.soon ? 100 : 2000;
+          this.say(`${plain(ended.reason)}. Trying again`);
+          pause = ended.soon ? 100 : 1500;
           break;
         }
         if (ended.reason?.startsWith(BUSY)) {
@@ -215,34 +254,52 @@ export class PatchbayPlayer extends HTMLElement {
         this.tried.push({ mode: name, reason: ended.reason });
         if (/^no (way|answer)/.test(ended.reason)) blocked.is = true;
         if (ended.soon) { pause = 100; break; }
-        const first = this.tried[0].reason.replace(/^([a-z/]+: )+/, '');
-        this.say(`${first[0].toUpperCase()}${first.slice(1)}`);
+        this.say(plain(this.tried[0].reason));
       }
       if (!names.length) this.say('This browser has no way to show this stream.');
     }
   }
 
-  /** The modes to try. */
+  /** The modes to try; nothing: there is none to try now, and it is said why. */
   async plan(signal) {
     const given = this.mode.split(',').map((name) => name.trim()).filter((name) => name in MODES && MODES[name].able());
     let known = null, refused = false;
     try {
-      // Starts the camera, which is wanted anyway, and tells its tracks.
-      const answer = await fetch(this.url('api/streams', { video: 'all', audio: 'all', microphone: '' }), { signal, cache: 'no-store' });
+      // Starts the camera, which is wanted anyway, and tells its tracks. One that takes long is waited for by what plays it.
+      const answer = await dial(() => fetch(this.url('api/streams', { video: 'all', audio: 'all', microphone: '' }), { signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]), cache: 'no-store' }), signal);
+      this.unreachable = false;
+      if (answer.status === 404) { this.say('There is no such stream.', true); return null; }
       if (answer.ok) known = tracks(await answer.json());
       else {
         refused = true;
-        const reason = (await answer.text()).trim().replace(/^streams: /, '');
-        this.say(answer.status === 404 ? 'There is no such stream.' : reason || 'Waiting for the camera');
+        const reason = plain(await answer.text());
+        const stream = await fetch(this.url('api/streams'), { signal, cache: 'no-store' }).then((now) => now.json());
+        if (!stream.producers?.length) { this.say('Nobody publishes it yet'); return null; }
+        this.say(reason || 'Waiting for the camera');
       }
-    } catch { if (!signal.aborted) this.say('No connection to the server'); }
-    // A camera that is away for a moment keeps its button.
-    if (known) this.talkButton.hidden = !(known.talks && MODES.webrtc.able());
+    } catch (error) {
+      if (signal.aborted) return null;
+      if (error.name !== 'TimeoutError') {
+        this.unreachable = true;
+        this.say('No connection to the server');
+        return null;
+      }
+    }
+    if (known) this.knows(known);
     if (this.stream) return ['webrtc'];
     // A camera that is not there, or not yet: one way is enough to wait for it.
     if (refused) return given.length ? given.slice(0, 1) : ['mse', 'hls'].filter((name) => MODES[name].able()).slice(0, 1);
     const names = given.length ? given : order(known?.codecs, await this.transcodes(signal));
     return blocked.is ? [...names.filter((name) => name !== 'webrtc'), ...names.filter((name) => name === 'webrtc')] : names;
+  }
+
+  /** A camera that is away for a moment keeps its buttons. */
+  knows({ codecs, talks }) {
+    if (!codecs.length) return;
+    this.known = true;
+    this.talkButton.hidden = !(talks && MODES.webrtc.able());
+    const heard = codecs.some((codec) => !PICTURES.has(codec));
+    this.soundButton.hidden = this.volume.hidden = !heard;
   }
 
   /** Whether the server transcodes sound. */
@@ -291,12 +348,14 @@ export class PatchbayPlayer extends HTMLElement {
     this.shown = { video: fresh, image };
     if (name === 'webrtc') blocked.is = false;
     this.go('playing');
+    this.guard = new Guard(mode, this.url('api/streams'), (text) => this.say(text));
+    if (!this.known) fetch(this.url('api/streams'), { signal, cache: 'no-store' }).then(async (answer) => { if (answer.ok) this.knows(tracks(await answer.json())); }).catch(() => {});
     if (!this.message.hasAttribute('data-quiet')) this.say('');
     if (this.stream) this.spoken('on');
     const ended = await over;
     if (!signal.aborted) this.keep();
     image.remove();
-    if (!signal.aborted) this.playing = null;
+    if (!signal.aborted) this.playing = this.guard = null;
     return ended;
   }
 
@@ -336,7 +395,9 @@ export class PatchbayPlayer extends HTMLElement {
     const behind = this.playing ? await this.playing.behind().catch(() => null) : null;
     this.behind = behind;
     const title = this.modeName ? MODES[this.modeName].title : '';
-    this.how.textContent = behind === null || behind === undefined ? title : `${title} · ${behind.toFixed(1)} s behind`;
+    const late = behind === null || behind === undefined || this.guard?.away ? [] : [` · ${behind.toFixed(1)} s`, h('span', { class: 'word' }, ' behind')];
+    this.how.replaceChildren(title, ...late);
+    this.windowButton.hidden = !document.pictureInPictureEnabled || !this.video?.videoWidth || this.video.hidden;
     const label = this.isMuted ? 'Sound on' : 'Sound off';
     if (this.soundButton.title !== label) {
       this.soundButton.title = label;
@@ -352,7 +413,8 @@ export class PatchbayPlayer extends HTMLElement {
       try {
         this.stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true } });
       } catch (error) {
-        this.note(`No microphone: ${error.message}`);
+        this.note(error.name === 'NotAllowedError' ? 'The browser does not give the microphone to this page: it can be allowed beside the address.'
+          : error.name === 'NotFoundError' ? 'There is no microphone.' : `No microphone: ${error.message}`);
         return;
       }
       if (!this.isConnected) { this.quiet(); return; }
@@ -367,7 +429,7 @@ export class PatchbayPlayer extends HTMLElement {
   mute(reason) {
     this.quiet();
     this.spoken('refused', reason);
-    this.note(`${reason[0].toUpperCase()}${reason.slice(1)}`);
+    this.note(plain(reason));
   }
 
   spoken(state, reason = '') {
@@ -407,6 +469,14 @@ export class PatchbayPlayer extends HTMLElement {
     const name = `${this.src.replace(/[^\w.-]+/g, '_')}-${new Date().toISOString().slice(0, 19).replace(/:/g, '-')}.jpg`;
     h('a', { href: address, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
+  }
+
+  /** The picture in a window of its own above all others, or back. */
+  async floats() {
+    try {
+      if (document.pictureInPictureElement === this.video) await document.exitPictureInPicture();
+      else await this.video.requestPictureInPicture();
+    } catch (error) { this.note(`No picture in picture: ${error.message}`); }
   }
 
   fullscreen() {

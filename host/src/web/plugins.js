@@ -50,7 +50,10 @@ function settings(one, plugin) {
 async function refresh() {
   let plugins;
   try { plugins = await json('api/plugins'); } catch { return; }
-  for (const plugin of plugins) {
+  const bad = ({ state }) => state === 'failed' || state === 'refused';
+  // What needs somebody comes first.
+  plugins.sort((a, b) => bad(b) - bad(a));
+  for (const [place, plugin] of plugins.entries()) {
     const name = plugin.name ?? 'a file';
     if (!rows.has(name)) {
       const made = row(name);
@@ -58,6 +61,7 @@ async function refresh() {
       list.append(made.item);
     }
     const one = rows.get(name);
+    if (list.children[place] !== one.item && !list.contains(document.activeElement)) list.insertBefore(one.item, list.children[place] ?? null);
     one.item.dataset.state = plugin.state;
     say(one.state, plugin.state);
     if (one.version.textContent !== (plugin.version ?? '')) settings(one, plugin);

@@ -1,10 +1,11 @@
 // The streams: pictures, states and a search.
-import { describe, json, poll, url, whole } from './api.js';
+import { describe, json, plain, poll, url, whole } from './api.js';
 import { h, icon, say } from './dom.js';
 
 const main = document.querySelector('main');
 const FRESH = 2500; // ms between two pictures of a stream
-const AT_ONCE = 4; // pictures that are fetched at the same time
+// Pictures that are fetched at the same time: of six connections one is for all else, and cameras that do not answer hold up no others.
+const AT_ONCE = { live: 3, idle: 2 };
 const WORDS = { live: 'Live', idle: 'Idle', offline: 'Offline', connecting: 'Connecting' };
 
 const store = (key, value) => { try { localStorage.setItem(key, value); } catch { /* for this page only */ } };
@@ -61,15 +62,21 @@ function filter() {
 
 async function refresh() {
   let streams;
-  try { streams = await json('api/streams'); } catch { return; }
-  for (const [name, stream] of Object.entries(streams)) {
+  try { streams = await json('api/streams'); } catch { list.classList.add('stale'); return; }
+  list.classList.remove('stale');
+  for (const [name, stream] of Object.entries(streams).sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true }))) {
     if (!cards.has(name)) {
       const made = card(name);
       cards.set(name, made);
-      list.append(made.item);
+      const after = [...cards.values()].filter((other) => other !== made && other.name.localeCompare(name, undefined, { numeric: true }) > 0)
+        .sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }))[0];
+      list.insertBefore(made.item, after?.item ?? null);
     }
     const one = cards.get(name);
     one.info = describe(stream);
+    if (one.info.state === 'live') one.failed = null;
+    // What it said when its picture was asked for, a moment ago.
+    if (one.info.state === 'idle' && one.failed) one.info = { ...one.info, state: 'offline', text: one.failed };
     one.watched = one.info.state === 'live' && (stream.consumers ?? []).some((consumer) => !['jpeg', 'probe'].includes(consumer.format_name));
     one.item.dataset.state = one.info.state;
     say(one.state, WORDS[one.info.state]);
@@ -84,11 +91,11 @@ async function refresh() {
   filter();
 }
 
-let fetching = 0;
+const fetching = { live: 0, idle: 0 };
 let able = true; // whether there is a plugin that makes pictures
-async function picture(one) {
+async function picture(one, kind) {
   one.busy = true;
-  fetching += 1;
+  fetching[kind] += 1;
   try {
     const answer = await fetch(url('api/frame.jpeg', { src: one.name, width: 480, cache: '2s' }), { signal: AbortSignal.timeout(15000) });
     if (answer.status === 404 && !(await answer.text()).includes('stream')) able = false;
@@ -99,10 +106,14 @@ async function picture(one) {
       await one.picture.decode();
       one.picture.hidden = false;
       if (old) URL.revokeObjectURL(old);
-    } else one.at += 15000; // none now: later
+      one.failed = null;
+    } else { // none now: later
+      one.at += 15000;
+      one.failed = plain(answer.headers.get('X-Error')) || null;
+    }
   } catch { one.at += 15000; } finally {
     one.busy = false;
-    fetching -= 1;
+    fetching[kind] -= 1;
   }
 }
 
@@ -110,12 +121,14 @@ function pictureTurn() {
   if (!document.hidden && able && pictures !== 'off') {
     const now = Date.now();
     const due = [...cards.values()]
-      .filter((one) => one.visible && !one.item.hidden && !one.busy && now - one.at > FRESH && ['live', 'idle'].includes(one.info?.state) && !one.info.empty
+      .filter((one) => one.visible && !one.item.hidden && !one.busy && now - one.at > FRESH && one.info && !one.info.empty && (['live', 'idle'].includes(one.info.state) || one.failed)
         && (pictures === 'live' || one.watched))
       .sort((a, b) => a.at - b.at);
-    for (const one of due.slice(0, AT_ONCE - fetching)) {
+    for (const one of due) {
+      const kind = one.info.state === 'live' ? 'live' : 'idle';
+      if (fetching[kind] >= AT_ONCE[kind]) continue;
       one.at = now;
-      picture(one);
+      picture(one, kind);
     }
   }
   setTimeout(pictureTurn, 250);
