@@ -14,13 +14,15 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom};
 const BLOCK: usize = 64 << 10;
 
 /// MIME types by the end of the name; the demuxers look at the bytes first.
-const TYPES: [(&str, &str); 13] = [
+const TYPES: [(&str, &str); 15] = [
     (".mp4", "video/mp4"),
     (".m4v", "video/mp4"),
     (".mov", "video/quicktime"),
     (".ts", "video/mp2t"),
     (".flv", "video/x-flv"),
     (".wav", "audio/wav"),
+    (".mp3", "audio/mpeg"),
+    (".mp2", "audio/mpeg"),
     (".aac", "audio/aac"),
     (".adts", "audio/aac"),
     (".h264", "video/h264"),

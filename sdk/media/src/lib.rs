@@ -11,7 +11,7 @@
 //! | [`DtsEstimator`] | decoding times where only presentation times came |
 //! | [`h264`], [`h265`] | parameter sets, `avcC` and `hvcC` records |
 //! | [`nal`], [`annexb`] | length-prefixed NAL units and byte streams |
-//! | [`aac`], [`opus`], [`pcm`], [`jpeg`] | audio headers and framing, G.711, JPEG files |
+//! | [`aac`], [`mpa`], [`opus`], [`pcm`], [`jpeg`] | audio headers and framing, G.711, JPEG files |
 //! | [`codec_string`] | names of codecs for browsers |
 //!
 //! Units hold H.264 and H.265 as NAL units with 4-byte big-endian length prefixes, never with parameter sets (SPS, PPS,
@@ -36,6 +36,7 @@ pub mod fuzz;
 pub mod h264;
 pub mod h265;
 pub mod jpeg;
+pub mod mpa;
 pub mod nal;
 pub mod opus;
 pub mod order;

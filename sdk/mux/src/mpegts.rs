@@ -8,8 +8,6 @@ mod pes;
 mod psi;
 mod stream;
 
-pub(crate) use frames::mpeg_header;
-
 pub use demux::{Demuxer, Error, Event, Options, PROBE_BYTES};
 pub use mux::{Muxer, Options as MuxOptions, Unsupported};
 

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use patchbay_media::aac::AudioSpecificConfig;
 use patchbay_media::assembler::Flags;
-use patchbay_media::{Assembler, Codec, Kind, MAX_UNIT_BYTES, Parameters, Unit, h264, h265, opus};
+use patchbay_media::{Assembler, Codec, Kind, MAX_UNIT_BYTES, Parameters, Unit, h264, h265, mpa, opus};
 
 use super::CLOCK_RATE;
 use super::body::{Content, Part, Stated};
 use crate::lineup::Output;
-use crate::{mp4, mpegts};
+use crate::mp4;
 
 /// A track as it comes.
 #[derive(Debug)]
@@ -118,8 +118,8 @@ impl Stream {
     /// Parameters of codecs whose frames say enough.
     fn unconfigured(&self, frame: &[u8], stated: Stated) -> Option<Parameters> {
         let (rate, channels) = match self.codec {
-            Codec::Mp3 => match mpegts::mpeg_header(frame) {
-                Some((_, _, rate, channels, _)) => (rate, channels),
+            Codec::Mp3 => match mpa::Header::parse(frame) {
+                Some(header) => (header.sample_rate, header.channels),
                 None if self.parameters.is_none() => (stated.sample_rate, stated.channels),
                 None => return None,
             },

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use patchbay_media::aac::{AudioSpecificConfig, adts, latm};
-use patchbay_media::{Codec, Parameters, opus};
+use patchbay_media::{Codec, Parameters, mpa, opus};
 
 use super::CLOCK_RATE;
 
@@ -222,66 +222,28 @@ fn loas_step(data: &[u8], locked: bool, last: bool, demuxer: &mut latm::Demuxer)
     }
 }
 
-/// ISO/IEC 11172-3 2.4.2.3 and 13818-3: bytes, samples, rate, channels and layer of a frame.
-pub(crate) fn mpeg_header(data: &[u8]) -> Option<(usize, u32, u32, u8, u8)> {
-    let (&[sync, b1, b2, b3], _) = data.split_first_chunk::<4>()?;
-    let (version, layer) = (b1 >> 3 & 3, 4 - (b1 >> 1 & 3));
-    if sync != 0xff || b1 & 0xe0 != 0xe0 || version == 1 || layer == 4 {
-        return None;
-    }
-    let first_version = version == 3;
-    let kbits: [u32; 14] = match (first_version, layer) {
-        (true, 1) => [32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
-        (true, 2) => [32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384],
-        (true, _) => [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
-        (false, 1) => [32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256],
-        (false, _) => [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
-    };
-    let bits = kbits.get(usize::from(b2 >> 4).checked_sub(1)?)? * 1_000;
-    let rate = [44_100, 48_000, 32_000].get(usize::from(b2 >> 2 & 3)).copied()?;
-    let rate: u32 = match version {
-        3 => rate,
-        2 => rate / 2,
-        _ => rate / 4,
-    };
-    let samples = match (layer, first_version) {
-        (1, _) => 384,
-        (3, false) => 576,
-        _ => 1_152,
-    };
-    let padding = u32::from(b2 >> 1 & 1);
-    let size = match layer {
-        1 => (12 * bits / rate + padding) * 4,
-        _ => samples / 8 * bits / rate + padding,
-    };
-    let channels = if b3 >> 6 == 3 { 1 } else { 2 };
-    Some((usize::try_from(size).ok()?, samples, rate, channels, layer))
-}
-
 fn mpeg_step(data: &[u8], locked: bool, last: bool) -> Step {
     if data.len() < 4 {
         return if data.first() == Some(&0xff) { Step::More } else { next_start(data, 0xff) };
     }
-    let Some((size, samples, sample_rate, channels, layer)) = mpeg_header(data) else {
-        return next_start(data, 0xff);
-    };
-    let Some(frame) = data.get(..size) else { return Step::More };
+    let Some(header) = mpa::Header::parse(data) else { return next_start(data, 0xff) };
+    let Some(frame) = data.get(..header.len) else { return Step::More };
     if !locked && !last {
-        match data.get(size..size + 4) {
+        match data.get(header.len..header.len + mpa::Header::LEN) {
             None => return Step::More,
-            Some(next) if mpeg_header(next).is_some() => {}
+            Some(next) if mpa::Header::parse(next).is_some() => {}
             Some(_) => return next_start(data, 0xff),
         }
     }
-    let codec = if layer == 3 { Codec::Mp3 } else { Codec::Mp2 };
+    let codec = if header.layer == 3 { Codec::Mp3 } else { Codec::Mp2 };
     Step::Frame {
-        size,
+        size: header.len,
         units: vec![Bytes::copy_from_slice(frame)],
-        samples,
-        sample_rate,
+        samples: header.samples,
+        sample_rate: header.sample_rate,
         parameters: Some(Parameters {
             clock_rate: CLOCK_RATE,
-            ..Parameters::audio(codec, sample_rate, channels)
+            ..Parameters::audio(codec, header.sample_rate, header.channels)
         }),
     }
 }
