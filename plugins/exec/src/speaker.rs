@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::message::SendTrack;
+use patchbay_sdk::media::aac::{AudioSpecificConfig, adts};
+use patchbay_sdk::media::{Codec, Parameters, Unit};
 use patchbay_sdk::talk::Talk;
 use patchbay_sdk::transport::Session;
 use tokio::io::AsyncWriteExt as _;
@@ -53,7 +56,8 @@ impl Exec {
                 }
             };
             let Some(unit) = unit else { break };
-            match timeout(WRITE_LIMIT, stdin.write_all(&unit.data)).await {
+            let Some(data) = written(talk.parameters(), &unit) else { continue };
+            match timeout(WRITE_LIMIT, stdin.write_all(&data)).await {
                 Ok(Ok(())) => {}
                 // It has closed its standard input: its end says why.
                 Ok(Err(_)) => break,
@@ -66,5 +70,36 @@ impl Exec {
         drop(stdin);
         finish(&mut program, Over::End).await;
         Ok(())
+    }
+}
+
+/// A unit as the program gets it: AAC in ADTS, for bare frames would be nothing that it can read; the rest as it is.
+fn written(parameters: &Parameters, unit: &Unit) -> Option<Bytes> {
+    if parameters.codec != Codec::Aac {
+        return Some(unit.data.clone());
+    }
+    let config = AudioSpecificConfig::parse(&parameters.extradata).ok()?;
+    let header = adts::build(&config, unit.data.len())?;
+    let mut frame = BytesMut::with_capacity(header.len() + unit.data.len());
+    frame.put_slice(&header);
+    frame.put_slice(&unit.data);
+    Some(frame.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aac_has_headers_and_samples_have_none() {
+        let unit = Unit::new(0, true, Bytes::from_static(&[1, 2, 3]));
+        assert_eq!(written(&Parameters::audio(Codec::PcmS16le, 16_000, 1), &unit).unwrap(), unit.data);
+        let mut aac = Parameters::audio(Codec::Aac, 16_000, 1);
+        assert_eq!(written(&aac, &unit), None, "nothing is known of it");
+        aac.extradata = AudioSpecificConfig::lc(16_000, 1).build().unwrap();
+        let frame = written(&aac, &unit).unwrap();
+        let header = adts::parse(&frame).unwrap().unwrap();
+        assert_eq!((header.frame_len, &frame[header.header_len..]), (frame.len(), &unit.data[..]));
+        assert_eq!(header.config, AudioSpecificConfig::lc(16_000, 1));
     }
 }
