@@ -1,5 +1,6 @@
 //! The microphone of a peer that watches: its packets become units of a talk of the host.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use patchbay_media::{Codec, Kind, Parameters};
@@ -16,6 +17,9 @@ use crate::sdp::{Description, Format, Section};
 /// What is offered to a camera of which nothing is known yet, or that takes none of it as it is.
 const ANY: [Codec; 3] = [Codec::Opus, Codec::PcmAlaw, Codec::PcmMulaw];
 
+/// A talk that the host has ended is not offered again for so long.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// The section of an offer that the peer speaks by, and the formats that it may speak in, the best first.
 pub(super) struct Wish {
     /// Index of the section.
@@ -30,7 +34,10 @@ impl Wish {
         let speaks = |section: &Section| section.sends && section.kind == Kind::Audio;
         let section = offer.sections.iter().position(speaks)?;
         let own = offer.sections.get(section)?;
-        let taken = send.iter().filter_map(|track| Codec::from_name(&track.codec));
+        // G.711 is 8 kHz here; at another rate it would be transcoded, and other codecs come before that.
+        let rates =
+            |track: &&SendTrack| track.codec == Codec::Opus.name() || matches!(track.sample_rate, 0 | 8000);
+        let taken = send.iter().filter(rates).filter_map(|track| Codec::from_name(&track.codec));
         let mut formats: Vec<(Codec, Format)> = Vec::new();
         for codec in taken.chain(ANY) {
             let format = match uses.get(section) {
@@ -49,8 +56,10 @@ impl Wish {
 
 /// A peer that speaks.
 pub(super) struct Speaker {
-    talker: Talker,
-    microphone: Microphone,
+    voice: Voice,
+    context: Context,
+    /// What is offered again.
+    offer: Offer,
     /// Name of its section.
     mid: String,
     payload_type: u8,
@@ -100,8 +109,9 @@ pub(super) async fn begin(
             *own = Use::Receive(format.clone());
         }
         return Ok(Speaker {
-            microphone: talker.microphone(),
-            talker,
+            voice: Voice::of(talker),
+            context: context.clone(),
+            offer: Offer { exact: false, ..talk },
             mid: offer.sections.get(wish.section).map(|section| section.mid().to_owned()).unwrap_or_default(),
             payload_type: format.payload_type,
             reorder: Reorder::new(),
@@ -124,45 +134,97 @@ impl Speaker {
         true
     }
 
-    /// Takes a packet of the peer.
-    pub(super) fn packet(&mut self, packet: &rtc::rtp::Packet) -> Result<(), Error> {
+    /// Takes a packet of the peer. Where the host has ended the talk it is offered again, as long as the peer speaks: the camera may be
+    /// back, or another one in its place.
+    pub(super) fn packet(&mut self, packet: &rtc::rtp::Packet) {
         if packet.header.payload_type != self.payload_type {
-            return Ok(());
+            return;
         }
-        let Some(packet) = rtp_packet(packet) else { return Ok(()) };
+        let Some(packet) = rtp_packet(packet) else { return };
+        if let Voice::Unheard { until, asked } = &mut self.voice
+            && asked.is_none()
+            && *until <= Instant::now()
+        {
+            let (context, offer) = (self.context.clone(), self.offer.clone());
+            *asked = Some(Box::pin(async move { context.talk(&offer).await }));
+        }
         let now = self.zero.elapsed();
         self.reorder.push(packet, now);
-        self.drain(now)
+        self.drain(now);
     }
 
-    /// Completes when something is due although no packet comes, or with the reason when the host has ended the talk. May be dropped
-    /// and called again.
-    pub(super) async fn wait(&mut self) -> Result<(), Error> {
+    /// Completes when something was due although no packet came. May be dropped and called again.
+    pub(super) async fn wait(&mut self) {
         let due = self.reorder.wake_at().map(|at| self.zero + at);
+        let due = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            ended = self.talker.ended() => Err(ended),
-            () = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due.into()).await,
-                    None => std::future::pending().await,
-                }
-            } => {
+            voice = self.voice.change() => self.voice = voice,
+            () = due => {
                 let now = self.zero.elapsed();
-                self.drain(now)
+                self.drain(now);
             }
         }
     }
 
-    fn drain(&mut self, now: Duration) -> Result<(), Error> {
+    /// What is not heard is lost.
+    fn drain(&mut self, now: Duration) {
         while let Some(packet) = self.reorder.poll(now) {
             self.depacketizer.push(&packet, now);
         }
         while let Some(item) = self.depacketizer.poll() {
-            if let Item::Unit(unit) = item {
-                self.microphone.push(&unit)?;
+            if let (Item::Unit(unit), Voice::Heard { microphone, .. }) = (item, &self.voice)
+                && let Err(error) = microphone.push(&unit)
+            {
+                self.voice = Voice::unheard(&error);
             }
         }
-        Ok(())
+    }
+}
+
+/// The host's side of a [`Speaker`].
+enum Voice {
+    Heard {
+        talker: Talker,
+        microphone: Microphone,
+    },
+    Unheard {
+        /// It is not offered before.
+        until: Instant,
+        asked: Option<Asked>,
+    },
+}
+
+/// A talk that is offered, not answered yet.
+type Asked = Pin<Box<dyn Future<Output = Result<Talker, Error>> + Send>>;
+
+impl Voice {
+    fn of(talker: Talker) -> Self {
+        Self::Heard { microphone: talker.microphone(), talker }
+    }
+
+    fn unheard(why: &Error) -> Self {
+        tracing::debug!("the microphone is not heard: {}", why.message);
+        Self::Unheard { until: Instant::now() + AGAIN, asked: None }
+    }
+
+    /// Completes with what it is from then on. May be dropped and called again.
+    async fn change(&mut self) -> Self {
+        match self {
+            Self::Heard { talker, .. } => Self::unheard(&talker.ended().await),
+            Self::Unheard { asked: Some(asked), .. } => match asked.await {
+                Ok(talker) => {
+                    tracing::debug!("the microphone is heard again");
+                    Self::of(talker)
+                }
+                Err(why) => Self::unheard(&why),
+            },
+            Self::Unheard { asked: None, .. } => std::future::pending().await,
+        }
     }
 }
 
@@ -194,6 +256,9 @@ mod tests {
             "nothing is known of the camera yet"
         );
         assert_eq!(formats(&OFFER.replace("sendonly", "recvonly"), &none, &["opus"]), None);
+        let wide = SendTrack { codec: "pcm_alaw".to_owned(), sample_rate: 16_000, ..SendTrack::default() };
+        let wish = Wish::of(&Description::parse(OFFER).unwrap(), &none, &[wide]).unwrap();
+        assert_eq!(wish.formats[0].0, Codec::Opus, "it is transcoded anyway");
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn plan(offer: &Description, bound: &Bound) -> (Vec<Use>, Vec<Option<Codec>>) {
     uses.unzip()
 }
 
-async fn wait(speaker: &mut Option<Speaker>) -> Result<(), Error> {
+async fn wait(speaker: &mut Option<Speaker>) {
     match speaker {
         Some(speaker) => speaker.wait().await,
         None => std::future::pending().await,
@@ -218,9 +218,8 @@ impl View {
                         self.restart(index);
                     }
                     Some(Event::Packet(packet)) => {
-                        let heard = self.speaker.as_mut().map(|speaker| speaker.packet(&packet));
-                        if let Some(Err(error)) = heard {
-                            self.mute(&error);
+                        if let Some(speaker) = &mut self.speaker {
+                            speaker.packet(&packet);
                         }
                     }
                     Some(Event::SenderReport { .. }) => {}
@@ -236,9 +235,7 @@ impl View {
                     }
                     Err(error) => break error.message,
                 },
-                heard = wait(&mut self.speaker) => if let Err(error) = heard {
-                    self.mute(&error);
-                },
+                () = wait(&mut self.speaker) => {}
                 Some(again) = offers.recv() => {
                     let answer = self.renegotiate(&again.offer, &again.told).await;
                     let _ = again.reply.send(answer);
@@ -341,12 +338,6 @@ impl View {
             }
         }
         Ok(())
-    }
-
-    /// What the peer says is no longer heard.
-    fn mute(&mut self, why: &Error) {
-        tracing::debug!("the microphone is no longer used: {}", why.message);
-        self.speaker = None;
     }
 
     /// The peer cannot decode: it gets the newest key unit and what follows, at once.
