@@ -5,12 +5,16 @@ Needs the fixture beside the server (`cargo build -p patchbay-plugin-fixture`, i
 line; the last line is `N passed, N failed, N skipped`.
 """
 import contextlib
+import functools
+import http.server
 import json
 import pathlib
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import urllib.parse
 
 from faults import prefix
 from run import HERE, Camera, Server, free_port, peer, run, wait
@@ -205,7 +209,7 @@ def chromium(server, name, **ask):
     """Chromium speaks with a tone of 440 Hz; what it says of each of its connections."""
     peer("chromium", "chromium")
     tone = server.path / "tone.wav"
-    done = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=440:r=48000:d=10", "-af", "volume=6", "-ac", "1", tone)
+    done = run("ffmpeg", "-y", "-v", "error", "-f", "lavfi", "-i", "sine=440:r=48000:d=10", "-af", "volume=6", "-ac", "1", tone)
     assert done.returncode == 0, done.stderr
     ask = {"base": server.url(""), "name": name, "tone": str(tone), **ask}
     browser = subprocess.Popen(["node", HERE / "talk.mjs", json.dumps(ask)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -274,6 +278,20 @@ def gstreamers_camera_hears_chromium():
         camera.stop()
 
 
+@test
+def a_browser_is_heard_by_the_camera_that_takes_the_place_of_another():
+    with TalkCamera() as first, TalkCamera("--codecs", "PCMA/8000") as second, Server(f"streams:\n  cam: [\"demo:\", \"{first.url()}\"]\n") as server:
+        with chromium(server, "cam"):
+            first.heard(20)
+            # The host ends the talk: its stream has other sources.
+            new = "&".join("src=" + urllib.parse.quote(url, safe="") for url in ("demo:", second.url()))
+            status, _, body = server.get(f"api/streams?name=cam&{new}", "PUT")
+            assert status == 200, body
+            report = second.heard(60)
+            assert report["faults"] == [] and 430 <= report["hz"] <= 450, report
+            print(f"  {report['packets']} packets, {report['hz']} Hz")
+
+
 def gstreamer_speaks(url, seconds=6):
     if not pathlib.Path("/usr/bin/python3").exists():
         raise Skip("/usr/bin/python3 is missing: apt-get install python3-gi gstreamer1.0-plugins-good")
@@ -322,6 +340,196 @@ def the_second_page_is_told_that_somebody_speaks():
             camera.heard(20)
         wait(lambda: len(server.json("api/streams")["cam"]["producers"]) == 2 and "senders" not in server.json("api/streams")["cam"]["producers"][1],
              30, "the camera is free again")
+
+
+def tone(data, *options):
+    """The strongest frequency of sound in a file or in bytes."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        done = run(sys.executable, HERE.parent / "peers/tone.py", "--secs", 2, "--", *options, "-i", file.name, limit=60)
+    assert done.returncode == 0, (done.stdout, done.stderr.decode())
+    return json.loads(done.stdout)["hz"]
+
+
+# What programs take, as ffmpeg reads it.
+SAMPLES = {"": ("s16le", 16_000), "#audio=s16be/48000": ("s16be", 48_000), "#audio=alaw/16000": ("alaw", 16_000),
+           "#audio=aac/16000": ("aac", None)}
+
+
+def raw(form, rate):
+    return ("-f", form, *(("-ar", str(rate), "-ac", "1") if rate else ()))
+
+
+@contextlib.contextmanager
+def loudspeakers(isolated, options):
+    """Streams with cameras that take what no browser says: AAC over RTSP, and what programs take."""
+    with TalkCamera("--codecs", "MPEG4-GENERIC/16000/1", "--bytes") as camera, tempfile.TemporaryDirectory() as folder:
+        heard = {f"exec{index}": (pathlib.Path(folder) / str(index), *form) for index, form in enumerate(map(SAMPLES.get, options))}
+        streams = {name: f"exec:tee {file}#backchannel=1{option}" for (name, (file, *_)), option in zip(heard.items(), options)}
+        plugins = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in isolated) if isolated else ""
+        text = "streams:\n" + "".join(f"  {name}: {json.dumps(['demo:', url])}\n" for name, url in {"aac": camera.url(), **streams}.items())
+        with Server(text, plugins) as server:
+            yield server, camera, heard
+
+
+def transcoded_for_a_browser(isolated, options):
+    with loudspeakers(isolated, options) as (server, camera, heard):
+        with chromium(server, "aac") as found:
+            report = camera.heard(60)
+            assert found == [{"direction": "sendonly", "codec": "audio/opus"}], found
+            shown = server.json("api/streams")["aac"]["producers"]
+            sender = shown[1]["senders"][0]
+            assert (sender["codec"]["codec_name"], sender["codec"]["sample_rate"]) == ("aac", 16_000), shown
+            # The demo's own transcoder for the browser may be there; the one for the talk is not shown.
+            assert not [one for one in shown if "talk:" in one["url"]], shown
+        hz = tone(bytes.fromhex(report["bytes"]), "-f", "aac")
+        assert report["faults"] == [] and 430 <= hz <= 450 and report["lead_ms"] <= 300, (hz, {**report, "bytes": ""})
+        print(f"  AAC over RTSP: {report['packets']} packets, {hz} Hz, at most {report['lead_ms']} ms ahead", flush=True)
+        wait(lambda: "senders" not in server.json("api/streams")["aac"]["producers"][1], 30, "the camera is free again")
+        for name, (file, form, rate) in heard.items():
+            least = 3 * (rate or 2000) * (2 if form.startswith("s16") else 1)
+            with chromium(server, name) as found:
+                assert found[0]["direction"] == "sendonly", found
+                wait(lambda: file.exists() and file.stat().st_size >= least, 30, f"3 s of {form}")
+            hz = tone(file.read_bytes()[-(least // 3 * 2):] if rate else file.read_bytes(), *raw(form, rate))
+            assert 430 <= hz <= 450, (name, form, hz)
+            print(f"  {form} {rate or ''} to a program, from {found[0]['codec']}: {hz} Hz", flush=True)
+
+
+@test
+def what_no_browser_says_is_made_of_what_it_says():
+    transcoded_for_a_browser([], SAMPLES)
+
+
+@test
+def the_same_with_isolated_plugins():
+    transcoded_for_a_browser(["rtsp", "exec", "transcode", "webrtc"], [""])
+
+
+@test
+def gstreamers_player_speaks_to_an_aac_camera():
+    with TalkCamera("--codecs", "MPEG4-GENERIC/16000/1", "--bytes") as camera, Server(f"streams:\n  cam: [\"{camera.url()}\", \"demo:\"]\n") as server:
+        done = gstreamer_speaks(f"rtsp://127.0.0.1:{server.rtsp}/cam")
+        report = camera.report()
+        assert report["packets"] >= 50 and report["faults"] == [], ({**report, "bytes": ""}, done.stdout.decode())
+        hz = tone(bytes.fromhex(report["bytes"]), "-f", "aac")
+        assert 430 <= hz <= 450, hz
+        print(f"  {report['packets']} packets, {hz} Hz, at most {report['lead_ms']} ms ahead", flush=True)
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    """`NAME?chunked` has no length."""
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        # What is not wanted any more is not read to its end.
+        with contextlib.suppress(OSError):
+            self.give()
+
+    def give(self):
+        name, _, query = self.path.partition("?")
+        if query != "chunked":
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(name))
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        data = pathlib.Path(self.translate_path(name)).read_bytes()
+        for at in range(0, len(data), 5000):
+            piece = data[at:at + 5000]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+
+@contextlib.contextmanager
+def recordings(seconds=2):
+    """A tone of 440 Hz in files of several formats, and where they are served."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, options in (("tone.mp3", ("-b:a", "64k")), ("tone.wav", ()), ("tone.aac", ()), ("tone.mp4", ("-c:a", "aac"))):
+            picture = ("-f", "lavfi", "-i", f"testsrc=d={seconds}:s=320x240:r=10", "-pix_fmt", "yuv420p") if name.endswith("mp4") else ()
+            done = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"sine=440:r=44100:d={seconds}", *picture, "-af", "volume=6", *options,
+                       pathlib.Path(folder) / name)
+            assert done.returncode == 0, done.stderr.decode()
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=folder))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield pathlib.Path(folder), f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def play(server, dst, src):
+    status, _, body = server.get(f"api/streams?dst={dst}&src={urllib.parse.quote(src, safe='')}", "POST")
+    return status, body.decode()
+
+
+def playing(server, name):
+    """What is played to the camera of a stream, as Home Assistant's media player looks for it."""
+    return [one["url"] for one in server.json("api/streams")[name]["producers"] if "type" in one]
+
+
+def played(isolated, names):
+    peer("ffmpeg", "ffmpeg")
+    plugins = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in isolated) if isolated else ""
+    with recordings() as (folder, web), TalkCamera("--codecs", "PCMA/8000", "--bytes") as camera, Server(f"streams:\n  cam: {camera.url()}\n", plugins) as server:
+        for name in names:
+            source = name.format(web=web, folder=folder)
+            before = camera.report()["packets"]
+            status, body = play(server, "cam", source)
+            assert status == 200, (source, status, body)
+            assert [one for one in json.loads(body)["producers"] if "type" in one], body
+            wait(lambda: not playing(server, "cam"), 30, f"the end of {source}")
+            # Its 2 s, silence behind the last word, and what is at the edges of packets.
+            report = camera.report()
+            packets = report["packets"] - before
+            assert 90 <= packets <= 115 and report["faults"] == [] and report["lead_ms"] <= 200, (source, packets, {**report, "bytes": ""})
+            heard = bytes.fromhex(report["bytes"])
+            hz = tone(heard[160 * (before + 20):160 * (before + 85)], *raw("alaw", 8000))
+            assert 430 <= hz <= 450, (source, hz)
+            print(f"  {source.removeprefix(web)}: {packets} packets, {hz} Hz", flush=True)
+
+
+@test
+def files_are_played_to_a_camera():
+    played([], ["{web}/tone.mp3", "{web}/tone.mp3?chunked", "ffmpeg:{web}/tone.wav#audio=pcma#input=file", "ffmpeg:{folder}/tone.aac#audio=auto#input=file",
+                "{web}/tone.mp4"])
+
+
+@test
+def files_are_played_to_a_camera_by_isolated_plugins():
+    played(["rtsp", "transcode", "http", "file", "mp3", "adts"], ["{web}/tone.mp3", "ffmpeg:{folder}/tone.aac#audio=auto#input=file"])
+
+
+@test
+def what_is_played_gives_way_is_stopped_and_told():
+    with recordings(60) as (folder, web), TalkCamera("--codecs", "MPEG4-GENERIC/16000/1", "--bytes") as camera, \
+            Server(f"streams:\n  cam: {camera.url()}\n  mute: \"demo:\"\n") as server:
+        for name in ("mp3", "wav"):
+            assert play(server, "cam", f"{web}/tone.{name}")[0] == 200
+            assert playing(server, "cam") == [f"{web}/tone.{name}"]
+        camera.heard(40)
+        # A browser has to wait; what is played is not stopped by it.
+        with chromium(server, "cam") as found:
+            assert found[0]["direction"] == "inactive" and found[0]["title"].startswith("talk: somebody else"), found
+        assert playing(server, "cam") == [f"{web}/tone.wav"]
+        status, body = play(server, "cam", "")
+        assert status == 200 and playing(server, "cam") == [], (status, body)
+        report = camera.report()
+        assert report["faults"] == [] and 430 <= tone(bytes.fromhex(report["bytes"]), "-f", "aac") <= 450, {**report, "bytes": ""}
+        for dst, src, status, text in (("cam", f"{web}/none.mp3", 500, "404"), ("mute", f"{web}/tone.wav", 500, "can't find consumer"),
+                                       ("cam", "exec:cat /dev/zero", 400, "insecure"), ("cam", f"file:{folder}/tone.wav", 400, "insecure"),
+                                       ("cam", "nothing:x", 400, "not supported"), ("none", f"{web}/tone.wav", 404, "")):
+            answer = play(server, dst, src)
+            assert answer[0] == status and text in answer[1], (dst, src, answer)
+        assert server.get(f"api/ffmpeg?dst=cam&file={web}/tone.mp3", "POST")[0] == 200
+        assert playing(server, "cam") == [f"{web}/tone.mp3"]
+        # From a page of another site.
+        assert server.get(f"api/streams?dst=cam&src=", "POST", headers={"Origin": "http://elsewhere.example"})[0] == 403
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 """An RTSP camera with a loudspeaker, stricter than real ones: talkcamera.py --report FILE [--codecs PCMU/8000,PCMA/8000] [--refuse setup] ...
 
 Prints `READY PORT`. Sends PCMA of 50 packets a second; what it hears is in FILE as JSON: packets, payload types, faults against RFC 3550
-and ONVIF, how far it came ahead of its time, the pitch of its last second, and the payload as hex with --bytes.
+and ONVIF, how far it came ahead of its time, the pitch of its last second (not of AAC), and the payload as hex with --bytes (AAC as ADTS).
 """
 import argparse
 import json
@@ -75,6 +75,25 @@ def pitch(codec, data):
     return round(count * int(rate) / len(samples))
 
 
+RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+
+
+def is_aac(codec):
+    return codec.startswith("MPEG4-GENERIC/")
+
+
+def adts(codec, payload):
+    """The access unit of a packet of RFC 3640's AAC-hbr, which has one here, as an ADTS frame; nothing when it is none."""
+    _, rate, channels = codec.split("/")
+    bits, header = struct.unpack(">HH", payload[:4].ljust(4, b"\0"))
+    data = payload[4:]
+    if bits != 16 or header >> 3 != len(data):
+        fault(f"{bits} bits of AU headers, {header >> 3} bytes behind them of {len(data)}")
+        return b""
+    length = len(data) + 7
+    return bytes([0xff, 0xf1, 0x40 | RATES.index(int(rate)) << 2, int(channels) << 6 | length >> 11, length >> 3 & 255, (length & 7) << 5 | 0x1f, 0xfc]) + data
+
+
 class Hears:
     """What comes in one session."""
 
@@ -104,6 +123,8 @@ class Hears:
                 step = (stamp - was) & 0xffffffff
                 if codec[:4] in ("PCMU", "PCMA", "L16/") and step != length and step < rate:
                     fault(f"a step of {step} behind {length} samples")
+                if is_aac(codec) and step != 1024 and step < rate:
+                    fault(f"a step of {step} in AAC")
             else:
                 self.start = (now, stamp)
                 if not data[1] & 0x80:
@@ -115,7 +136,7 @@ class Hears:
             for key, value in (("types", kind), ("sizes", len(payload))):
                 if value not in seen[key]:
                     seen[key].append(value)
-            heard.extend(payload)
+            heard.extend(adts(codec, payload) if is_aac(codec) else payload)
             if seen["packets"] % 10 == 0:
                 if codec[:4] in ("PCMU", "PCMA", "L16/"):
                     seen["hz"] = pitch(codec, bytes(heard[-2 * rate:]))
@@ -129,6 +150,10 @@ def description(asked):
     if asked:
         lines += ["m=audio 0 RTP/AVP " + " ".join(map(str, TYPES)), "a=sendonly", "a=control:1"]
         lines += [f"a=rtpmap:{kind} {codec}" for kind, codec in TYPES.items()]
+        for kind, codec in TYPES.items():
+            if is_aac(codec):
+                config = 2 << 11 | RATES.index(int(codec.split("/")[1])) << 7 | int(codec.split("/")[2]) << 3
+                lines.append(f"a=fmtp:{kind} streamtype=5;profile-level-id=1;mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config={config:04x}")
     return "\r\n".join(lines) + "\r\n"
 
 
