@@ -1,11 +1,11 @@
 // Chromium plays and publishes over WebRTC; one JSON line on standard output: node webrtc.mjs '{"what":"play","base":...}'
 // play: base, name, form (whep json form ws1 ws2), net (all, tcp), ice (servers), policy (all, relay), seconds, count (peers in one page), hold (wait for standard input's end)
-// publish: base, name, form (whip ws1), seconds
+// publish: base, name, form (whip ws1 ws2), net, ice, policy, media (display), seconds
 // again: base, name, key (src dst), steps: offers on one connection, each seen after a while
 import { FAKE_DEVICES, SHOWN_ADDRESSES, launch } from './chromium.mjs';
 
 const ask = JSON.parse(process.argv[2]);
-const browser = await launch(...FAKE_DEVICES, SHOWN_ADDRESSES);
+const browser = await launch(...FAKE_DEVICES, SHOWN_ADDRESSES, '--auto-select-desktop-capture-source=Entire screen');
 const page = await (await browser.newContext({ permissions: ['camera', 'microphone'] })).newPage();
 await page.goto(ask.base + 'api');
 await page.evaluate(() => {
@@ -94,8 +94,9 @@ await page.evaluate(() => {
     peer.signalling = await offer(pc, ask, 'src');
   };
   window.publish = async ask => {
-    const stream = await navigator.mediaDevices.getUserMedia({ video: true, audio: true });
-    const pc = new RTCPeerConnection();
+    const devices = navigator.mediaDevices;
+    const stream = ask.media === 'display' ? await devices.getDisplayMedia({ video: true }) : await devices.getUserMedia({ video: true, audio: true });
+    const pc = new RTCPeerConnection({ iceServers: ask.ice || [], iceTransportPolicy: ask.policy || 'all' });
     peers.push({ pc, start: performance.now() });
     stream.getTracks().forEach(track => pc.addTransceiver(track, { direction: 'sendonly' }));
     peers.at(-1).signalling = await offer(pc, ask, 'dst');
@@ -144,11 +145,11 @@ await page.evaluate(() => {
       'publish picture': () => pc.addTransceiver(camera, { direction: 'sendonly' }),
     };
     const look = async () => {
-      const out = { state: pc.connectionState, in: 0, frames: 0, lost: 0, freezes: 0, sound: 0, out: 0, encoded: 0 };
+      const out = { state: pc.connectionState, frames: 0, keys: 0, asked: 0, lost: 0, freezes: 0, sound: 0, out: 0, encoded: 0 };
       for (const entry of (await pc.getStats()).values()) {
         if (entry.type === 'inbound-rtp') {
           out.lost += entry.packetsLost;
-          if (entry.kind === 'video') { out.frames += entry.framesDecoded; out.freezes += entry.freezeCount; }
+          if (entry.kind === 'video') { out.frames += entry.framesDecoded; out.keys += entry.keyFramesDecoded; out.asked += entry.pliCount; out.freezes += entry.freezeCount; }
           else out.sound += entry.packetsReceived;
         }
         if (entry.type === 'outbound-rtp' && entry.kind === 'audio') out.out += entry.packetsSent;
@@ -211,6 +212,9 @@ try {
     }
   }
   console.log(JSON.stringify(ask.count ? { played: (ask.rounds || 1) * ask.count } : await page.evaluate(() => report(peers[0]))));
+  // A TURN server is told at once.
+  await page.evaluate(() => { for (const peer of peers) peer.pc.close(); });
+  await page.waitForTimeout(100);
 } finally {
   await browser.close();
 }

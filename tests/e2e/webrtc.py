@@ -190,11 +190,11 @@ def a_page_offers_again_on_the_same_connection():
             for step in seen:
                 print("  " + json.dumps({key: value for key, value in step.items() if key != "answer"}))
             by = dict(zip(["play", "nothing", "speak", "restart", "mute", "dark", "light", "again"], seen))
-            assert all(step["state"] == "connected" and step["lost"] == 0 for step in seen), seen
-            # Nothing of the picture is lost while the page offers again; a group of pictures is 10 s long.
+            assert all(step["state"] == "connected" for step in seen), seen
+            # The picture goes on while the page offers again: nothing is asked for and nothing begins anew. A group of pictures is 10 s long.
+            assert sum(step["asked"] for step in seen[1:5]) == 0 and sum(step["keys"] for step in seen[1:5]) <= 1, seen
             for name in ("nothing", "speak", "restart", "mute", "light", "again"):
                 assert by[name]["frames"] > 12 and by[name]["sound"] > 25, by[name]
-            assert sum(step["freezes"] for step in seen[:5]) == 0, seen
             assert by["speak"]["out"] > 20 and by["again"]["out"] > 20, seen
             assert sections(by["speak"]["answer"]) == [("9", "sendonly"), ("9", "sendonly"), ("9", "recvonly")], by["speak"]["answer"]
             assert sections(by["mute"]["answer"])[2][0] == "0" and sections(by["dark"]["answer"])[0] == ("9", "inactive"), seen
@@ -212,7 +212,7 @@ def a_page_takes_and_sends_more_on_the_same_connection():
         heard = pathlib.Path(folder) / "heard"
         with served(f"streams:\n  cam: {json.dumps(speaking_camera(heard))}\n  own:\n") as server:
             seen = chromium(server, what="again", name="cam", key="src", steps=["picture", "sound"], seconds=1)["seen"]
-            assert seen[1]["frames"] > 12 and seen[1]["sound"] > 25 and seen[1]["lost"] == 0, seen
+            assert seen[1]["frames"] > 12 and seen[1]["sound"] > 25, seen
             assert sections(seen[1]["answer"]) == [("9", "sendonly"), ("9", "sendonly")], seen
             sender = subprocess.Popen(["node", HERE / "webrtc.mjs", json.dumps({"base": server.url(""), "what": "again", "name": "own", "key": "dst",
                                                                                "steps": ["publish sound", "publish picture", "restart"], "seconds": 5})],
@@ -275,6 +275,15 @@ def turn():
             log.close()
 
 
+def carried(log, allocations):
+    """Waits until coturn has told of so many allocations over which a stream went; the bytes between relay and peers of each."""
+    def found():
+        usage = re.findall(r"peer usage: .*?\brb=(\d+).*?\bsb=(\d+)", log())
+        return [sum(map(int, both)) for both in usage if sum(map(int, both)) > 100_000]
+    wait(lambda: len(found()) >= allocations, 20, f"{allocations} allocations with a stream")
+    return found()
+
+
 @test
 def players_behind_turn():
     with turn() as (urls, log), served("streams:\n  cam:\n") as server, Camera(server, "cam"):
@@ -284,9 +293,16 @@ def players_behind_turn():
             seen = chromium(server, what="play", name="cam", form="whep", seconds=3, ice=ice, policy="relay")
             assert seen["ways"][:2] == ["relay", transport] and seen["video"]["frames"] > 40, seen
             print(f"  Chromium over {transport}: first picture {seen['first_ms']} ms after the page began, {seen['video']['frames']} pictures in 3 s")
-        seen = rtcpeer("whep", server.url("api/webrtc?src=cam"), "4", "--turn", urls["udp"], "u", "p")[-2]
-        assert seen["video"]["frames"] > 50 and "ALLOCATE processed, success" in log(), seen
-        print(f"  aiortc: {seen['video']['frames']} pictures")
+        for transport in ("udp", "tcp"):
+            seen = rtcpeer("whep", server.url("api/webrtc?src=cam"), "3", "--turn", urls[transport], "u", "p")[-2]
+            assert seen["video"]["frames"] > 30, seen
+            print(f"  aiortc over {transport}: {seen['video']['frames']} pictures")
+        for transport in ("udp", "tcp", "tls") if has_webrtcbin() else ():
+            counts = webrtcbin(server, "3", "all", urls[transport].replace("turn:", "turn://u:p@").replace("turns:", "turns://u:p@"))
+            assert counts["video"] > 30, counts
+            print(f"  webrtcbin over {transport}: {counts}")
+        # webrtcbin takes no leave: its relay over UDP is not told of in time.
+        print(f"  bytes over coturn's relays: {carried(log, 4 + 2 * has_webrtcbin())}")
 
 
 @test
@@ -307,12 +323,14 @@ def a_server_behind_turn():
                 # Switched off, it gives the allocation back.
                 assert server.get("api/plugins/webrtc", "POST", b'{"enabled": false}', {"content-type": "application/json"})[0] == 200
                 wait(lambda: log().count("delete") > before, 10, "end of the allocation")
+        print(f"  bytes over coturn's relays: {carried(log, 3)}")
 
 
 @test
 def sources_behind_turn():
+    # They tell nobody their own addresses and use none: all media comes over the relay.
     with turn() as (urls, log), served("streams:\n  cam:\n") as far, Camera(far, "cam", tone=600):
-        source = f"webrtc:{far.url('api/webrtc?src=cam')}"
+        source = f"webrtc:{far.url('api/webrtc?src=cam')}#ice_transport_policy=relay"
         streams = "".join(f"  {name}: {json.dumps(source + '#ice_servers=' + json.dumps([{'urls': url, 'username': 'u', 'credential': 'p'}], separators=(',', ':')))}\n" for name, url in urls.items())
         with served("streams:\n" + streams) as near:
             wait(lambda: "[rtsp] listen" in near.text(), 15, "RTSP server")
@@ -324,6 +342,7 @@ def sources_behind_turn():
                 allocated = log().count("ALLOCATE processed, success")
                 assert allocated > number, (name, allocated)
                 print(f"  {name}: {found} in 2 s, {allocated} allocations so far")
+        print(f"  bytes over coturn's relays: {carried(log, 3)}")
 
 
 @test
@@ -432,21 +451,26 @@ def aiortc_plays_and_publishes():
 
 @test
 def chromium_publishes():
-    with served("streams:\n  own:\n") as server:
-        for form in ("whip", "ws1"):
-            sender = subprocess.Popen(["node", HERE / "webrtc.mjs", json.dumps({"base": server.url(""), "what": "publish", "name": "own", "form": form, "seconds": 12})],
+    with turn() as (urls, log), served("streams:\n  own:\n") as server:
+        relay = {"ice": [{"urls": urls["udp"], "username": "u", "credential": "p"}], "policy": "relay"}
+        for way, form, more in (("udp", "whip", {}), ("tcp", "ws1", {"net": "tcp"}), ("a relay", "whip", relay), ("a screen", "ws2", {"media": "display"})):
+            before = server.text().count("publisher connected")
+            sender = subprocess.Popen(["node", HERE / "webrtc.mjs", json.dumps({"base": server.url(""), "what": "publish", "name": "own", "form": form, "seconds": 8, **more})],
                                       stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
             try:
-                wait(lambda: server.json("api/streams?src=own")["producers"], 15, "publisher")
-                wait(lambda: "publisher connected" in server.text(), 10, "connection")
+                wait(lambda: server.json("api/streams?src=own")["producers"], 15, "publisher", sender)
+                wait(lambda: server.text().count("publisher connected") > before, 20, "connection", sender)  # noqa: B023
                 done = run("ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-count_frames", "-read_intervals", "%+3", "-show_entries",
-                           "stream=codec_name,nb_read_frames", "-of", "json", f"rtsp://127.0.0.1:{server.rtsp}/own", limit=30)
+                           "stream=codec_name,nb_read_frames,width", "-of", "json", f"rtsp://127.0.0.1:{server.rtsp}/own", limit=30)
                 streams = {stream["codec_name"]: int(stream["nb_read_frames"]) for stream in json.loads(done.stdout)["streams"]}
-                assert streams["h264"] > 20 and streams["opus"] > 50, streams
-                print(f"  {form}: ffprobe read {streams} of 3 s over RTSP")
+                assert streams["h264"] > (20 if way != "a screen" else 2) and (streams.get("opus", 0) > 50 or way == "a screen"), streams
+                shown = re.findall(r"publisher connected .*protocol=(\S+)", server.text())[-1]
+                assert shown.endswith("tcp" if way == "tcp" else "udp"), shown
+                print(f"  {form} over {way} ({shown}): ffprobe read {streams} of 3 s over RTSP")
             finally:
                 sender.wait(40)
             wait(lambda: not server.json("api/streams?src=own")["producers"], 12, "end of the publisher")
+        print(f"  bytes over coturn's relay: {carried(log, 1)}")
 
 
 def ffmpeg_with_whip():
@@ -461,31 +485,45 @@ def ffmpeg_with_whip():
 @test
 def ffmpeg_publishes():
     binary = ffmpeg_with_whip()
+    has_roles = b"dtls_active" in run(binary, "-hide_banner", "-h", "muxer=whip").stdout
     with served("streams:\n  own:\n") as server:
-        sender = subprocess.Popen(
-            [binary, "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=s=640x360:r=25", "-f", "lavfi", "-i", "sine=880:r=48000", "-t", "12", "-c:v", "libx264",
-             "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline", "-bf", "0", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "libopus", "-ac", "2", "-ar", "48000",
-             "-f", "whip", server.url("api/webrtc?dst=own")], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            wait(lambda: "publisher connected" in server.text(), 15, "connection", sender)
-            seen = rtcpeer("whep", server.url("api/webrtc?src=own"), "4")[-2]
-            assert seen["video"]["frames"] > 50 and abs(seen["audio"]["tone_hz"] - 880) < 12, seen
-            print(f"  aiortc plays what FFmpeg publishes: {seen}")
-        finally:
-            sender.wait(40)
-        assert sender.returncode == 0, sender.stderr.read().decode()
+        # It waits for the handshake, and begins it.
+        for flags in ([], ["-whip_flags", "dtls_active"])[:1 + has_roles]:
+            before = server.text().count("publisher connected")
+            sender = subprocess.Popen(
+                [binary, "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=s=640x360:r=25", "-f", "lavfi", "-i", "sine=880:r=48000", "-t", "9", "-c:v", "libx264",
+                 "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline", "-bf", "0", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "libopus", "-ac", "2", "-ar", "48000",
+                 "-f", "whip", *flags, server.url("api/webrtc?dst=own")], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            try:
+                wait(lambda: server.text().count("publisher connected") > before, 15, "connection", sender)  # noqa: B023
+                seen = rtcpeer("whep", server.url("api/webrtc?src=own"), "4")[-2]
+                assert seen["video"]["frames"] > 50 and abs(seen["audio"]["tone_hz"] - 880) < 12, seen
+                print(f"  aiortc plays what FFmpeg {' '.join(flags)} publishes: {seen}")
+            finally:
+                sender.wait(40)
+            assert sender.returncode == 0, sender.stderr.read().decode()
+
+
+def has_webrtcbin():
+    return not run("gst-inspect-1.0", "webrtcbin").returncode and not run("gst-inspect-1.0", "nice").returncode
+
+
+def webrtcbin(server, *options):
+    done = run("/usr/bin/python3", PEERS / "gstwhep.py", server.url("api/webrtc?src=cam"), *options)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return json.loads(done.stdout.decode().split("FRAMES ")[1].replace("'", '"'))
 
 
 @test
 def gstreamer_plays():
-    if run("gst-inspect-1.0", "webrtcbin").returncode or run("gst-inspect-1.0", "nice").returncode:
+    if not has_webrtcbin():
         raise Skip("webrtcbin or its ICE are missing: apt-get install gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0")
     with served("streams:\n  cam:\n") as server, Camera(server, "cam"):
-        done = run("/usr/bin/python3", PEERS / "gstwhep.py", server.url("api/webrtc?src=cam"), "5")
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        counts = json.loads(done.stdout.decode().split("FRAMES ")[1].replace("'", '"'))
-        assert counts["video"] > 60 and counts["audio"] > 100, counts
-        print(f"  webrtcbin: {counts} in 5 s")
+        for net in ("udp", "tcp"):
+            counts = webrtcbin(server, "4", net)
+            assert counts["video"] > 50 and counts["audio"] > 80, counts
+            assert re.findall(r"\] connected .*protocol=(\S+)", server.text())[-1] == f"http+{net}", server.text()
+            print(f"  webrtcbin over {net}: {counts} in 4 s, the first picture after {counts['first_ms']} ms")
 
 
 @test

@@ -1,18 +1,22 @@
 #!/usr/bin/python3
-"""GStreamer webrtcbin as WHEP player: gstwhep.py URL [seconds]; prints frames per media. H.264/VP8/Opus as the answer chooses."""
+"""GStreamer webrtcbin as WHEP player: gstwhep.py URL [seconds] [udp|tcp|all] [TURN URL, for a relay alone]; prints frames per media. H.264/VP8/Opus as the answer chooses."""
 # Debian: gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0 gstreamer1.0-plugins-bad gstreamer1.0-libav. Use /usr/bin/python3.
-import sys, urllib.request, gi  # noqa: E401
+import sys, time, urllib.request, gi  # noqa: E401
 for lib in ("Gst", "GstWebRTC", "GstSdp"): gi.require_version(lib, "1.0")
 from gi.repository import GLib, Gst, GstSdp, GstWebRTC
 Gst.init(None)
 url, secs = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 5
 pipe = Gst.Pipeline.new("p"); rtc = Gst.ElementFactory.make("webrtcbin"); rtc.set_property("bundle-policy", 3); pipe.add(rtc)
-loop, count = GLib.MainLoop(), {}
+net, turn = (sys.argv[3:] + ["all", ""][len(sys.argv[3:]):])
+def only(sdp):
+    return "".join(line for line in sdp.splitlines(True) if not line.startswith("a=candidate") or net == "all" or line.split()[2].lower() == net)
+if turn: rtc.set_property("turn-server", turn); rtc.set_property("ice-transport-policy", 1)
+loop, count, begin = GLib.MainLoop(), {}, time.monotonic()
 def gathered(*_):
     if rtc.get_property("ice-gathering-state") != GstWebRTC.WebRTCICEGatheringState.COMPLETE: return
-    sdp = rtc.get_property("local-description").sdp.as_text()
+    sdp = only(rtc.get_property("local-description").sdp.as_text())
     r = urllib.request.urlopen(urllib.request.Request(url, sdp.encode(), {"Content-Type": "application/sdp"}))
-    msg = GstSdp.SDPMessage.new_from_text(r.read().decode())[1]
+    msg = GstSdp.SDPMessage.new_from_text(only(r.read().decode()))[1]
     rtc.emit("set-remote-description", GstWebRTC.WebRTCSessionDescription.new(GstWebRTC.WebRTCSDPType.ANSWER, msg), Gst.Promise.new())
 def created(promise, *_):
     promise.wait(); reply = promise.get_reply(); offer = reply.get_value("offer")     # keep reply alive, or the offer is freed memory
@@ -22,7 +26,10 @@ def pad_added(_e, pad):
     dec = Gst.ElementFactory.make("decodebin")
     def raw(_d, p):
         kind = p.get_current_caps().to_string().split("/")[0]; sink = Gst.ElementFactory.make("fakesink"); sink.set_property("signal-handoffs", True)
-        sink.connect("handoff", lambda *_: count.__setitem__(kind, count.get(kind, 0) + 1)); pipe.add(sink); sink.sync_state_with_parent(); p.link(sink.get_static_pad("sink"))
+        def handoff(*_):
+            if kind == "video" and kind not in count: count["first_ms"] = round((time.monotonic() - begin) * 1000)
+            count[kind] = count.get(kind, 0) + 1
+        sink.connect("handoff", handoff); pipe.add(sink); sink.sync_state_with_parent(); p.link(sink.get_static_pad("sink"))
     dec.connect("pad-added", raw); pipe.add(dec); dec.sync_state_with_parent(); pad.link(dec.get_static_pad("sink"))
 rtc.connect("notify::ice-gathering-state", lambda *_: GLib.idle_add(gathered)); rtc.connect("pad-added", pad_added)
 pipe.set_state(Gst.State.PLAYING)

@@ -25,6 +25,7 @@ use crate::mux::Hub;
 use crate::mux::tcp::Outlet;
 use crate::sdp::{self, Description};
 use crate::srtp::Tap;
+use crate::stun;
 
 pub mod agree;
 mod batch;
@@ -89,6 +90,8 @@ struct Core {
     tap: Arc<Tap>,
     /// Media can be sent.
     direct: Option<Direct>,
+    /// The peer's last check while there is no connection.
+    check: Option<(SocketAddr, BytesMut)>,
     /// ICE and DTLS are up.
     is_up: bool,
     /// When the session's task wakes next.
@@ -116,6 +119,7 @@ impl Peer {
                 batch: Batch::new(hub.max_segments()),
                 tap: parts.tap,
                 direct: None,
+                check: None,
                 is_up: false,
                 scheduled: None,
                 is_connected: false,
@@ -219,13 +223,16 @@ impl Peer {
         let context =
             TransportContext { local_addr: local, peer_addr: remote, transport_protocol, ecn: None };
         let mut core = self.core.lock();
-        let is_check = crate::stun::is_stun(&data);
+        let is_check = stun::is_stun(&data);
         if !core.is_connected && !is_check {
             core.remote = Some((remote, transport));
         }
-        let message = TaggedBytesMut { now, transport: context, message: data };
-        if let Err(error) = core.connection.handle_read(message) {
-            tracing::trace!("a packet of {remote} was passed over: {error}");
+        let check = if is_check && !core.is_up { core.nomination(remote, &data) } else { None };
+        for message in std::iter::once(data).chain(check) {
+            let message = TaggedBytesMut { now, transport: context, message };
+            if let Err(error) = core.connection.handle_read(message) {
+                tracing::trace!("a packet of {remote} was passed over: {error}");
+            }
         }
         // A check may move the connection to another pair of addresses.
         if is_check {
@@ -437,6 +444,7 @@ impl Peer {
         match state {
             RTCPeerConnectionState::Connected if !core.is_up => {
                 core.is_up = true;
+                core.check = None;
                 core.probe(now);
                 self.send_out(core);
             }
@@ -476,6 +484,16 @@ impl Core {
         if let Err(error) = self.connection.handle_write(TaggedRTCMessage { now, message }) {
             tracing::debug!("rtp: {error}");
         }
+    }
+
+    /// The check that a peer made before its address was known to be right, once it has answered the check of this side: what it
+    /// nominates holds from then on (RFC 8445 section 7.3.1.5), which the connection forgets. FFmpeg makes one check alone.
+    fn nomination(&mut self, remote: SocketAddr, data: &BytesMut) -> Option<BytesMut> {
+        if stun::Request::parse(data).is_some() {
+            self.check = Some((remote, data.clone()));
+            return None;
+        }
+        self.check.take_if(|(address, _)| *address == remote).map(|(_, check)| check)
     }
 
     fn learn(&mut self, path: Path, packet: &[u8]) {

@@ -251,6 +251,14 @@ impl Description {
         }
     }
 
+    /// Takes out the streams of a section in which this side sends nothing.
+    pub fn without_streams(&mut self, index: usize) {
+        if let Some(section) = self.sections.get_mut(index) {
+            let is_stream = |line: &String| line.starts_with("a=ssrc") || line.starts_with("a=msid:");
+            section.lines.retain(|line| !is_stream(line));
+        }
+    }
+
     /// The text with `candidates` (lines without `a=`) in its first section and no others.
     pub fn with_candidates(&self, candidates: &[String]) -> String {
         let mut text = String::new();

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::IceServer;
 use crate::server::Engine;
-use crate::source::{Client, Event, Wants};
+use crate::source::{Client, Event, Wants, Way};
 
 mod channels;
 mod media;
@@ -59,7 +59,8 @@ pub async fn serve(engine: Arc<Engine>, request: Request, mut session: Session) 
     }
     let servers = open.ice_servers.as_ref().map(|servers| servers.iter().map(IceServer::from).collect());
     let servers: Vec<IceServer> = servers.unwrap_or_else(|| engine.config().ice_servers.clone());
-    let mut client = Client::new(engine.config(), engine.crypto(), &servers, Wants::Answer).await?;
+    let way = Way { ice_servers: &servers, relay_only: false };
+    let mut client = Client::new(engine.config(), engine.crypto(), way, Wants::Answer).await?;
     let events = client.take_events();
     let result = run(&client, events, &mut session, open, &request.caller).await;
     client.close().await;

@@ -20,7 +20,7 @@ mod socket;
 mod url;
 
 pub use client::{Client, Event, Tracks};
-pub(crate) use client::{Wants, failed};
+pub(crate) use client::{Wants, Way, failed};
 pub use url::{Dial, Format, UrlError};
 
 /// How long signalling and the connection may take together.
@@ -45,7 +45,8 @@ struct Call {
 impl Call {
     /// A connection with these servers that wants video and, where the service has it, audio.
     async fn client(&self, ice_servers: &[IceServer], wants: Wants) -> Result<Client, Error> {
-        Client::new(self.engine.config(), self.engine.crypto(), ice_servers, wants).await
+        let way = Way { ice_servers, relay_only: self.dial.relay_only };
+        Client::new(self.engine.config(), self.engine.crypto(), way, wants).await
     }
 }
 

@@ -85,6 +85,9 @@ impl Sections {
             if *wanted == Use::Nothing {
                 answer.silence(index);
             }
+            if !matches!(wanted, Use::Send(_)) {
+                answer.without_streams(index);
+            }
         }
         let kept = answer.sections.iter().zip(uses).map(|(section, wanted)| kept(section, wanted));
         let reduced = Description::parse(&answer.reduced_to(&kept.collect::<Vec<_>>()))?;

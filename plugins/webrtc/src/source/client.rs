@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use patchbay_sdk::{Class, Error};
 use rtc::crypto::RTCCryptoProvider;
 use rtc::interceptor::{Registry, Slot};
+use rtc::peer_connection::configuration::RTCIceTransportPolicy;
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use rtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
@@ -49,6 +50,15 @@ pub(crate) enum Wants {
     Video,
     /// The other side offers.
     Answer,
+}
+
+/// How the other side is reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    /// STUN and TURN servers.
+    pub(crate) ice_servers: &'a [IceServer],
+    /// Only through a TURN server.
+    pub(crate) relay_only: bool,
 }
 
 /// What comes of a connection.
@@ -173,7 +183,7 @@ impl Client {
     pub(crate) async fn new(
         config: &Config,
         crypto: &Arc<dyn RTCCryptoProvider>,
-        ice_servers: &[IceServer],
+        way: Way<'_>,
         wants: Wants,
     ) -> Result<Self, Error> {
         let (sender, events) = mpsc::channel(QUEUE);
@@ -188,9 +198,14 @@ impl Client {
         let registry = register_default_interceptors(Registry::new(), &mut engine).map_err(failed)?;
         let registry = registry.with(Slot::from(crate::peer::setup::LISTENER_SLOT), Listener::new(feedback));
         let local = addresses(config);
-        let (servers, bridges) = bridged(ice_servers, &local).await;
+        let (servers, bridges) = bridged(way.ice_servers, &local).await;
+        let policy = if way.relay_only { RTCIceTransportPolicy::Relay } else { RTCIceTransportPolicy::All };
+        let configuration = RTCConfigurationBuilder::new()
+            .with_ice_servers(servers)
+            .with_ice_transport_policy(policy)
+            .build();
         let connection = PeerConnectionBuilder::new()
-            .with_configuration(RTCConfigurationBuilder::new().with_ice_servers(servers).build())
+            .with_configuration(configuration)
             .with_media_engine(engine)
             .with_setting_engine(SettingEngineBuilder::new().with_crypto_provider(Arc::clone(crypto)).build())
             .with_interceptor_registry(registry)

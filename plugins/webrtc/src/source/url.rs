@@ -66,6 +66,8 @@ pub struct Dial {
     pub url: SourceUrl,
     /// `#ice_servers=`, a JSON list.
     pub ice_servers: Option<Vec<IceServer>>,
+    /// `#ice_transport_policy=relay`: only through a TURN server.
+    pub relay_only: bool,
 }
 
 impl Dial {
@@ -91,7 +93,8 @@ impl Dial {
                 None
             }
         });
-        Ok(Self { format, url, ice_servers })
+        let relay_only = url.option("ice_transport_policy") == Some("relay");
+        Ok(Self { format, url, ice_servers, relay_only })
     }
 
     /// The value of an option, empty when it is not there.
