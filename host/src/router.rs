@@ -413,7 +413,7 @@ impl Core {
         if self.play_ended(now, id, &ended) {
             return;
         }
-        self.relay_ended(id, &ended);
+        self.relay_ended(now, id, &ended);
         if ended.class == Class::Asleep && self.purpose_of(id) < Purpose::Talk {
             self.sleeps(now, id, ended);
             return;

@@ -241,7 +241,7 @@ def tone_arrives(options, codecs, both=False, mime="audio/PCMA", direction="send
 
 @test
 def chromiums_microphone_arrives_at_an_rtsp_camera_over_tcp():
-    tone_arrives("", "PCMU/8000,PCMA/8000")
+    tone_arrives("", "PCMU/8000,PCMA/8000", mime="audio/PCMU")
 
 
 @test

@@ -120,11 +120,12 @@ impl Core {
     }
 
     /// A transcoder has ended; one that cannot do what is asked of it will not do it the next time.
-    pub(in crate::router) fn relay_ended(&mut self, source: u64, ended: &Ended) {
+    pub(in crate::router) fn relay_ended(&mut self, now: Time, source: u64, ended: &Ended) {
         let talker = self.talkers.iter().find(|(_, talker)| talker.via == Some(source));
         if let Some((id, _)) = talker.filter(|_| ended.class == Class::Unsupported) {
             let message = format!("talk: {}", ended.message);
             self.refuse_talker(*id, Ended { message, ..ended.clone() });
+            self.settle(now);
         }
     }
 }
