@@ -1,13 +1,14 @@
 //! Where a source's units lie on the host's clock. Reads no clock: arrivals go in.
 //!
 //! A session may count from anywhere. Its first unit lies at its arrival, and so does every track that does not count from
-//! the same instant. Differences of times stay exact to the tick, but for three repairs:
+//! the same instant, unless sender reports are there before its first unit: they place it. Differences of times within a
+//! track stay exact to the tick, but for three repairs:
 //!
 //! | what came | what is done |
 //! |---|---|
 //! | times that jump (more than 1 s back, 10 s ahead of the arrivals) | the track goes on at its arrival, the others move with it |
-//! | sender reports that set tracks apart from each other by more than 30 ms | the track is moved at once, marked as a discontinuity |
-//! | by less, or tracks and the sender's clock that run apart | moved by at most 5 ms per second |
+//! | the first sender reports, and they set tracks apart by more than 15 ms | the track is moved once, at once, marked as a discontinuity |
+//! | six reports in a row that are more than 22 ms off: the tracks run apart | moved by at most 5 ms per second |
 //!
 //! Reports are about the tracks of one session: they say how these lie to each other and how fast the sender's clock runs.
 //! What time of day a sender believes in is not used, so a camera that lives in 1970 is as good as any. Reports that come
@@ -26,17 +27,20 @@ const NEW_COUNT_NS: i128 = NS;
 const FARTHEST_STEP_NS: i128 = 10 * NS;
 /// Reports may move a track against its arrivals, compared with those of the leading track, to within this.
 const MAX_DISAGREEMENT_NS: i128 = 2 * NS;
-/// Sound and picture that are 40 ms apart are seen to be; an error near that, reports jitter, is not closed slowly.
-const SEEN_NS: i128 = 30 * MS;
-/// Reports jitter by this much.
-const DEADBAND_NS: i128 = 15 * MS;
+/// Sound and picture that are 40 ms apart are seen to be; an error of less than this is left, as reports jitter and each move
+/// is heard.
+const SEEN_NS: i128 = 15 * MS;
+/// Tracks that run apart are moved when they are this far from the truth: what was left at first and the jitter of reports
+/// together do not reach it.
+const DRIFTED_NS: i128 = 22 * MS;
 /// The same for the lead, which moves against other sources only.
-const LEAD_DEADBAND_NS: i128 = 50 * MS;
+const LEAD_DRIFTED_NS: i128 = 50 * MS;
 /// Reports have placed a track once: only an error that is larger than this moves it at once again. Some senders' reports
 /// are off by a frame, never the same.
 const FAR_NS: i128 = 200 * MS;
-/// Reports that must agree in a row: in an error's sign before it is closed, in its size, to within [`DEADBAND_NS`], before a
-/// track is moved at once again.
+/// Reports in a row that must show an error before it is closed.
+const DRIFTING: usize = 6;
+/// Reports in a row that must agree in an error's size, to within [`SEEN_NS`], before a track is moved at once again.
 const AGREEING: usize = 3;
 /// A report further from the one before is of a clock that was set, or of a new count.
 const SET_NS: i128 = NS / 2;
@@ -75,7 +79,7 @@ struct Track {
     quickest: Quickest,
     /// The sender's time at the session's time 0, by its newest report.
     report_ns: Option<i128>,
-    /// Reports have placed it once.
+    /// Reports have placed it beside the lead: from now on it is moved at once by what is far off only.
     is_settled: bool,
     /// The newest errors that reports showed.
     errors_ns: VecDeque<i128>,
@@ -89,6 +93,14 @@ struct Track {
 struct Last {
     dts: i64,
     arrival_ns: i128,
+}
+
+/// Where a track begins.
+struct First {
+    /// Host's time of the session's time 0.
+    offset_ns: i128,
+    /// By its report and that of another track, beside which it lies.
+    reported_with: Option<usize>,
 }
 
 /// A unit's times on the host's clock.
@@ -145,8 +157,13 @@ impl Placement {
             self.zero_ns = Some(now_ns.max(self.newest_ns + MS) - dts_ns);
         }
         if self.tracks.get(index)?.offset.is_none() {
-            let offset_ns = self.first_offset(index, dts_ns, now_ns)?;
-            self.tracks.get_mut(index)?.offset = Some(ticks(offset_ns, rate));
+            let first = self.first_offset(index, dts_ns, now_ns)?;
+            if let Some(other) = first.reported_with {
+                self.tracks.get_mut(other)?.is_settled = true;
+            }
+            let track = self.tracks.get_mut(index)?;
+            track.is_settled |= first.reported_with.is_some();
+            track.offset = Some(ticks(first.offset_ns, rate));
         } else if !is_placed && self.counts_anew(index, dts, now_ns)? {
             self.count_anew(index, dts_ns, now_ns)?;
         }
@@ -229,7 +246,7 @@ impl Placement {
         let Some(track) = self.tracks.get_mut(index) else { return };
         let (Some(offset_ns), Some(report_ns)) = (track.offset_ns(), track.report_ns) else { return };
         let baseline = *self.baseline_ns.get_or_insert(offset_ns - report_ns);
-        track.note_error(report_ns + baseline - offset_ns, LEAD_DEADBAND_NS);
+        track.note_error(report_ns + baseline - offset_ns, LEAD_DRIFTED_NS);
     }
 
     /// Moves a track to where the reports put it beside the lead.
@@ -245,30 +262,34 @@ impl Placement {
             return;
         }
         let is_first = !std::mem::replace(&mut track.is_settled, true);
-        track.note_error(error, DEADBAND_NS);
-        let agrees = |e: &i128| (e - error).abs() <= DEADBAND_NS;
-        let is_sure = track.errors_ns.len() == AGREEING && track.errors_ns.iter().all(agrees);
+        track.note_error(error, DRIFTED_NS);
+        let agrees = |e: &&i128| (**e - error).abs() <= SEEN_NS;
+        let is_sure = track.errors_ns.iter().rev().take_while(agrees).count() >= AGREEING;
         if (is_first && error.abs() > SEEN_NS) || (is_sure && error.abs() > FAR_NS) {
             track.jump(error);
         }
     }
 
-    /// Host's time of the session's time 0 for a track whose first unit comes now.
-    fn first_offset(&self, index: usize, dts_ns: i128, now_ns: i128) -> Option<i128> {
+    /// Where a track lies whose first unit comes now.
+    fn first_offset(&self, index: usize, dts_ns: i128, now_ns: i128) -> Option<First> {
         let track = self.tracks.get(index)?;
-        let is_near = |offset_ns: &i128| (dts_ns + offset_ns - now_ns).abs() <= MAX_APART_NS;
-        let others = || self.tracks.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, track)| track);
-        let by_report = track.report_ns.and_then(|report_ns| {
-            let reported = |other: &Track| Some(other.offset_ns()? - other.report_ns?);
-            let is_lead = self.lead.and_then(|lead| self.tracks.get(lead)).and_then(reported);
-            Some(report_ns + is_lead.or_else(|| others().find_map(reported))?)
-        });
+        let is_near = |offset_ns: i128| (dts_ns + offset_ns - now_ns).abs() <= MAX_APART_NS;
+        let reported = |other: usize| {
+            let track = self.tracks.get(other).filter(|_| other != index)?;
+            Some((other, track.offset_ns()? - track.report_ns?))
+        };
+        let beside = self.lead.and_then(reported).or_else(|| (0..self.tracks.len()).find_map(reported));
+        if let Some((report_ns, (other, others_ns))) = track.report_ns.zip(beside)
+            && is_near(report_ns + others_ns)
+        {
+            return Some(First { offset_ns: report_ns + others_ns, reported_with: Some(other) });
+        }
         let by_arrival = || {
             let last_ns = track.last.map_or(i128::MIN, |last| ns(last.dts, track.rate));
             now_ns.max(last_ns) - dts_ns
         };
-        let own = by_report.filter(is_near).or_else(|| self.zero_ns.filter(is_near));
-        Some(own.unwrap_or_else(by_arrival))
+        let offset_ns = self.zero_ns.filter(|zero_ns| is_near(*zero_ns)).unwrap_or_else(by_arrival);
+        Some(First { offset_ns, reported_with: None })
     }
 
     /// Whether a unit's time cannot belong to the count of the one before.
@@ -312,16 +333,16 @@ impl Track {
         Some(ns(self.offset?, self.rate))
     }
 
-    /// Errors in a row that point the same way are closed, as far as the smallest one, unless that is within `deadband`.
-    fn note_error(&mut self, error: i128, deadband: i128) {
-        if self.errors_ns.len() == AGREEING {
+    /// Errors in a row that point the same way are closed, as far as the smallest one, when that is beyond a limit.
+    fn note_error(&mut self, error: i128, limit: i128) {
+        if self.errors_ns.len() == DRIFTING {
             self.errors_ns.pop_front();
         }
         self.errors_ns.push_back(error);
-        let is_sure = self.errors_ns.len() == AGREEING
+        let is_sure = self.errors_ns.len() == DRIFTING
             && self.errors_ns.iter().all(|other| other.signum() == error.signum());
         let smallest = self.errors_ns.iter().copied().min_by_key(|error| error.abs()).filter(|_| is_sure);
-        self.move_ns = smallest.filter(|error| error.abs() > deadband).unwrap_or(0);
+        self.move_ns = smallest.filter(|error| error.abs() > limit).unwrap_or(0);
     }
 
     fn jump(&mut self, error: i128) {
