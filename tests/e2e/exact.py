@@ -90,38 +90,90 @@ def samples(source, *options, seconds=None):
 
 
 def same(part, whole, tick):
-    """Whether `part` stands in `whole` (which may start again at its end) with the same distances in time; how many units."""
-    if not part or not whole:
-        return "nothing came"
-    digests = [digest for digest, _ in whole]
-    places = [at for at in range(len(whole)) if all(digests[(at + i) % len(whole)] == digest for i, (digest, _) in enumerate(part[:100]))]
-    for at in places:
-        where = [(at + i) % len(whole) for i in range(len(part))]
-        if [digests[i] for i in where] != [digest for digest, _ in part]:
+    """What is wrong when `part` does not stand in `whole` (which may start again at its end) with the same distances in time."""
+    try:
+        compared(part, whole, tick)
+    except AssertionError as wrong:
+        return str(wrong)
+    return None
+
+
+def stretches(part, whole, again):
+    """Where the units of `part` stand in `whole`, which may start again at its end: (first, last, place of the first) of each stretch in which
+    they follow each other. More than one only `again`, where a group of pictures may be given anew."""
+    places = {}
+    for place, (digest, _) in enumerate(whole):
+        places.setdefault(digest, []).append(place)
+    found, at = [], 0
+    while at < len(part):
+        def length(place):
+            count = 0
+            while at + count < len(part) and part[at + count][0] == whole[(place + count) % len(whole)][0]:
+                count += 1
+            return count
+        candidates = places.get(part[at][0], [])
+        assert candidates and (again or not found), f"{len(part)} units do not stand in the source in this order: see unit {at}"
+        place = max(candidates, key=length)
+        last = at + length(place)
+        if found:  # It goes on, or back by less than half of the clip.
+            before = found[-1][2] + at - found[-1][0]
+            place = before + (place - before + len(whole) // 2) % len(whole) - len(whole) // 2
+        found.append((at, last, place))
+        at = last
+    return found
+
+
+def compared(part, whole, tick, again=False):
+    """Whether `part` stands in `whole` with the same distances in time from its first live unit on. How much later it lies there, for each time
+    that the clip is played, and how many units are live: a history before them, which may come `again`, is squeezed into next to no time."""
+    assert part, "nothing came"
+    offsets, live = {}, 0
+    for first, last, place in stretches(part, whole, again):
+        spots = [(at, *divmod(place + at - first, len(whole))) for at in range(first, last)]
+        if tick is None:
+            live += len(spots)
             continue
-        for (i, j), (a, b) in zip(zip(where, where[1:]), zip(part, part[1:])):
-            if tick and j > i and abs((whole[j][1] - whole[i][1]) - (b[1] - a[1])) > tick:
-                return f"times differ after unit {i}: {float(whole[j][1] - whole[i][1])} is {float(b[1] - a[1])}"
-        return None
-    return f"{len(part)} units do not stand in the source in this order"
+        lies = lambda at, where: part[at][1] - whole[where][1]
+        begin = first
+        if again:
+            # Where the last ones of this time that the clip is played lie.
+            newest, known = None, {}
+            for at, turn, where in reversed(spots):
+                if turn and where < SEAM:
+                    continue
+                if abs(lies(at, where) - known.setdefault(turn, lies(at, where))) > tick:
+                    newest, begin = part[at][1], at + 1
+                    break
+            squeezed = [time for _, time in part[first:begin]]
+            assert newest is None or max(squeezed) - min(squeezed) <= 2 * tick * len(squeezed), \
+                f"times differ at unit {begin} of {len(part)}, and what is before is no history: {len(squeezed)} units in {float(max(squeezed) - min(squeezed)) * 1000:.2f} ms"
+        live += last - begin
+        for at, turn, where in spots[begin - first:]:
+            if not (turn and where < SEAM):
+                known = offsets.setdefault(turn, [])
+                known.append(lies(at, where))
+                assert abs(known[-1] - known[0]) <= tick, f"times differ at unit {at} of {len(part)}: it lies {float(known[-1] - known[0]) * 1000:.2f} ms off"
+    return {turn: sorted(known)[len(known) // 2] for turn, known in offsets.items()}, live
 
 
+# Where a program plays a clip again, its first frames of sound lie as the program likes.
+SEAM = 10
 FINE, MILLISECOND = fractions.Fraction(1, 80_000), fractions.Fraction(1, 900)
 SECONDS = 3
-# So much more where the end is compared: it then lies between the reports that RTSP players get every 5 s.
+# So much more where sender reports come, every 5 s from most.
 LATER = 4.5
 
 
 class Output:
     """A column: where one format comes out, what it takes, how exact its times are, and how it is read."""
 
-    def __init__(self, declares, url, *options, tick=FINE, video=("h264", "hevc"), audio=("aac", "opus"), changed=None, read=None, refused=None, again=False, order=True):
+    def __init__(self, declares, url, *options, tick=FINE, video=("h264", "hevc"), audio=("aac", "opus"), changed=None, read=None, refused=None, again=False, reports=False, order=True):
         self.declares, self.url, self.options, self.tick = set(declares.split(", ")), url, options, tick
         # Codecs that pass as they are, and what others are made into.
         self.video, self.audio, self.changed = video, audio, changed or {}
         self.read, self.refused = read, refused or refused_over_http
-        # As of an input: the end is compared; a slow viewer skips.
-        self.again, self.order = again, order
+        # As of an input; a slow viewer skips.
+        self.again, self.reports, self.order = again, reports, order
 
 
 def outputs(server, name):
@@ -138,7 +190,7 @@ def outputs(server, name):
         # Another stream of this server dials that stream and is read as MP4. It asks for a key picture at first and is
         # given the group anew; its times follow the sender reports, which tell them to less than a millisecond.
         "webrtc": Output("server webrtc", server.url(f"api/stream.mp4?src={name}-webrtc&mp4=all&history=0"), tick=MILLISECOND,
-                         audio=("opus", "pcm_alaw", "pcm_mulaw"), changed={"pcm_s16le": "as G.711"}, refused=refused_over_webrtc, again=True),
+                         audio=("opus", "pcm_alaw", "pcm_mulaw"), changed={"pcm_s16le": "as G.711"}, refused=refused_over_webrtc, again=True, reports=True),
         "mp4": Output("output mp4, routes mp4", http("stream.mp4", "mp4=all&"), audio=("aac", "opus", *PCM)),
         "mse": Output("output mp4", f"mse {name}", audio=("aac", "opus", *PCM), read=read_mse, refused=refused_over_websocket),
         "ts": Output("output mpegts, routes mpegts", http("stream.ts", "video=h264,h265&audio=aac,opus&")),
@@ -234,7 +286,7 @@ def read_mse(server, output, cell):
     one = ask(server, output.url)
     first = one.receive()
     assert isinstance(first, str) and json.loads(first)["type"] == "mse", first
-    end = time.monotonic() + SECONDS + 1 + LATER * cell.again
+    end = time.monotonic() + SECONDS + 1 + LATER * cell.reports
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         while time.monotonic() < end:
             file.write(one.receive())
@@ -351,7 +403,7 @@ class Cell:
 
     def __init__(self, one, name, output):
         self.input, self.name, self.output, self.codecs, self.size = one, name, output, one.codecs, one.size
-        self.again = one.again or output.again
+        self.again, self.reports = one.again or output.again, one.reports or output.reports
 
     def passing(self, kind):
         return self.codecs.get(kind) in getattr(self.output, kind)
@@ -366,7 +418,7 @@ class Cell:
         elif made:
             text = self.exists()
         else:
-            text = self.read(self.output.url, *self.output.options, seconds=SECONDS + LATER * self.again)
+            text = self.read(self.output.url, *self.output.options, seconds=SECONDS + LATER * self.reports)
         return (made[0] if made else "yes"), text
 
     def exists(self):
@@ -378,7 +430,7 @@ class Cell:
     def read(self, source, *options, seconds=None, times=True):
         """Compares what ffmpeg reads with what went in."""
         tick = max(self.output.tick, MILLISECOND if self.input.coarse else FINE) if times and self.input.times else None
-        codec, texts = self.codecs, []
+        codec, texts, apart = self.codecs, [], {}
         if self.passing("video") and codec["video"] not in VIDEO:
             got = pictures(source, *options, seconds=seconds)
             self.compare("video", got[:-2], tick, texts)
@@ -387,22 +439,33 @@ class Cell:
             # ffmpeg 5 knows no time of an RTSP stream's first picture, from no server; the last frame of a limited copy may be cut.
             for kind, part in (("video", got["video"][1:-2]), ("audio", got["audio"][:-2])):
                 if self.passing(kind):
-                    self.compare(kind, part, tick, texts)
+                    apart[kind] = self.compare(kind, part, tick, texts)
         else:
             got, whole = samples(source, *options, seconds=seconds)[:-4000], self.input.whole["audio"]
             assert len(got) > 16_000 and (whole + whole).find(got) >= 0, f"{len(got)} bytes of samples do not stand in the source"
             texts.append(f"{len(got)} bytes of samples")
+        if tick and len(apart) == 2:
+            # Of each time that the clip is played, one is shared.
+            off = min((audio - video for audio in apart["audio"].values() for video in apart["video"].values()), key=abs)
+            texts.append(f"{float(off) * 1000:.2f} ms apart")
+            assert abs(off) <= 2 * tick, ", ".join(texts)
         return ", ".join(texts)
 
     def compare(self, kind, got, tick, texts):
-        got = got[-40:] if self.again else got
+        """Compares one track; where it lies."""
         assert len(got) >= 20, f"only {len(got)} of {kind}"
         if not self.input.order or not self.output.order:
             strangers = len([digest for digest, _ in got if digest not in {one for one, _ in self.input.whole[kind]}])
             assert not strangers, f"{strangers} of {kind} are not in the source"
-        elif (error := same(got, self.input.whole[kind], tick)):
-            raise AssertionError(f"{kind}: {error}")
-        texts.append(f"{len(got)} of {kind}")
+            texts.append(f"{len(got)} of {kind}")
+            return {}
+        try:
+            offsets, live = compared(got, self.input.whole[kind], tick, self.again)
+        except AssertionError as wrong:
+            raise AssertionError(f"{kind}: {wrong}") from None
+        assert live >= 20, f"only {live} of {kind} are live"
+        texts.append(f"{live} of {kind}")
+        return offsets
 
 
 def learn(one):

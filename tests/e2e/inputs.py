@@ -131,13 +131,12 @@ rtmp {{ server {{ listen 127.0.0.1:{rtmp}; chunk_size 4096;
 class Input:
     """A row: a title, what it proves, the clip that goes in, and how."""
 
-    def __init__(self, title, declares, name, source, coarse=None, times=True, order=True, again=False):
+    def __init__(self, title, declares, name, source, coarse=None, times=True, order=True, again=False, reports=False):
         self.title, self.declares, self.clip, self.source = title, set(declares.split(", ")), name, source
         # Of a clock that is coarser than a track's; whether times are in the bytes at all; whether every unit comes, once.
         self.coarse, self.times, self.order = coarse, times, order
-        # What settles at first: sender reports place sound and picture beside each other, or the group of pictures is given anew. The end of
-        # what comes is compared.
-        self.again = again
+        # Whether a group of pictures may be given anew at first; whether sender reports place its tracks: it is read for longer, so that more come.
+        self.again, self.reports = again, reports
 
 
 def given(line):
@@ -285,14 +284,14 @@ INPUTS = [
     Input("ts from nginx over TLS unchecked", "scheme httpx", "h264-aac.ts", given("httpx://u:p@ss@localhost:{tls}/clips/{file}")),
     Input("hls of ts from nginx", "demuxer hls", "h264-aac.mp4", playlist("mpegts")),
     Input("hls of fmp4 from nginx", "demuxer hls", "h264-aac.mp4", playlist("fmp4", "https")),
-    Input("gst-rtsp-server over tcp", "scheme rtsp", "h264-long.mp4", camera("rtsp", "tcp"), again=True),
-    Input("gst-rtsp-server over udp", "scheme rtsp", "h264-long.mp4", camera("rtsp", "udp"), again=True),
-    Input("gst-rtsp-server over TLS", "scheme rtsps", "h264-long.mp4", camera("rtsps", "tcp"), again=True),
-    Input("gst-rtsp-server over TLS unchecked", "scheme rtspx", "h264-long.mp4", camera("rtspx", "tcp"), again=True),
-    Input("ffmpeg announces H.264 (B) + AAC over tcp", "server rtsp", "h264-aac.mp4", announced("tcp"), again=True),
-    Input("ffmpeg announces H.264 (B) + AAC over udp", "server rtsp", "h264-aac.mp4", announced("udp"), again=True),
-    Input("ffmpeg announces H.265 (B) + Opus over tcp", "server rtsp", "hevc-opus.mkv", announced("tcp"), again=True),
-    Input("ffmpeg announces H.264 + Opus over tcp", "server rtsp", "h264-opus.mkv", announced("tcp"), again=True),
+    Input("gst-rtsp-server over tcp", "scheme rtsp", "h264-long.mp4", camera("rtsp", "tcp"), reports=True),
+    Input("gst-rtsp-server over udp", "scheme rtsp", "h264-long.mp4", camera("rtsp", "udp"), reports=True),
+    Input("gst-rtsp-server over TLS", "scheme rtsps", "h264-long.mp4", camera("rtsps", "tcp"), reports=True),
+    Input("gst-rtsp-server over TLS unchecked", "scheme rtspx", "h264-long.mp4", camera("rtspx", "tcp"), reports=True),
+    Input("ffmpeg announces H.264 (B) + AAC over tcp", "server rtsp", "h264-aac.mp4", announced("tcp"), reports=True),
+    Input("ffmpeg announces H.264 (B) + AAC over udp", "server rtsp", "h264-aac.mp4", announced("udp"), reports=True),
+    Input("ffmpeg announces H.265 (B) + Opus over tcp", "server rtsp", "hevc-opus.mkv", announced("tcp"), reports=True),
+    Input("ffmpeg announces H.264 + Opus over tcp", "server rtsp", "h264-opus.mkv", announced("tcp"), reports=True),
     Input("ffmpeg publishes over rtmp", "server rtmp", "h264-aac.mp4", to_rtmp("rtmp://127.0.0.1:{rtmp}/{row}"), coarse="ms"),
     Input("nginx pushes over rtmp", "server rtmp", "h264-aac.mp4", to_rtmp("rtmp://127.0.0.1:{nginx}/relay/{row}"), coarse="ms"),
     Input("rtmp from nginx", "scheme rtmp", "h264-aac.mp4",
@@ -301,7 +300,7 @@ INPUTS = [
           to_rtmp("rtmp://127.0.0.1:{node}/live/{row}", "rtmps://127.0.0.1:{node_tls}/live/{row}"), coarse="ms"),
     Input("rtmp from node-media-server over TLS unchecked", "scheme rtmpx", "h264-aac.mp4",
           to_rtmp("rtmp://127.0.0.1:{node}/live/{row}", "rtmpx://localhost:{node_tls}/live/{row}"), coarse="ms"),
-    Input("WebRTC (WHEP) from a second stream", "scheme webrtc", "h264-opus.mkv", dialled_again(), coarse="ms", again=True),
+    Input("WebRTC (WHEP) from a second stream", "scheme webrtc", "h264-opus.mkv", dialled_again(), coarse="ms", again=True, reports=True),
     Input("h264 over exec", "scheme exec, demuxer h264", "h264-plain.mp4", piped("-map", "0:v", "-c", "copy", "-f", "h264"), times=False),
     Input("hevc over exec", "scheme exec, demuxer hevc", "hevc-long.mp4", piped("-map", "0:v", "-c", "copy", "-f", "hevc"), times=False),
     Input("ts over exec", "scheme exec", "h264-aac.mp4", piped("-c", "copy", "-f", "mpegts")),

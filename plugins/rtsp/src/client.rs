@@ -15,6 +15,7 @@ mod handshake;
 mod receiver;
 mod session;
 mod setup;
+mod starts;
 mod talk;
 mod timers;
 
@@ -31,6 +32,7 @@ use crate::wire::Lower;
 pub use error::{Error, Wait};
 pub use receiver::{Delivery, MediaFilter, Receiver};
 pub use session::Session;
+pub use starts::Starts;
 
 /// Whom to dial.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,6 +199,8 @@ pub enum Output {
     },
     /// The camera plays.
     Playing,
+    /// Where it says that its tracks begin, which may be a lie (C82).
+    Starts(Starts),
     /// An RTP or RTCP packet.
     Media {
         /// Media.

@@ -294,6 +294,11 @@ impl<H: Host> Driver<'_, H> {
                         receiver.restart(lower);
                     }
                 }
+                Output::Starts(starts) => {
+                    if let Some(receiver) = &mut self.receiver {
+                        receiver.starts(starts);
+                    }
+                }
                 Output::ReportsDue => {
                     let now = self.now();
                     let reports = self.receiver.as_mut().map(|r| r.reports(now)).unwrap_or_default();

@@ -62,11 +62,16 @@ pub(crate) fn rtp_packet(packet: &rtc::rtp::Packet) -> Option<RtpPacket> {
     })
 }
 
+/// Reports that came before the packets that they tell of.
+const EARLY_MAX: usize = 16;
+
 /// The receiving side of one connection.
 pub struct Ingest {
     /// What arrival times count from.
     start: Instant,
     medias: Vec<Media>,
+    /// Reports of streams that have not begun: they say where the first unit lies. At most [`EARLY_MAX`].
+    early: Vec<SenderReport>,
     /// What the peer takes.
     send: Vec<SendTrack>,
     is_announced: bool,
@@ -88,8 +93,13 @@ struct Media {
 impl Ingest {
     /// An ingest of the sections of `description` that are `wanted`, by their index, and that the peer sends.
     pub fn new(description: &str, wanted: impl Fn(usize) -> bool) -> Self {
-        let mut ingest =
-            Self { start: Instant::now(), medias: Vec::new(), send: Vec::new(), is_announced: false };
+        let mut ingest = Self {
+            start: Instant::now(),
+            medias: Vec::new(),
+            early: Vec::new(),
+            send: Vec::new(),
+            is_announced: false,
+        };
         ingest.extend(description, wanted);
         ingest
     }
@@ -200,15 +210,26 @@ impl Ingest {
         });
         let found = found.and_then(|at| self.medias.get_mut(at));
         let Some((media, packet)) = found.zip(rtp_packet(&packet)) else { return Ok(()) };
-        media.ssrc = Some(packet.ssrc);
+        if media.ssrc != Some(packet.ssrc) {
+            media.ssrc = Some(packet.ssrc);
+            for report in self.early.extract_if(.., |report| report.ssrc == packet.ssrc) {
+                media.reports.push(report);
+            }
+        }
         media.reorder.push(packet, now);
         self.drain(session, now)
     }
 
     /// Takes a sender report.
     fn sender_report(&mut self, ssrc: u32, ntp: u64, rtp_time: u32) {
-        if let Some(media) = self.medias.iter_mut().find(|media| media.ssrc == Some(ssrc)) {
-            media.reports.push(SenderReport { ssrc, ntp, rtp_timestamp: rtp_time, packets: 0, octets: 0 });
+        let report = SenderReport { ssrc, ntp, rtp_timestamp: rtp_time, packets: 0, octets: 0 };
+        match self.medias.iter_mut().find(|media| media.ssrc == Some(ssrc)) {
+            Some(media) => media.reports.push(report),
+            None => {
+                self.early.retain(|early| early.ssrc != ssrc);
+                self.early.truncate(EARLY_MAX - 1);
+                self.early.push(report);
+            }
         }
     }
 

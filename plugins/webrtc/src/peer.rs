@@ -260,9 +260,17 @@ impl Peer {
         if !core.is_connected || core.is_over {
             return;
         }
+        let Some((_, connection, outgoing)) = core.split(&self.hub) else { return };
+        let Some(outgoing) = outgoing.get_mut(track) else { return };
+        if !outgoing.push(frame) {
+            return;
+        }
+        if outgoing.report_first(connection, Some(frame), now) {
+            self.drain(&mut core, now);
+        }
         let Some((mut link, connection, outgoing)) = core.split(&self.hub) else { return };
         let Some(outgoing) = outgoing.get_mut(track) else { return };
-        if outgoing.push(frame) && outgoing.write(&mut link, connection, frame, now) {
+        if outgoing.write(&mut link, connection, frame, now) {
             self.drain(&mut core, now);
         }
         core.batch.flush(&self.hub);
@@ -328,6 +336,15 @@ impl Peer {
         let mut next = now + Duration::from_secs(1);
         if core.is_connected {
             let waiting = core.outlets.values().map(Outlet::waiting).max().unwrap_or(0);
+            let mut begins = false;
+            if let Some((_, connection, outgoing)) = core.split(&self.hub) {
+                for outgoing in outgoing {
+                    begins |= outgoing.report_first(connection, None, now);
+                }
+            }
+            if begins {
+                self.drain(&mut core, now);
+            }
             if let Some((mut link, connection, outgoing)) = core.split(&self.hub) {
                 for outgoing in outgoing {
                     if let Some(again) = outgoing.pace(&mut link, connection, now, waiting) {

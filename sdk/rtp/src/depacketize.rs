@@ -200,6 +200,12 @@ impl Depacketizer {
         self.timeline.start_at_arrival();
     }
 
+    /// The RTP time `timestamp`, which is that of the first packet or near it, is presented at `at` on the clock of the
+    /// arrivals. After the first unit it changes nothing.
+    pub fn start_at(&mut self, timestamp: u32, at: Duration) {
+        self.timeline.start_at(timestamp, at);
+    }
+
     /// The size of JPEG pictures, when the user states it (`#size=WxH`, R60).
     pub fn set_size(&mut self, width: u32, height: u32) {
         if let Format::Jpeg(jpeg) = &mut self.format {

@@ -9,6 +9,7 @@ use patchbay_rtp::clock::Reports;
 use patchbay_rtp::rtcp::{self, Reception, Rtcp};
 use patchbay_rtp::{Depacketizer, Item, Reorder, RtpPacket, sdp};
 
+use super::Starts;
 use crate::wire::Lower;
 
 /// Which medias a URL's `#media=` lets through.
@@ -73,6 +74,7 @@ pub enum Delivery {
 #[derive(Debug)]
 pub struct Receiver {
     tracks: Vec<Track>,
+    starts: Starts,
     out: VecDeque<Delivery>,
     ssrc: u32,
     malformed: u64,
@@ -104,7 +106,7 @@ impl Receiver {
             Some(Track { media, depacketizer, reorder: None, reception, reports, ssrc: None })
         };
         let tracks: Vec<Track> = session.medias.iter().enumerate().filter_map(receivable).collect();
-        Self { tracks, out: VecDeque::new(), ssrc, malformed: 0 }
+        Self { tracks, starts: Starts::default(), out: VecDeque::new(), ssrc, malformed: 0 }
     }
 
     /// Configuration of the tracks as known now.
@@ -125,6 +127,12 @@ impl Receiver {
             track.reports.clear();
             track.ssrc = None;
         }
+        self.starts = Starts::default();
+    }
+
+    /// What the camera says of where its tracks begin (C82).
+    pub fn starts(&mut self, starts: Starts) {
+        self.starts = starts;
     }
 
     /// Takes a packet of the media `media`.
@@ -139,6 +147,11 @@ impl Receiver {
         };
         let Some(track) = self.tracks.get_mut(index) else { return };
         track.reception.packet(&packet, now);
+        if track.ssrc.is_none()
+            && let Some(at) = self.starts.place(&packet, track.depacketizer.parameters().clock_rate, now)
+        {
+            track.depacketizer.start_at(packet.timestamp, at);
+        }
         track.ssrc = Some(packet.ssrc);
         match &mut track.reorder {
             Some(reorder) => reorder.push(packet, now),

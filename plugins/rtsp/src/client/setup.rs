@@ -10,7 +10,7 @@ use super::exchange::Sent;
 use super::handshake::status_error;
 use super::session::{After, Session, Step};
 use super::timers::Playing;
-use super::{Error, Output, Reconnect, control};
+use super::{Error, Output, Reconnect, Starts, control};
 use crate::wire::{BACKCHANNEL, Lower, Response, Transport};
 
 /// RTP datagram that opens a NAT's port (C65).
@@ -280,6 +280,10 @@ impl Session {
                 let medias = self.ways.medias().filter(|index| Some(*index) != talks);
                 self.playing = Some(Playing::new(self.now, interval, self.lower, medias));
                 self.out.push_back(Output::Playing);
+                let starts = Starts::parse(response.headers.get("RTP-Info").unwrap_or_default());
+                if !starts.is_empty() {
+                    self.out.push_back(Output::Starts(starts));
+                }
                 let is_new =
                     |i: &usize| !self.ways.by_media.contains_key(i) && !self.ways.refused.contains_key(i);
                 if self.wanted.iter().any(is_new) || talks.as_ref().is_some_and(is_new) {

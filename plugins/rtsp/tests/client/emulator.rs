@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use patchbay_net::SourceUrl;
-use patchbay_plugin_rtsp::client::{Config, Error, Input, Output, Reconnect, Session, Target, Timeouts};
+use patchbay_plugin_rtsp::client::{
+    Config, Error, Input, Output, Reconnect, Session, Starts, Target, Timeouts,
+};
 use patchbay_plugin_rtsp::wire::Lower;
 
 pub(crate) const SDP: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=cam\r\nt=0 0\r\na=control:*\r\n\
@@ -90,6 +92,7 @@ pub(crate) struct Rig {
     pub(crate) interleaved: Vec<(Duration, u8, Vec<u8>)>,
     pub(crate) closed: Option<(Duration, Result<(), Error>)>,
     pub(crate) playing: usize,
+    pub(crate) starts: Option<Starts>,
     pub(crate) described: usize,
     /// Medias asked for once described.
     pub(crate) want: Vec<usize>,
@@ -148,6 +151,7 @@ impl Rig {
             interleaved: Vec::new(),
             closed: None,
             playing: 0,
+            starts: None,
             described: 0,
             want: vec![0, 1],
             streams: vec![0, 1],
@@ -273,6 +277,7 @@ impl Rig {
                 self.udp.push((self.now, index, from_rtcp, port, data));
             }
             Output::Playing => self.playing += 1,
+            Output::Starts(starts) => self.starts = Some(starts),
             Output::Media { index, is_rtcp, data } => self.media.push((self.now, index, is_rtcp, data)),
             Output::ReportsDue => {
                 for index in 0..2 {

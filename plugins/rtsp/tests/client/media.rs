@@ -240,7 +240,7 @@ fn c80_play_names_the_base_and_has_a_range() {
 }
 
 #[test]
-fn c82_rtp_info_decides_nothing() {
+fn c82_rtp_info_that_lies_decides_nothing() {
     // Of real cameras: numbers of 0, times of -1, URLs of other hosts, a semicolon at the end.
     for info in [
         "url=rtsp://other/trackID=1;seq=0;rtptime=-1;",
@@ -259,6 +259,7 @@ fn c82_rtp_info_decides_nothing() {
         }
         assert_eq!((odd.playing, odd.closed.is_none()), (1, true), "{info:?}");
         assert_eq!(odd.media.len(), plain.media.len());
+        assert_eq!(odd.starts, None);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use patchbay_media::Codec;
-use patchbay_plugin_rtsp::client::{Delivery, MediaFilter, Receiver};
+use patchbay_plugin_rtsp::client::{Delivery, MediaFilter, Receiver, Starts};
 use patchbay_plugin_rtsp::wire::Lower;
 use patchbay_rtp::{rtcp, sdp};
 
@@ -92,6 +92,31 @@ fn c86_a_new_ssrc_is_a_discontinuity_and_foreign_reports_are_dropped() {
     receiver.packet(at(6), 1, true, &report(2));
     let Some(Delivery::Clock { track: 1, unix_ns, .. }) = receiver.poll() else { panic!("no clock") };
     assert_eq!(unix_ns, NEW_YEAR_NS + 100_000_000);
+}
+
+#[test]
+fn c82_sound_lies_where_rtp_info_says_whenever_it_comes() {
+    let sdp = "v=0\r\nm=audio 0 RTP/AVP 0\r\nm=audio 0 RTP/AVP 8\r\n";
+    for (lower, late) in [(Lower::Tcp, at(3)), (Lower::Udp, at(9))] {
+        let mut receiver = Receiver::new(&sdp::parse(sdp.as_bytes()), MediaFilter::All, 7);
+        receiver.restart(lower);
+        // The first media's packet is 20 ms behind the instant that is told, the second one's 60 ms.
+        receiver.starts(Starts::parse("url=a;seq=1;rtptime=0,url=b;seq=3000;rtptime=479520"));
+        let first = {
+            let mut packet = sound(1, 1).to_vec();
+            packet[1] = 0;
+            Bytes::from(packet)
+        };
+        receiver.packet(at(50), 0, false, &first);
+        receiver.packet(at(50) + late, 1, false, &sound(2, 3000));
+        let mut times = Vec::new();
+        while let Some(delivery) = receiver.poll() {
+            if let Delivery::Unit { track, unit } = delivery {
+                times.push((track, unit.pts));
+            }
+        }
+        assert_eq!(times, [(0, 8000), (1, 8000 + 320)], "{lower:?}");
+    }
 }
 
 #[test]

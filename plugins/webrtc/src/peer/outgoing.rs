@@ -177,6 +177,30 @@ impl Outgoing {
         }
     }
 
+    /// Reports before the first frame, `live` or one that waits: a peer then knows where it lies beside other tracks. True
+    /// when the connection has that report to send.
+    pub(super) fn report_first(
+        &mut self,
+        connection: &mut RTCPeerConnection,
+        live: Option<&Arc<Frame>>,
+        now: Instant,
+    ) -> bool {
+        let frame = match (&self.state, live) {
+            _ if self.last_report.is_some() => return false,
+            (State::Live, Some(frame)) => Arc::clone(frame),
+            (State::Pacing { queue, .. }, None) => match queue.front() {
+                Some(frame) => Arc::clone(frame),
+                None => return false,
+            },
+            _ => return false,
+        };
+        let Some(first) = frame.pieces.first() else { return false };
+        let shift = self.shift_of(&frame, first, now);
+        self.last_report = Some(now);
+        self.report(connection, &frame, shift, now);
+        true
+    }
+
     pub(super) fn hold(&mut self) {
         self.state = State::Held(VecDeque::new());
     }

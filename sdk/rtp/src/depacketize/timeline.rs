@@ -28,6 +28,8 @@ pub(super) struct Timeline {
     restarted: bool,
     /// The first frame is presented at its arrival, rather than at its RTP time.
     starts_at_arrival: bool,
+    /// Rather: this RTP time is presented then, in ticks.
+    start: Option<(u32, i64)>,
 }
 
 /// The frame before.
@@ -66,12 +68,18 @@ impl Timeline {
             equal: 0,
             restarted: false,
             starts_at_arrival: false,
+            start: None,
         }
     }
 
     /// The first frame is presented at its arrival.
     pub(super) fn start_at_arrival(&mut self) {
         self.starts_at_arrival = true;
+    }
+
+    /// An RTP time near that of the first frame is presented at `at`.
+    pub(super) fn start_at(&mut self, timestamp: u32, at: Duration) {
+        self.start = Some((timestamp, self.ticks(at)));
     }
 
     /// The sender began anew: the next frame follows the last one whatever its time says.
@@ -90,7 +98,11 @@ impl Timeline {
     pub(super) fn stamp(&mut self, timestamp: u32, arrival: Duration, duration: u32, snap: bool) -> Stamp {
         let Some(last) = self.last else {
             self.restarted = false;
-            let pts = if self.starts_at_arrival { self.ticks(arrival) } else { i64::from(timestamp) };
+            let pts = match self.start {
+                Some((known, pts)) => pts + difference(timestamp, known),
+                None if self.starts_at_arrival => self.ticks(arrival),
+                None => i64::from(timestamp),
+            };
             self.last = Some(Last { timestamp, mapped: pts, pts, duration, arrival });
             return Stamp { pts, discontinuity: false };
         };
@@ -190,6 +202,11 @@ mod tests {
         let pts: Vec<i64> = [u32::MAX, 3599].map(|t| timeline.stamp(t, arrival, 0, false).pts).into();
         assert_eq!(pts, [180_000, 183_600]);
         assert_eq!(timeline.pts_of(u32::MAX - 90_000), Some(90_000));
+        // The first packets were of no use.
+        let mut timeline = Timeline::new(90_000);
+        timeline.start_at(u32::MAX, arrival);
+        let pts: Vec<i64> = [3599, 7199].map(|t| timeline.stamp(t, arrival * 2, 0, false).pts).into();
+        assert_eq!(pts, [183_600, 187_200]);
     }
 
     #[test]
