@@ -18,11 +18,12 @@ import threading
 import time
 
 from exact import same, units
-from run import HERE, Server, clip, free_port, metrics, peer, run, wait
+from run import HERE, ROOT, Server, clip, free_port, metrics, peer, run, wait
 from runner import main, test
 
 SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 60
 AIM_MS, OLDEST_MS = 1500, 3000
+IDENTITY = ROOT / "plugins/rtsp/tests/data/localhost.pem"
 
 
 class Camera:
@@ -201,6 +202,22 @@ def requests_are_answered_as_they_should():
             assert status == expected, (target, status, body)
         message = server.get("api/stream.m3u8?src=demo&video=mjpeg")[2]
         assert b"codecs not matched" in message, message
+
+
+@test
+def h44_low_latency_over_http_2():
+    """The segment that is being made, a reload that waits for it and the part that comes next, at once on one connection."""
+    peer("curl", "curl")
+    secure = free_port()
+    with Server(api=f"  tls_listen: 127.0.0.1:{secure}\n  tls_cert: {IDENTITY}\n  tls_key: {IDENTITY}\n") as server:
+        path, _ = media_url(server, "src=demo&mp4")
+        found = read(server.get(path)[2].decode())
+        number = found["sequence"] + len(found["segments"])
+        targets = [f"{path}&_HLS_msn={number + 1}", f"api/hls/{found['hint']}", f"api/hls/segment.m4s?id={path.split('=')[1]}&n={number}"]
+        words = [word for target in targets for word in ("-o", "/dev/null", f"https://127.0.0.1:{secure}/{target}")]
+        done = run("curl", "-sk", "--http2", "--parallel", "--max-time", "20", "-w", "%{http_version} %{response_code} %{num_connects}\n", *words)
+        answers = [line.split() for line in done.stdout.decode().splitlines()]
+        assert [answer[:2] for answer in answers] == [["2", "200"]] * 3 and sum(int(answer[2]) for answer in answers) == 1, (answers, done.stderr)
 
 
 @test

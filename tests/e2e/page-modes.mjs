@@ -63,6 +63,8 @@ const NO_WAY = () => {
   // Only relays, of which there is none: as behind a firewall.
   globalThis.RTCPeerConnection = class extends Real { constructor(config) { super({ ...config, iceTransportPolicy: 'relay' }); } };
 };
+// As on iPhones since iOS 17.1: a source that decides when it takes more, and no other.
+const MANAGED_MSE = () => { globalThis.ManagedMediaSource = globalThis.MediaSource; delete globalThis.MediaSource; };
 const NO_MSE = () => { delete globalThis.MediaSource; delete globalThis.ManagedMediaSource; };
 const NO_VIDEO = () => { HTMLMediaElement.prototype.canPlayType = () => ''; };
 const both = (...blocks) => `(${blocks.map((block) => `(${block})()`).join(', ')})`;
@@ -83,9 +85,13 @@ try {
     step(`${path}: ${mode}, ${seen} pictures`);
   }));
 
-  await Promise.all([
-    ['no way to the WebRTC port', both(NO_WAY), 'demo', 'mse'],
+  const players_without_media_source_extensions = [
+    ['no WebRTC, a managed MediaSource alone', both(NO_WAY, MANAGED_MSE), 'demo', 'mse'],
     ['no WebRTC, no MediaSource', both(NO_WAY, NO_MSE), 'demo', 'hls'],
+  ];
+  await Promise.all([
+    ...players_without_media_source_extensions,
+    ['no way to the WebRTC port', both(NO_WAY), 'demo', 'mse'],
     ['no WebRTC, no MediaSource, no video', both(NO_WAY, NO_MSE, NO_VIDEO), 'demo', 'jpeg'],
     ['the same with a camera of JPEG pictures', both(NO_WAY, NO_MSE, NO_VIDEO), 'jpeg', 'mjpeg'],
   ].map(async ([what, block, src, mode]) => {

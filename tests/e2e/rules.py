@@ -17,12 +17,14 @@ BEGIN, END = "<!-- counts: tests/e2e/rules.py --write -->\n", "<!-- /counts -->\
 
 
 def tests():
-    """Names of all tests of the project, and of the functions of tests."""
+    """Names of all tests of the project, of the functions of tests, and of the cases of a page's script."""
     found = set()
     for folder in FOLDERS:
         for path in [*(ROOT / folder).rglob("*.rs"), *(ROOT / folder).rglob("*.py")]:
             if "node_modules" not in path.parts:
                 found |= set(re.findall(r"^\s*(?:async )?(?:fn|def) (\w+)", path.read_text(), re.MULTILINE))
+    for path in (ROOT / "tests/e2e").glob("*.mjs"):
+        found |= set(re.findall(r"^\s*(?:async function|const) (\w+_\w+)", path.read_text(), re.MULTILINE))
     return found
 
 
