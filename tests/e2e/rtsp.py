@@ -4,11 +4,16 @@
 Each test prints a line; the last line is `N passed, N failed, N skipped`.
 """
 import concurrent.futures
+import contextlib
 import functools
 import pathlib
+import queue
+import socket
+import threading
+import time
 
 from exact import program, units
-from run import Camera, Server, Skip, clip, metrics, peer, probe, run, wait
+from run import Camera, Server, Skip, clip, free_port, metrics, peer, probe, run, wait
 from runner import main, test
 
 IDENTITY = pathlib.Path(__file__).resolve().parent.parent.parent / "plugins/rtsp/tests/data/localhost.pem"
@@ -198,6 +203,89 @@ def sound_and_picture_are_as_far_apart_as_they_were_sent():
                 measure(server, f"gst-rtsp-server over {transport}", transport)
         finally:
             camera.stop()
+
+
+class Detour:
+    """A way to a server on which reports get lost for 3 s and the packets of one channel take longer by 150 ms."""
+
+    LOST_S, LONGER_S = 3, 0.15
+
+    def __init__(self, port, channel):
+        self.server, self.channel = port, channel
+        self.listener = socket.create_server(("127.0.0.1", free_port()))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        near, _ = self.listener.accept()
+        far = socket.create_connection(("127.0.0.1", self.server))
+        threading.Thread(target=self.copy, args=(far, near), daemon=True).start()
+        late, since, file = queue.SimpleQueue(), None, near.makefile("rb")
+        lock = threading.Lock()
+
+        def send_late():
+            while (item := late.get()):
+                time.sleep(max(0, item[0] - time.monotonic()))
+                with lock, contextlib.suppress(OSError):
+                    far.sendall(item[1])
+        threading.Thread(target=send_late, daemon=True).start()
+        with contextlib.suppress(OSError):
+            while (first := file.read(1)):
+                if first != b"$":
+                    with lock:
+                        far.sendall(first + file.readline())
+                    continue
+                head = file.read(3)
+                frame = first + head + file.read(int.from_bytes(head[1:], "big"))
+                now = time.monotonic()
+                since = since or now
+                if head[0] % 2 and now - since < self.LOST_S:
+                    continue
+                if head[0] // 2 == self.channel // 2:
+                    late.put((now + self.LONGER_S, frame))
+                else:
+                    with lock:
+                        far.sendall(frame)
+        late.put(None)
+        far.close()
+
+    @staticmethod
+    def copy(source, target):
+        with contextlib.suppress(OSError):
+            while (data := source.recv(65536)):
+                target.sendall(data)
+
+
+@test
+def reports_that_come_late_move_the_sound_once():
+    """By what the way of one of them was longer, in the fourfold of that; the picture stays, and so do all other distances."""
+    path = clip("h264-long.mp4")
+    whole = units(path)
+
+    def measure(server, name, channel):
+        way = Detour(server.rtsp, channel)
+        with program("ffmpeg", "-nostdin", "-v", "error", "-re", "-i", path, "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp",
+                     f"rtsp://127.0.0.1:{way.port}/{name}") as publisher:
+            wait(lambda: server.json("api/streams")[name]["producers"], 15, "publisher", publisher)
+            part = units(server.url(f"api/stream.mp4?src={name}&mp4=all&history=0"), seconds=9)
+        lies = {}
+        assert all(after >= before for (_, before), (_, after) in zip(part["audio"], part["audio"][1:])), "times go back"
+        for kind, found in part.items():
+            times = dict(whole[kind])
+            lies[kind] = [at - times[digest] for digest, at in found[:-2]]
+        picture, sound = lies["video"], lies["audio"]
+        assert max(picture) - min(picture) < 1 / 40_000, "the picture was moved"
+        moved = [at for at, (before, after) in enumerate(zip(sound, sound[1:])) if abs(after - before) > 1 / 40_000]
+        by, left = float(sound[-1] - sound[0]), float(sound[-1] - picture[-1])
+        # A frame of AAC is 21.3 ms.
+        assert moved and (moved[-1] - moved[0]) * 0.0213 <= 4 * abs(by) + 0.1, (by, moved)
+        assert all(abs(after - before) < 0.006 for before, after in zip(sound, sound[1:])), "a hole or an overlap"
+        assert 0.1 < abs(by) < 0.8 and (by < 0) == (channel == 2) and abs(left) < 0.001, (by, left)
+        return f"{name} {by * 1000:.0f} ms within {len(moved)} frames, then {left * 1000:.2f} ms off"
+
+    with Server(streams="streams:\n  sound:\n  picture:\n") as server, concurrent.futures.ThreadPoolExecutor() as pool:
+        results = [pool.submit(measure, server, name, channel) for name, channel in (("sound", 2), ("picture", 0))]
+        return "; ".join(result.result() for result in results)
 
 
 if __name__ == "__main__":

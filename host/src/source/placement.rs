@@ -7,7 +7,7 @@
 //! | what came | what is done |
 //! |---|---|
 //! | times that jump (more than 1 s back, 10 s ahead of the arrivals) | the track goes on at its arrival, the others move with it |
-//! | the first sender reports, and they set tracks apart by more than 15 ms | the track is moved once, at once, marked as a discontinuity |
+//! | the first sender reports, and they set tracks apart by more than 15 ms | the track is moved once: a quarter of the time that passes |
 //! | six reports in a row that are more than 22 ms off: the tracks run apart | moved by at most 5 ms per second |
 //!
 //! Reports are about the tracks of one session: they say how these lie to each other and how fast the sender's clock runs.
@@ -35,17 +35,20 @@ const SEEN_NS: i128 = 15 * MS;
 const DRIFTED_NS: i128 = 22 * MS;
 /// The same for the lead, which moves against other sources only.
 const LEAD_DRIFTED_NS: i128 = 50 * MS;
-/// Reports have placed a track once: only an error that is larger than this moves it at once again. Some senders' reports
+/// Reports have placed a track once: only an error that is larger than this moves it so fast again. Some senders' reports
 /// are off by a frame, never the same.
 const FAR_NS: i128 = 200 * MS;
 /// Reports in a row that must show an error before it is closed.
 const DRIFTING: usize = 6;
-/// Reports in a row that must agree in an error's size, to within [`SEEN_NS`], before a track is moved at once again.
+/// Reports in a row that must agree in an error's size, to within [`SEEN_NS`], before a track is moved fast again.
 const AGREEING: usize = 3;
 /// A report further from the one before is of a clock that was set, or of a new count.
 const SET_NS: i128 = NS / 2;
 /// One part in so many of the time that passes may be used to move a track: 5 ms per second.
 const SLOWNESS: i128 = 200;
+/// The same where the truth was not known before: sound that is late is put right in the fourfold of that. A step would be a
+/// hole, at which players that buffer stop (Chromium's Media Source Extensions do), or an overlap.
+const HASTE: i128 = 4;
 /// Over how long the quickest arrival is looked for.
 const WINDOW_NS: i128 = 10 * NS;
 
@@ -79,12 +82,14 @@ struct Track {
     quickest: Quickest,
     /// The sender's time at the session's time 0, by its newest report.
     report_ns: Option<i128>,
-    /// Reports have placed it beside the lead: from now on it is moved at once by what is far off only.
+    /// Reports have placed it beside the lead: from now on it is moved fast by what is far off only.
     is_settled: bool,
     /// The newest errors that reports showed.
     errors_ns: VecDeque<i128>,
-    /// Still to be moved, slowly.
+    /// Still to be moved.
     move_ns: i128,
+    /// It is moved fast, and reports that come meanwhile change nothing.
+    is_hasty: bool,
     /// How far it may be moved with the next unit: a tick may be more than what one unit's time allows.
     leeway_ns: i128,
 }
@@ -200,7 +205,7 @@ impl Placement {
             // What the others reported is of another time.
             for (other, track) in self.tracks.iter_mut().enumerate() {
                 track.errors_ns.clear();
-                track.move_ns = 0;
+                track.rest();
                 if other != index {
                     track.report_ns = None;
                 }
@@ -235,7 +240,7 @@ impl Placement {
                 if let Some(track) = changed.and_then(|index| self.tracks.get_mut(index)) {
                     track.is_settled = is_settled;
                     track.errors_ns.clear();
-                    track.move_ns = 0;
+                    track.rest();
                 }
             }
         }
@@ -254,7 +259,7 @@ impl Placement {
         let Some(lead) = self.lead.and_then(|lead| self.tracks.get(lead)) else { return };
         let (Some(lead_ns), Some(lead_report)) = (lead.offset_ns(), lead.report_ns) else { return };
         let lead_quickest = lead.quickest.get();
-        let Some(track) = self.tracks.get_mut(index) else { return };
+        let Some(track) = self.tracks.get_mut(index).filter(|track| !track.is_hasty) else { return };
         let (Some(offset_ns), Some(report_ns)) = (track.offset_ns(), track.report_ns) else { return };
         let error = (report_ns - lead_report) - (offset_ns - lead_ns);
         let apart = track.quickest.get().zip(lead_quickest).map(|(own, lead)| (own - error - lead).abs());
@@ -266,7 +271,8 @@ impl Placement {
         let agrees = |e: &&i128| (**e - error).abs() <= SEEN_NS;
         let is_sure = track.errors_ns.iter().rev().take_while(agrees).count() >= AGREEING;
         if (is_first && error.abs() > SEEN_NS) || (is_sure && error.abs() > FAR_NS) {
-            track.jump(error);
+            (track.move_ns, track.is_hasty) = (error, true);
+            track.errors_ns.clear();
         }
     }
 
@@ -295,9 +301,7 @@ impl Placement {
     /// Whether a unit's time cannot belong to the count of the one before.
     fn counts_anew(&self, index: usize, dts: i64, now_ns: i128) -> Option<bool> {
         let track = self.tracks.get(index)?;
-        // A track that was moved at once steps by that.
-        let goes_on = track.is_running && !track.is_broken;
-        let Some(last) = track.last.filter(|_| goes_on) else { return Some(false) };
+        let Some(last) = track.last.filter(|_| track.is_running) else { return Some(false) };
         let step_ns = ns(dts.saturating_add(track.offset?).saturating_sub(last.dts), track.rate);
         let elapsed_ns = (now_ns - last.arrival_ns).max(0);
         Some(step_ns < -NEW_COUNT_NS || step_ns - elapsed_ns > FARTHEST_STEP_NS)
@@ -318,7 +322,8 @@ impl Placement {
         self.zero_ns = Some(zero_ns);
         let track = self.tracks.get_mut(index)?;
         track.offset = Some(ticks(zero_ns, rate));
-        (track.report_ns, track.move_ns, track.is_broken) = (None, 0, true);
+        (track.report_ns, track.is_broken) = (None, true);
+        track.rest();
         track.errors_ns.clear();
         track.quickest = Quickest::default();
         if self.lead == Some(index) {
@@ -345,24 +350,21 @@ impl Track {
         self.move_ns = smallest.filter(|error| error.abs() > limit).unwrap_or(0);
     }
 
-    fn jump(&mut self, error: i128) {
-        let Some(offset) = &mut self.offset else { return };
-        *offset = offset.saturating_add(ticks(error, self.rate));
-        self.is_broken = true;
-        self.quickest.shift(error);
-        self.errors_ns.clear();
-        self.move_ns = 0;
+    /// Stops moving, whatever is left.
+    fn rest(&mut self) {
+        (self.move_ns, self.is_hasty) = (0, false);
     }
 
-    /// Moves slowly towards what the reports say; `dts` is the next unit's in the session's time.
+    /// Moves towards what the reports say; `dts` is the next unit's in the session's time.
     fn slew(&mut self, dts: i64) {
         let (Some(offset), Some(last)) = (self.offset, self.last) else { return };
-        if self.move_ns == 0 {
+        // Less than a tick cannot be moved.
+        if ticks(self.move_ns, self.rate) == 0 {
             self.leeway_ns = 0;
-            return;
+            return self.rest();
         }
         let passed = ns(dts.saturating_add(offset).saturating_sub(last.dts), self.rate).clamp(0, NS);
-        self.leeway_ns += passed / SLOWNESS;
+        self.leeway_ns += passed / if self.is_hasty { HASTE } else { SLOWNESS };
         let moved = ticks(self.move_ns.clamp(-self.leeway_ns, self.leeway_ns), self.rate);
         if moved == 0 {
             return;

@@ -118,7 +118,7 @@ fn tracks_lie_by_their_arrival_until_reports_come() {
 #[test]
 fn a_burst_of_old_pictures_is_set_right_by_the_first_reports() {
     let mut placement = Placement::default();
-    let camera = Camera { seconds: 20, ..camera() };
+    let camera = Camera { seconds: 40, ..camera() };
     placement.set_track(VIDEO, 90_000, true);
     placement.set_track(AUDIO, 8_000, false);
     // Two seconds of pictures at once, as a server sends them that keeps them for who joins; then live.
@@ -127,7 +127,8 @@ fn a_burst_of_old_pictures_is_set_right_by_the_first_reports() {
     }
     let heard = camera.play(&mut placement, honest);
     assert!(apart(&heard, 0) > 1900 * MS, "the arrival was misleading");
-    assert!(apart(&heard, 5_100) < 2 * MS, "{}", apart(&heard, 5_100));
+    // 2 s at a quarter of the time that passes.
+    assert!(apart(&heard, 13_200) < 2 * MS, "{}", apart(&heard, 13_200));
 }
 
 #[test]
@@ -146,11 +147,11 @@ fn a_report_before_the_first_unit_places_it() {
     assert!(apart.abs() <= 125_000, "{apart} ns: more than a tick");
 }
 
-/// How often the distance of two units' times is not theirs at the camera by more than a tick, and by how much the last time.
-fn steps(heard: &[Heard], tick_ns: i128) -> (usize, i128) {
-    let off = |pair: &[Heard]| pair[1].1 - pair[0].1 - i128::from(pair[1].0 - pair[0].0) * MS;
-    let steps: Vec<i128> = heard.windows(2).map(off).filter(|off| off.abs() > tick_ns).collect();
-    (steps.len(), steps.last().copied().unwrap_or(0))
+/// Where the distance of two units' times is not theirs at the camera by more than a tick, ms, and by how much in all.
+fn steps(heard: &[Heard], tick_ns: i128) -> (Vec<i64>, i128) {
+    let off = |pair: &[Heard]| (pair[1].0, pair[1].1 - pair[0].1 - i128::from(pair[1].0 - pair[0].0) * MS);
+    let steps: Vec<(i64, i128)> = heard.windows(2).map(off).filter(|step| step.1.abs() > tick_ns).collect();
+    (steps.iter().map(|step| step.0).collect(), steps.iter().map(|step| step.1).sum())
 }
 
 #[test]
@@ -165,11 +166,16 @@ fn the_first_reports_move_the_sound_once_and_the_next_ones_not() {
                 if track == AUDIO { unix + late_ms * 1_000_000 } else { unix }
             };
             let heard = c.play(&mut Placement::default(), late);
-            let (count, by) = steps(&heard[AUDIO], 125_000);
-            assert_eq!(steps(&heard[VIDEO], 12_000).0, 0, "{late_ms}");
-            assert_eq!(count, usize::from(moved_ms != 0), "{late_ms} ms, jitter {report_jitter_ms}");
+            let (times, by) = steps(&heard[AUDIO], 125_000);
+            assert_eq!(steps(&heard[VIDEO], 12_000).0, [0; 0], "{late_ms}");
             let jitter = i128::from(2 * report_jitter_ms) * MS;
             assert!((by - i128::from(moved_ms) * MS).abs() <= jitter + 125_000, "{late_ms}: {by}");
+            // Together, in the fourfold of what it is moved by.
+            let took = times.last().zip(times.first()).map_or(0, |(last, first)| last - first);
+            assert!(took <= 4 * (late_ms.abs() + 2 * report_jitter_ms) + 40, "{late_ms}: {times:?}");
+            assert!(
+                heard[AUDIO].windows(2).all(|pair| (14 * MS..26 * MS).contains(&(pair[1].1 - pair[0].1)))
+            );
         }
     }
 }
@@ -192,7 +198,8 @@ fn tracks_that_reports_have_placed_stay_exact_whatever_jitter_comes() {
         let c = Camera { starts_ms: [400, 400], ..c };
         let heard = c.play(&mut placement, honest);
         assert!(apart(&heard, 0) < 150_000, "{}", apart(&heard, 0));
-        assert_eq!((steps(&heard[VIDEO], 12_000).0, steps(&heard[AUDIO], 125_000).0), (0, 0));
+        assert_eq!(steps(&heard[VIDEO], 12_000).0, [0; 0]);
+        assert_eq!(steps(&heard[AUDIO], 125_000).0, [0; 0]);
     }
 }
 
@@ -230,9 +237,9 @@ fn reports_that_are_off_by_a_frame_break_nothing() {
     let mut placement = Placement::default();
     let c = Camera { seconds: 1200, ..camera() };
     let heard = c.play(&mut placement, frame);
-    assert!(apart(&heard, 5_100) < 66 * MS, "{}", apart(&heard, 5_100));
-    for pair in heard[AUDIO].windows(2).filter(|pair| pair[0].0 > 5_100) {
-        assert!((pair[1].1 - pair[0].1 - 20 * MS).abs() <= 250_000, "moved at once again");
+    assert!(apart(&heard, 5_500) < 66 * MS, "{}", apart(&heard, 5_500));
+    for pair in heard[AUDIO].windows(2).filter(|pair| pair[0].0 > 5_500) {
+        assert!((pair[1].1 - pair[0].1 - 20 * MS).abs() <= 250_000, "moved fast again");
     }
 }
 
@@ -329,11 +336,11 @@ proptest! {
     fn sound_and_picture_stay_within_40_ms_of_the_truth(camera in arb_camera()) {
         let mut placement = Placement::default();
         let heard = camera.play(&mut placement, honest);
-        let first_pair = 400 + camera.report_every_ms;
-        let worst = apart(&heard, first_pair);
+        // Up to 400 ms off by the arrivals, and the fourfold of that to mend it.
+        let worst = apart(&heard, 400 + camera.report_every_ms + 1_600);
         prop_assert!(worst < 40 * MS, "{worst} ns");
         for track in &heard {
-            prop_assert!(track.windows(2).all(|pair| pair[1].1 > pair[0].1 || pair[0].0 < first_pair));
+            prop_assert!(track.windows(2).all(|pair| pair[1].1 > pair[0].1));
         }
     }
 
