@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use patchbay_media::{Codec, MAX_UNIT_BYTES, nal};
+use patchbay_media::{Codec, MAX_UNIT_BYTES, Parameters, Unit, nal};
 
 use crate::{Depacketizer, Item, Packetizer, Packets, RtpPacket, rtcp, sdp};
 
@@ -130,5 +130,30 @@ fn check(depacketizer: &mut Depacketizer, keeps: bool) {
         let mut packets = Packets::new(0);
         packetizer.packetize(&unit, Some(&parameters), &mut packets);
         assert!(packets.datagrams().all(|packet| packet.len() <= 65_535));
+    }
+}
+
+/// A JPEG file. What is sent of it is a file that is sent as it is.
+pub fn jpeg(data: &[u8]) {
+    let sent = |file: Bytes| {
+        let parameters = Parameters::video(Codec::Mjpeg, 90_000);
+        let mut packetizer = Packetizer::new(&parameters, 26, 1, 0, 0, 1400).ok()?;
+        let mut packets = Packets::new(0);
+        packetizer.packetize(&Unit::new(0, true, file), None, &mut packets);
+        assert_eq!(packets.is_empty(), packetizer.refused().is_some());
+        let session = sdp::parse(b"m=video 0 RTP/AVP 26\r\n");
+        let mut depacketizer = Depacketizer::new(session.medias.first()?).ok()?;
+        for datagram in packets.datagrams() {
+            let packet = RtpPacket::parse(&Bytes::copy_from_slice(datagram)).ok()?;
+            depacketizer.push(&packet, Duration::ZERO);
+        }
+        depacketizer.flush();
+        std::iter::from_fn(|| depacketizer.poll()).find_map(|item| match item {
+            Item::Unit(unit) => Some(unit.data),
+            _ => None,
+        })
+    };
+    if let Some(file) = sent(Bytes::copy_from_slice(data)) {
+        assert_eq!(sent(file.clone()), Some(file), "its codes are the standard ones");
     }
 }

@@ -3,8 +3,9 @@
 use bytes::{BufMut, BytesMut};
 pub(crate) use patchbay_media::jpeg::huffman::{Huffman, STANDARD as HUFFMAN};
 
-pub(crate) use scan::{Restart, count_mcus};
+pub(crate) use scan::{Coding, Restart, Table, count_mcus, recode};
 
+mod entropy;
 mod scan;
 
 /// One quantisation table in zig-zag order; values above 255 need 16-bit tables.

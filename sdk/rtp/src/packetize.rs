@@ -109,6 +109,34 @@ impl Packets {
     }
 }
 
+/// Why a unit was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// It cannot be read, the next one may be.
+    #[error("a damaged unit")]
+    Damaged,
+    /// RFC 2435 carries baseline files only.
+    #[error("RTP carries no progressive JPEG")]
+    JpegIsProgressive,
+    /// RFC 2435 carries baseline files with 8 bits only.
+    #[error("RTP carries baseline JPEG with 8 bits only")]
+    JpegIsNotBaseline,
+    /// RFC 2435 has types for 4:2:0 and 4:2:2 only.
+    #[error("RTP carries JPEG sampled 4:2:0 (2x2 1x1 1x1) or 4:2:2 (2x1 1x1 1x1) only")]
+    JpegSampling,
+    /// One scan holds all components.
+    #[error("RTP carries JPEG with all components in one scan only")]
+    JpegScans,
+}
+
+impl Refused {
+    /// Whether the units that follow will be refused as well.
+    pub fn is_lasting(self) -> bool {
+        self != Self::Damaged
+    }
+}
+
 /// Writes packets with running sequence numbers.
 #[derive(Debug)]
 struct Writer<'a> {
@@ -190,6 +218,7 @@ pub struct Packetizer {
     max_payload: usize,
     sets: ParameterSets,
     is_first: bool,
+    refused: Option<Refused>,
 }
 
 impl Packetizer {
@@ -217,6 +246,7 @@ impl Packetizer {
             max_payload: max_payload.clamp(*PAYLOAD_LIMITS.start(), *PAYLOAD_LIMITS.end()),
             sets: ParameterSets::default(),
             is_first: true,
+            refused: None,
         })
     }
 
@@ -235,13 +265,18 @@ impl Packetizer {
         self.timestamp_base.wrapping_add(ticks)
     }
 
+    /// Why the last unit was not sent.
+    pub fn refused(&self) -> Option<Refused> {
+        self.refused
+    }
+
     /// The source identifier.
     pub fn ssrc(&self) -> u32 {
         self.ssrc
     }
 
     /// Appends the packets of `unit`. With `parameter_sets`, the configuration that a key unit needs, its parameter sets
-    /// go before it (S42). Gives the number of packets: 0 for a unit that cannot be sent, such as a progressive JPEG.
+    /// go before it (S42). Gives the number of packets: 0 for a unit that cannot be sent, see [`Self::refused`].
     pub fn packetize(
         &mut self,
         unit: &Unit,
@@ -287,7 +322,7 @@ impl Packetizer {
                 let record = parameter_sets.map(|parameters| &*parameters.extradata);
                 av1::write(&unit.data, unit.key, record, &mut writer);
             }
-            Codec::Mjpeg => jpeg::write(&unit.data, &mut writer),
+            Codec::Mjpeg => self.refused = jpeg::write(&unit.data, &mut writer).err(),
             Codec::Aac => audio::aac(&unit.data, &mut writer),
             Codec::Opus => audio::opus(&unit.data, self.is_first, &mut writer),
             Codec::Mp2 | Codec::Mp3 => audio::mpa(&unit.data, &mut writer),

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use patchbay_media::{Codec, Parameters, Unit, jpeg};
+use patchbay_rtp::packetize::Refused;
 use patchbay_rtp::{Packetizer, Packets};
 use proptest::prelude::*;
 
@@ -296,6 +297,48 @@ fn r67_large_pictures_name_their_size_in_an_extension() {
     assert_eq!(feed.units()[0].data, unit.data);
 }
 
+/// The same coefficients in both, by FFmpeg 5 (`-huffman optimal` and `default`) and by Pillow (`optimize`; the last with
+/// restart markers).
+const RECODED: [(&[u8], &[u8]); 3] = [
+    (include_bytes!("../data/huffman-own-420.jpg"), include_bytes!("../data/huffman-standard-420.jpg")),
+    (include_bytes!("../data/huffman-own-422.jpg"), include_bytes!("../data/huffman-standard-422.jpg")),
+    (
+        include_bytes!("../data/huffman-own-restart.jpg"),
+        include_bytes!("../data/huffman-standard-restart.jpg"),
+    ),
+];
+
+/// What receivers make of a file.
+fn sent(file: Bytes) -> Option<Bytes> {
+    let mut out = Packets::new(0);
+    packetizer(1440).packetize(&Unit::new(0, true, file), None, &mut out);
+    let mut feed = Feed::new(MEDIA);
+    for packet in packets(&out) {
+        feed.bytes(packet.timestamp, packet.marker, &packet.payload);
+    }
+    feed.units().first().map(|unit| unit.data.clone())
+}
+
+#[test]
+fn r67_own_huffman_tables_become_the_standard_ones() {
+    for (own, standard) in RECODED {
+        assert_ne!(own, standard);
+        let (own, standard) = (sent(Bytes::from_static(own)), sent(Bytes::from_static(standard)));
+        assert!(own.is_some());
+        assert_eq!(own, standard);
+    }
+}
+
+#[test]
+fn r67_a_scan_that_is_cut_is_sent_as_far_as_it_goes() {
+    let (own, standard) = RECODED[2];
+    let at = own.windows(2).rposition(|pair| pair == [0xff, 0xd3]).unwrap();
+    let (cut, whole) =
+        (sent(Bytes::from_static(&own[..at])).unwrap(), sent(Bytes::from_static(standard)).unwrap());
+    let same = cut.iter().zip(&whole).take_while(|(a, b)| a == b).count();
+    assert!(same + 4 > cut.len() && same > whole.len() / 8, "{same} of {} of {}", cut.len(), whole.len());
+}
+
 #[test]
 fn r67_other_jpegs_are_not_sent() {
     let replaced = |from: &[u8], to: &[u8]| {
@@ -311,15 +354,30 @@ fn r67_other_jpegs_are_not_sent() {
         PICTURE_420[..100].to_vec(),
         Vec::new(),
     ];
+    let mut refused = Vec::new();
     for file in files {
         let mut out = Packets::new(0);
         let unit = Unit::new(0, true, file.into());
-        assert_eq!(packetizer(1440).packetize(&unit, None, &mut out), 0);
+        let mut packetizer = packetizer(1440);
+        assert_eq!(packetizer.packetize(&unit, None, &mut out), 0);
         assert!(out.is_empty());
+        refused.push(packetizer.refused().unwrap());
     }
+    use Refused::{Damaged, JpegIsProgressive, JpegSampling};
+    assert_eq!(refused, [JpegIsProgressive, JpegSampling, Damaged, Damaged, Damaged]);
 }
 
 proptest! {
+    #[test]
+    fn hurt_scans_never_panic(which in 0usize..3, at: proptest::sample::Index, hurt: Vec<u8>) {
+        let (own, _) = RECODED[which];
+        let mut file = own.to_vec();
+        let at = at.index(file.len());
+        let end = (at + hurt.len()).min(file.len());
+        file[at..end].copy_from_slice(&hurt[..end - at]);
+        sent(file.into());
+    }
+
     #[test]
     fn any_file_never_panics(mut data: Vec<u8>, start in 0usize..900, keep: bool) {
         if keep {

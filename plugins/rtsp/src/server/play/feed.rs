@@ -167,20 +167,21 @@ impl<R: Rings> Feed<R> {
         match item {
             Item::Unit { track, unit, .. } => {
                 if let Some(run) = runs.get_mut(&track) {
-                    if let Some(frames) = run.packetize(&unit, wall, now) {
-                        self.counters.units.fetch_add(1, Relaxed);
-                        for link in rooms.iter() {
-                            let linked = link.tracks.iter().find(|linked| linked.id == track);
-                            if let (Some(linked), Some(room)) = (linked, link.room.upgrade()) {
-                                let frames = with_channel(&frames, run.channel, linked.channel);
-                                room.push(frames, linked.bit, unit.key, now.at);
+                    match run.packetize(&unit, wall, now) {
+                        Some(frames) => {
+                            self.counters.units.fetch_add(1, Relaxed);
+                            for link in rooms.iter() {
+                                let linked = link.tracks.iter().find(|linked| linked.id == track);
+                                if let (Some(linked), Some(room)) = (linked, link.room.upgrade()) {
+                                    let frames = with_channel(&frames, run.channel, linked.channel);
+                                    room.push(frames, linked.bit, unit.key, now.at);
+                                }
                             }
                         }
-                    }
-                    if run.is_unsendable() {
-                        self.is_over.store(true, Relaxed);
-                        for room in rooms.iter().filter_map(|link| link.room.upgrade()) {
-                            room.end("RTP carries JPEG pictures with the standard Huffman tables only");
+                        None => {
+                            if let Some(refused) = run.refused() {
+                                self.over(rooms, &refused.to_string());
+                            }
                         }
                     }
                 }
@@ -189,10 +190,7 @@ impl<R: Rings> Feed<R> {
                 if let Some(run) = runs.get_mut(&track)
                     && !run.set_parameters(parameters)
                 {
-                    self.is_over.store(true, Relaxed);
-                    for room in rooms.iter().filter_map(|link| link.room.upgrade()) {
-                        room.end("the stream has changed its codec");
-                    }
+                    self.over(rooms, "the stream has changed its codec");
                 }
             }
             Item::Gap { lost } => {
@@ -203,10 +201,15 @@ impl<R: Rings> Feed<R> {
     }
 
     fn end(&self, error: &Error) {
+        let guard = self.state.lock();
+        self.over(&guard.rooms, &error.message);
+    }
+
+    /// Nothing follows for anybody.
+    fn over(&self, rooms: &[Link<R>], reason: &str) {
         self.is_over.store(true, Relaxed);
-        let rooms: Vec<_> = self.state.lock().rooms.iter().filter_map(|link| link.room.upgrade()).collect();
-        for room in rooms {
-            room.end(&error.message);
+        for room in rooms.iter().filter_map(|link| link.room.upgrade()) {
+            room.end(reason);
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use patchbay_media::{Codec, Kind, Parameters, Unit};
+use patchbay_media::{Kind, Parameters, Unit};
 use patchbay_rtp::clock::WallClock;
-use patchbay_rtp::packetize::{History, Packetizer, Packets, Times};
+use patchbay_rtp::packetize::{History, Packetizer, Packets, Refused, Times};
 use patchbay_rtp::rtcp::{self, SenderReport};
 use patchbay_rtp::sdp;
 
@@ -17,8 +17,6 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 const FRESH: Duration = Duration::from_millis(500);
 /// A source whose times go ahead of the time of day by more seconds than this over a break counts anew.
 const BREAK_MAX_S: i64 = 10;
-/// After so many pictures of which none could be sent none will be.
-const UNSENT_MAX: u32 = 5;
 
 /// Random numbers that a run starts with.
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +72,6 @@ pub struct Run {
     packets: u32,
     octets: u32,
     reported_at: Option<Duration>,
-    /// Units since one was sent.
-    unsent: u32,
 }
 
 /// The newest unit, as sent.
@@ -113,18 +109,12 @@ impl Run {
             packets: 0,
             octets: 0,
             reported_at: None,
-            unsent: 0,
         }
     }
 
     /// Whether packets were numbered already.
     pub fn is_started(&self) -> bool {
         self.packetizer.is_some()
-    }
-
-    /// Whether RTP has no form for what comes: RFC 2435 knows baseline JPEG pictures with the standard tables only.
-    pub fn is_unsendable(&self) -> bool {
-        self.packets == 0 && self.unsent >= UNSENT_MAX && self.parameters.codec == Codec::Mjpeg
     }
 
     /// Whether a viewer must begin at a key unit.
@@ -169,10 +159,8 @@ impl Run {
         let mut packets = Packets::new(self.channel);
         let count = packetizer.packetize(unit, sets, &mut packets);
         if count == 0 {
-            self.unsent = self.unsent.saturating_add(1);
             return None;
         }
-        self.unsent = 0;
         let octets = packets.octets();
         let frames = packets.take();
         self.last = Some(Last { frames: frames.clone(), sequence, timestamp, at: now.at });
@@ -188,6 +176,11 @@ impl Run {
         both.extend_from_slice(&report);
         both.extend_from_slice(&frames);
         Some(both.freeze())
+    }
+
+    /// Why no unit of the track can be sent, when that is so.
+    pub fn refused(&self) -> Option<Refused> {
+        self.packetizer.as_ref()?.refused().filter(|refused| refused.is_lasting())
     }
 
     /// Moves a unit to times that grow as the time of day does. Players are told of the shift by the sender reports, and
