@@ -158,6 +158,8 @@ await page.evaluate(() => {
       return out;
     };
     const seen = [];
+    const shows = () => ask.key === 'src' && of('video').direction === 'recvonly';
+    const enough = (now, before) => !shows() || now.frames - before.frames > 12;
     for (const step of ask.steps) {
       const before = await look();
       await steps[step]();
@@ -167,7 +169,7 @@ await page.evaluate(() => {
       do {
         await new Promise(done => setTimeout(done, 500));
         now = await look();
-      } while (performance.now() < end && (now.state !== 'connected' || performance.now() < end - 20000 + ask.seconds * 1000));
+      } while (performance.now() < end && (now.state !== 'connected' || performance.now() < end - 20000 + ask.seconds * 1000 || !enough(now, before)));
       seen.push({ step, ...Object.fromEntries(Object.entries(now).map(([key, value]) => [key, typeof value === 'number' ? value - before[key] : value])),
         ufrag: /a=ice-ufrag:(\S+)/.exec(answer)[1], answer });
     }

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from run import HERE, ROOT, Server, Skip, free_port, metrics, peer, run, wait
@@ -571,18 +572,43 @@ def services_with_ways_of_their_own_are_sources():
 
 @test
 def hevc_goes_through_two_servers():
+    # Groups begin with CRA pictures, whose leading pictures refer to the group before.
     with served("streams:\n  cam:\n") as far:
         camera = subprocess.Popen(["ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=s=640x360:r=25", "-c:v", "libx265", "-preset", "ultrafast",
-                                   "-x265-params", "log-level=error:bframes=0:keyint=50:open-gop=0", "-f", "rtsp", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{far.rtsp}/cam"],
+                                   "-x265-params", "log-level=error:bframes=3:b-adapt=0:keyint=40:open-gop=1", "-f", "rtsp", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{far.rtsp}/cam"],
                                   stdin=subprocess.DEVNULL)
+        port, api = free_port(), free_port()
+        streams = f"streams:\n  cam: webrtc:{far.url('api/webrtc?src=cam')}\n  again: webrtc:http://127.0.0.1:{api}/api/webrtc?src=cam\n"
+        counts = lambda server, name: next(value for key, value in metrics(server).items() if name in key)  # noqa: E731
         try:
             wait(lambda: far.json("api/streams?src=cam")["producers"], 15, "publisher")
-            with served(f"streams:\n  cam: webrtc:{far.url('api/webrtc?src=cam')}\n") as near:
-                done = run("ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-count_frames", "-read_intervals", "%+3", "-show_entries", "stream=codec_name,nb_read_frames",
-                           "-of", "json", f"rtsp://127.0.0.1:{near.rtsp}/cam", limit=40)
+            with Server(streams=streams, extra=f"webrtc:\n  listen: \":{port}\"\n  ice_servers: []\nlog:\n  webrtc: debug\n", http=api) as near:
+                wait(lambda: "[rtsp] listen" in near.text(), 15, "RTSP server")
+                reader = subprocess.Popen(["ffmpeg", "-nostdin", "-v", "fatal", "-rtsp_transport", "tcp", "-i", f"rtsp://127.0.0.1:{near.rtsp}/cam", "-frames:v", "250", "-c", "copy",
+                                           "-f", "hevc", "-"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+                received = []
+                threading.Thread(target=lambda: received.append(reader.stdout.read()), daemon=True).start()
+                came = lambda: sum(one.get("packets", 0) for one in near.json("api/streams?src=cam")["producers"][0].get("receivers") or [])  # noqa: E731
+                wait(lambda: came() > 60, 30, "60 pictures", reader)
+                # Whoever joins asks for a key picture, the server's server too: a group is sent again in the middle of the stream.
+                before = counts(far, "webrtc_histories")
+                done = run("ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-count_frames", "-read_intervals", "%+2", "-show_entries", "stream=codec_name,nb_read_frames",
+                           "-of", "json", f"rtsp://127.0.0.1:{near.rtsp}/again", limit=40)
                 stream = json.loads(done.stdout)["streams"][0]
-                assert stream["codec_name"] == "hevc" and int(stream["nb_read_frames"]) > 40 and not done.stderr, (stream, done.stderr)
-                print(f"  {stream['nb_read_frames']} pictures in 3 s")
+                assert stream["codec_name"] == "hevc" and int(stream["nb_read_frames"]) > 25 and not done.stderr, (stream, done.stderr)
+                reader.wait(60)
+                wait(lambda: received, 10, "what was read")
+                histories = counts(far, "webrtc_histories") - before
+                kinds = [received[0][found.end()] >> 1 & 63 for found in re.finditer(b"\0\0\1", received[0])]
+                slices = [kind for kind in kinds if kind < 32]
+                # CRA with leading pictures (RASL: 8, 9) as the camera sent them; what was sent again is a BLA picture (17) without any.
+                after = [slices[at + 1] for at, kind in enumerate(slices[:-1]) if kind == 17]
+                assert histories > 0 and 17 in slices[1:] and not {8, 9} & set(after), (histories, slices)
+                assert [21, 9] in [slices[at:at + 2] for at in range(len(slices))] or [21, 8] in [slices[at:at + 2] for at in range(len(slices))], slices
+                decode = ["ffmpeg", "-v", "warning", "-f", "hevc", "-i", "-", "-f", "null", "-"]
+                said = subprocess.run(decode, input=received[0], capture_output=True, timeout=60).stderr.decode()
+                assert not said, said
+                print(f"  {stream['nb_read_frames']} pictures in 2 s; {histories} groups sent again, {len(slices)} pictures decoded without a word")
         finally:
             camera.kill()
             camera.wait()

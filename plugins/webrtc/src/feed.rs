@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use patchbay_media::{Kind, Parameters, Unit};
+use patchbay_media::{Codec, Kind, Parameters, Unit};
 use patchbay_rtp::clock::WallClock;
 use patchbay_rtp::packetize::{History, Packetizer, Packets, Times};
 use patchbay_sdk::Error;
@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 
 use crate::peer::Peer;
 
+mod leading;
 mod regroup;
 
 use regroup::Regroup;
@@ -57,6 +58,8 @@ pub struct Frame {
     pub is_key: bool,
     /// It is what comes before live.
     pub is_history: bool,
+    /// It refers to pictures before the key unit that it follows: a decoder that starts at that one cannot show it.
+    pub is_leading: bool,
     /// Frames of another line count from elsewhere.
     pub line: u64,
     /// Number of its unit in the source; a history ends before this one.
@@ -104,7 +107,17 @@ impl Frame {
             })
         };
         let pieces = ranges.iter().filter_map(piece).collect();
-        Self { bytes, pieces, is_key: false, is_history: false, line, sequence: 0, timestamp, unix_ns }
+        Self {
+            bytes,
+            pieces,
+            is_key: false,
+            is_history: false,
+            is_leading: false,
+            line,
+            sequence: 0,
+            timestamp,
+            unix_ns,
+        }
     }
 
     /// The payload of a packet; no copy.
@@ -248,6 +261,7 @@ impl Run {
         let Self { parameters, packetizer, regroup, packets, .. } = self;
         let mut frames = Vec::new();
         let clock_rate = if regroup.is_some() { 8000 } else { parameters.clock_rate };
+        let is_hevc = parameters.codec == Codec::Hevc;
         let mut write = |unit: &Unit| {
             let sets = Some(&*parameters).filter(|_| unit.key);
             if packetizer.packetize(unit, sets, packets) == 0 {
@@ -256,6 +270,7 @@ impl Run {
             let unix_ns = wall.unix_ns(unit.pts, clock_rate, now_ns);
             let mut frame = Frame::new(packets, line, packetizer.timestamp(unit.pts), unix_ns);
             frame.is_key = unit.key;
+            frame.is_leading = is_hevc && leading::is_leading(unit);
             frames.push(frame);
         };
         match regroup {
@@ -360,6 +375,7 @@ impl Feed {
             let unix_ns = wall.unix_ns(newest, run.parameters.clock_rate, unix_now());
             (run.packetizer.clone(), run.parameters.clone(), unix_ns)
         };
+        let units = if parameters.codec == Codec::Hevc { leading::closed(units) } else { units };
         let mut packets = Packets::new(0);
         let history = History { units: &units, parameters: Some(&parameters), times: Times::BeforeNext };
         packetizer.packetize_history(&history, &mut packets);

@@ -296,6 +296,13 @@ impl Peer {
         self.core.lock().outgoing.get_mut(track).is_some_and(|outgoing| outgoing.may_restart(now))
     }
 
+    /// The peer may not take a track's history yet, and ask for another one as soon as it does.
+    pub fn allow_restart(&self, track: usize) {
+        if let Some(outgoing) = self.core.lock().outgoing.get_mut(track) {
+            outgoing.allow_restart();
+        }
+    }
+
     /// What was sent, all tracks together.
     pub fn counts(&self) -> Counts {
         let core = self.core.lock();

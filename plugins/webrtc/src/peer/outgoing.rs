@@ -107,6 +107,10 @@ pub(super) struct Outgoing {
     /// Newest timestamp that was sent, and when.
     last: Option<(u32, Instant)>,
     state: State,
+    /// What comes before the next key unit is not sent in one piece.
+    is_broken: bool,
+    /// So it was with the last one: what refers to that is left out.
+    skips_leading: bool,
     /// What is added to the timestamps of the history that goes out.
     history_shift: u32,
     /// When it was started last, and how long that forbids another one.
@@ -128,6 +132,8 @@ impl Outgoing {
             shift: None,
             last: None,
             state: State::Held(VecDeque::new()),
+            is_broken: true,
+            skips_leading: true,
             history_shift: 0,
             last_start: None,
             last_report: None,
@@ -162,6 +168,7 @@ impl Outgoing {
                 true
             }
             State::AwaitKey => {
+                self.is_broken = true;
                 self.counts.drops += 1;
                 false
             }
@@ -170,6 +177,7 @@ impl Outgoing {
                     queue.push_back(Arc::clone(frame));
                 } else {
                     self.counts.drops += queue.len() as u64;
+                    self.is_broken = true;
                     self.state = State::AwaitKey;
                 }
                 false
@@ -226,6 +234,7 @@ impl Outgoing {
             None => {
                 while queue.front().is_some_and(|frame| !frame.is_key) {
                     queue.pop_front();
+                    self.is_broken = true;
                     self.counts.drops += 1;
                 }
                 if queue.is_empty() {
@@ -238,6 +247,11 @@ impl Outgoing {
         let times = u32::try_from(len.div_ceil(RESTART_BYTES)).unwrap_or(1).max(1);
         self.last_start = Some((now, RESTART_EVERY * times));
         self.state = State::Pacing { queue, next: 0, rate, since: now, sent: 0 };
+    }
+
+    /// The next request for a key unit is heeded however soon it comes.
+    pub(super) fn allow_restart(&mut self) {
+        self.last_start = None;
     }
 
     pub(super) fn may_restart(&self, now: Instant) -> bool {
@@ -304,6 +318,14 @@ impl Outgoing {
         range: Range<usize>,
         now: Instant,
     ) -> bool {
+        if frame.is_leading && self.skips_leading {
+            self.counts.drops += 1;
+            return false;
+        }
+        if frame.is_key {
+            let is_broken = std::mem::take(&mut self.is_broken);
+            self.skips_leading = frame.is_history || is_broken;
+        }
         let is_begun = range.start > 0 && frame.is_history;
         let Some(pieces) = frame.pieces.get(range.clone()) else { return false };
         let Some(first) = pieces.first() else { return false };

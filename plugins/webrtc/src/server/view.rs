@@ -239,8 +239,13 @@ impl View {
                 Some(again) = offers.recv() => {
                     let answer = self.renegotiate(&again.offer, &again.told).await;
                     let _ = again.reply.send(answer);
+                    let before = self.followed();
                     if let Err(error) = self.join() {
                         break error.message;
+                    }
+                    // What begins now may be on its way before the answer has arrived.
+                    for index in self.followed().into_iter().filter(|index| !before.contains(index)) {
+                        self.peer.allow_restart(index);
                     }
                 }
                 _ = counters.tick() => self.report(),
@@ -338,6 +343,11 @@ impl View {
             }
         }
         Ok(())
+    }
+
+    /// Tracks that have a source.
+    fn followed(&self) -> Vec<usize> {
+        self.tracks.iter().filter(|track| track.source.is_some()).map(|track| track.index).collect()
     }
 
     /// The peer cannot decode: it gets the newest key unit and what follows, at once.
