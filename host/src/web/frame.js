@@ -21,6 +21,7 @@ for (const src of sources) {
 }
 if (target !== null) (await import('./publish.js')).publish(main, target, query.get('media'));
 main.classList.toggle('many', sources.length > 1);
+main.classList.toggle('sized', Boolean(width));
 // As large as all of them fit into the window.
 const fit = () => {
   const size = (columns) => Math.min(innerWidth / columns, innerHeight / Math.ceil(sources.length / columns) * 16 / 9);

@@ -37,9 +37,9 @@ async function play(video) {
 }
 
 class Mode {
-  /** `media`: which of video and audio are wanted. */
-  constructor({ url, video, image, microphone, iceServers, media = new Set(['video', 'audio']) }) {
-    Object.assign(this, { url, video, image, microphone, iceServers, media });
+  /** `media`: which of video and audio are wanted; `pictures`: the stream has some. */
+  constructor({ url, video, image, microphone, iceServers, media = new Set(['video', 'audio']), pictures = false }) {
+    Object.assign(this, { url, video, image, microphone, iceServers, media, pictures });
     this.stop = new AbortController();
     /** Called once with the reason when it played and no longer does. */
     this.lost = () => {};
@@ -157,7 +157,7 @@ class WebRtc extends Mode {
     signal.addEventListener('abort', () => peer.close());
     const media = new MediaStream();
     const voice = this.microphone?.getAudioTracks()[0];
-    if (this.media.has('video')) peer.addTransceiver('video', { direction: 'recvonly' });
+    const seen = this.media.has('video') && peer.addTransceiver('video', { direction: 'recvonly' });
     if (this.media.has('audio')) peer.addTransceiver('audio', { direction: 'recvonly' });
     // A section of its own: what a camera takes is seldom the codec that it sends.
     const way = voice && peer.addTransceiver(voice, { direction: 'sendonly' });
@@ -193,9 +193,11 @@ class WebRtc extends Mode {
         if (peer.connectionState === 'disconnected' && playing) setTimeout(() => { if (peer.connectionState === 'disconnected') fail('connection lost'); }, 5000);
       };
       socket.onopen = async () => {
-        const offer = await peer.createOffer();
-        await peer.setLocalDescription(offer);
-        socket.send(JSON.stringify({ type: 'webrtc/offer', value: offer.sdp }));
+        try {
+          const offer = await peer.createOffer();
+          await peer.setLocalDescription(offer);
+          socket.send(JSON.stringify({ type: 'webrtc/offer', value: offer.sdp }));
+        } catch (error) { fail(error.message); }
       };
       const early = [];
       socket.onmessage = async ({ data }) => {
@@ -219,6 +221,8 @@ class WebRtc extends Mode {
           await peer.setRemoteDescription({ type: 'answer', sdp: message.value });
           for (const candidate of early) peer.addIceCandidate(candidate).catch(() => {});
         } catch (error) { fail(error.message); return; }
+        // Its sound alone is no way to see it.
+        if (seen && this.pictures && seen.currentDirection !== 'recvonly') { fail('this browser takes none of its pictures over WebRTC'); return; }
         heard(message.value);
         video.srcObject = media;
         firstPicture(video, signal, 6000).then(() => {
@@ -229,7 +233,7 @@ class WebRtc extends Mode {
         }, (error) => fail(peer.connectionState === 'connected' ? error.message : 'no way to the server’s WebRTC port'));
         play(video);
       };
-      socket.onclose = () => { if (!playing && !peer.remoteDescription) fail('connection lost'); };
+      socket.onclose = () => { if (!playing && !signal.aborted && !peer.remoteDescription) fail('connection lost'); };
     });
   }
 

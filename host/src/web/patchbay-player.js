@@ -73,6 +73,7 @@ export class PatchbayPlayer extends HTMLElement {
     } });
     this.volume.value = sound.is.volume ?? 1;
     this.windowButton = button('window', 'Picture in picture', () => this.floats());
+    this.windowButton.className = 'window';
     this.windowButton.hidden = !document.pictureInPictureEnabled;
     this.fullButton = button('full', 'Full screen', () => this.fullscreen());
     this.talkButton = button('microphone', 'Talk', () => this.talk(!this.stream));
@@ -146,7 +147,7 @@ export class PatchbayPlayer extends HTMLElement {
     if (name === 'label') { this.named(); return; }
     if (name === 'muted') { this.muted = now !== null; return; }
     // Another stream does not begin with a picture of this one.
-    if (name === 'src') { this.end(); this.stale = this.known = false; this.poster.hidden = true; }
+    if (name === 'src') { this.end(); this.stale = this.known = this.pictured = false; this.poster.hidden = true; }
     this.begin();
   }
 
@@ -298,6 +299,7 @@ export class PatchbayPlayer extends HTMLElement {
     if (!codecs.length) return;
     this.known = true;
     this.talkButton.hidden = !(talks && MODES.webrtc.able());
+    this.pictured = codecs.some((codec) => PICTURES.has(codec));
     const heard = codecs.some((codec) => !PICTURES.has(codec));
     this.soundButton.hidden = this.volume.hidden = !heard;
   }
@@ -316,7 +318,7 @@ export class PatchbayPlayer extends HTMLElement {
     if (fresh !== this.video) this.insertBefore(fresh, this.video);
     fresh.style.visibility = this.stale ? 'hidden' : '';
     this.append(image);
-    const mode = new Kind({ url: (path, query) => this.url(path, query), video: fresh, image, microphone: this.stream, media: this.wanted() });
+    const mode = new Kind({ url: (path, query) => this.url(path, query), video: fresh, image, microphone: this.stream, media: this.wanted(), pictures: this.pictured });
     mode.silenced = (reason) => this.mute(reason);
     const stop = () => mode.close();
     signal.addEventListener('abort', stop);

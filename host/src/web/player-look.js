@@ -11,6 +11,7 @@ export const STYLE = `
 .label { position: absolute; left: 8px; top: 8px; max-width: calc(100% - 16px); padding: 1px 8px; border-radius: 6px; background: rgb(0 0 0 / .6); font-size: 13px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; pointer-events: none; }
 .volume { width: 84px; height: 24px; margin: 0; accent-color: #fff; cursor: pointer; }
 @container (max-width: 26rem) { .volume, .word { display: none; } }
+@container (max-width: 23.5rem) { button.window { display: none; } }
 @media (hover: none) { .volume { display: none; } }
 .message:not([data-quiet])::before { content: ""; display: block; width: 28px; height: 28px; margin: 0 auto 10px; border-radius: 50%; border: 3px solid rgb(255 255 255 / .3); border-top-color: #fff; animation: turn 1s linear infinite; }
 @keyframes turn { to { transform: rotate(1turn); } }
