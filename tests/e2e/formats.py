@@ -91,10 +91,13 @@ def rtsp(server, name):
 
 
 def check_video(server, name, whole, tick=fractions.Fraction(1, 40_000), least=60):
-    for label, (url, *options) in (("mp4", (server.url(f"api/stream.mp4?src={name}&video=all&history=0"),)), ("rtsp", rtsp(server, name)),
-                                   ("ts", (server.url(f"api/stream.ts?src={name}&video=all&history=0"),))):
+    outputs = {"mp4": (server.url(f"api/stream.mp4?src={name}&video=all&history=0"),), "rtsp": rtsp(server, name),
+               "ts": (server.url(f"api/stream.ts?src={name}&video=all&history=0"),)}
+    with concurrent.futures.ThreadPoolExecutor(len(outputs)) as pool:
+        parts = pool.map(lambda output: units(*output, seconds=4)["video"], outputs.values())
+    for label, part in zip(outputs, parts):
         # ffmpeg 5 makes up the times of the first pictures of RTSP without sound, from any server.
-        part = units(url, *options, seconds=4)["video"][5 if label == "rtsp" else 1:-2]
+        part = part[5 if label == "rtsp" else 1:-2]
         assert len(part) >= least, (label, len(part))
         error = same(part, whole, tick)
         assert error is None, (label, error)

@@ -3,6 +3,7 @@
 
 `hls.py [SECONDS]`: how long hls.js plays in Chromium (60 when not given). One line a test; the last line is `N passed, N failed`.
 """
+import concurrent.futures
 import contextlib
 import functools
 import http.server
@@ -288,22 +289,27 @@ def a_publisher_that_comes_back_larger_is_shown():
 @test
 def players_without_low_latency():
     with Server(streams=f"streams:\n  clip: file:{clip('h264-aac.mp4')}\n") as server:
-        for query in ("src=clip", "src=clip&mp4"):
+        source = units(str(clip("h264-aac.mp4")))
+        peer("mpv", "mpv")
+        peer("gst-launch-1.0", "gstreamer1.0-tools")
+
+        def players(query):
             url = server.url(f"api/stream.m3u8?{query}")
-            source, played = units(str(clip("h264-aac.mp4"))), units(url, seconds=4)
+            played = units(url, seconds=4)
             # Of MPEG-TS the sound has other headers; a tick is 1/90000 there.
             for kind in ("video", "audio")[:1 if query == "src=clip" else 2]:
                 difference = same(played[kind], source[kind], 1 / 40_000)
                 assert difference is None, (query, kind, difference)
             assert len(played["video"]) >= 75
-            peer("mpv", "mpv")
             done = run("mpv", "--no-config", "--vo=null", "--ao=null", "--frames=40", "--really-quiet", url, limit=40)
             assert done.returncode == 0, (query, done.stderr.decode()[-500:])
-            peer("gst-launch-1.0", "gstreamer1.0-tools")
             # Its HLS of live streams never ends by itself.
             done = run("timeout", "12", "gst-launch-1.0", "-v", "souphttpsrc", f"location={url}", "!", "hlsdemux", "!", "tsdemux" if query == "src=clip" else "qtdemux", "!",
                        "h264parse", "!", "identity", "silent=false", "!", "fakesink", limit=40)
             assert done.stdout.count(b"chain   ***") >= 60, (query, done.stdout[-500:], done.stderr[-500:])
+
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(players, ("src=clip", "src=clip&mp4")))
 
 
 def threads(pid):
@@ -521,19 +527,20 @@ def playlists_of_others_come_out_as_they_went_in():
             streams = "streams:\n" + "".join(f"  {key}: \"{origin.url(path)}\"\n" for key, path in urls.items())
             source = units(str(clip("h264-aac.mp4")))
             with Server(streams=streams) as server:
-                for key in urls:
-                    played = units(server.url(f"api/stream.mp4?src={key}&history=0"), seconds=5)
+                with concurrent.futures.ThreadPoolExecutor(6) as pool:
+                    parts = {key: pool.submit(units, server.url(f"api/stream.mp4?src={key}&history=0"), seconds=13 if key == "twice" else 5) for key in urls}
+                # Over the discontinuity in the middle.
+                twice = parts["twice"].result()["video"]
+                shown = sorted(float(time) for _, time in twice)
+                steps = [b - a for a, b in zip(shown, shown[1:])]
+                assert same(twice, source["video"], 1 / 40_000) is None and 0.019 < min(steps) and max(steps) < 0.25, (min(steps), max(steps))
+                for key, result in parts.items():
+                    played = result.result()
                     # Where a recording ends and begins again no unit is missing, but times are the next turn's.
                     for kind in ("video", "audio"):
                         part = played[kind][:100]
                         difference = same(part, source[kind], 1 / 40_000)
                         assert difference is None and len(part) >= 75, (key, kind, difference, len(part))
-                    if key == "ts":
-                        # Over the discontinuity in the middle.
-                        twice = units(server.url("api/stream.mp4?src=twice&history=0"), seconds=13)["video"]
-                        shown = sorted(float(time) for _, time in twice)
-                        steps = [b - a for a, b in zip(shown, shown[1:])]
-                        assert same(twice, source["video"], 1 / 40_000) is None and 0.019 < min(steps) and max(steps) < 0.25, (min(steps), max(steps))
                     print(f"  {key}: {len(played['video'])} pictures, {len(played['audio'])} frames of sound")
 
 
@@ -549,8 +556,10 @@ def broken_playlists_end_in_one_clear_error():
             streams = "streams:\n" + "".join(f"  s{i}: \"{origin.url(path)}\"\n" for i, path in enumerate(urls))
             with Server(streams=streams) as server:
                 resident = lambda: int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{server.process.pid}/status").read())[1])  # noqa: E731
-                for i, (path, expected) in enumerate(urls.items()):
-                    done = run("ffmpeg", "-nostdin", "-v", "error", "-t", "30", "-i", server.url(f"api/stream.mp4?src=s{i}"), "-c", "copy", "-f", "null", "-", limit=60)
+                with concurrent.futures.ThreadPoolExecutor(len(urls)) as pool:
+                    players = list(pool.map(lambda i: run("ffmpeg", "-nostdin", "-v", "error", "-t", "30", "-i", server.url(f"api/stream.mp4?src=s{i}"), "-c", "copy",
+                                                          "-f", "null", "-", limit=90), range(len(urls))))
+                for (path, expected), done in zip(urls.items(), players):
                     lines = [line for line in server.text().splitlines() if "source is down" in line and origin.url(path) in line]
                     assert lines and expected in lines[0], (path, lines, done.stderr.decode())
                     print(f"  {path}: {lines[0].split('error=')[1].split(' url=')[0]}")

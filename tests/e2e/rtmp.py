@@ -95,12 +95,6 @@ def listens(port):
 
 
 @contextlib.contextmanager
-def from_file(path):
-    with Rtmp(f"streams:\n  s: file:{path}\n") as server:
-        yield server
-
-
-@contextlib.contextmanager
 def from_http(path):
     web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Ranges, directory=base.CLIP_FOLDER.name))
     threading.Thread(target=web.serve_forever, daemon=True).start()
@@ -119,45 +113,10 @@ def published(path, ffmpeg=None):
             yield server
 
 
-@contextlib.contextmanager
-def played_from_nginx(path):
-    with nginx() as port, publish(path, f"rtmp://127.0.0.1:{port}/live/x"):
-        with Rtmp(f"streams:\n  s: rtmp://127.0.0.1:{port}/live/x\n") as server:
-            yield server
-
-
-@contextlib.contextmanager
-def pushed_by_nginx(path):
-    rtmp = free_port()
-    with nginx(f"application relay {{ live on; push rtmp://127.0.0.1:{rtmp}/s; }}") as port:
-        server = Rtmp("streams:\n  s:\n", rtmp=rtmp)
-        with server, publish(path, f"rtmp://127.0.0.1:{port}/relay/x") as publisher:
-            wait(live(server, "s"), 20, "publisher", publisher)
-            yield server
-
-
-@contextlib.contextmanager
-def posted(path):
-    with Rtmp("streams:\n  s:\n") as server:
-        command = f"ffmpeg -nostdin -v error -re -stream_loop 9 -i {path} -c copy -f flv -flvflags no_duration_filesize - " \
-                  f"| curl -s -X POST -T - '{server.url('api/stream.flv?dst=s')}'"
-        process = subprocess.Popen(["sh", "-c", command], start_new_session=True)
-        try:
-            wait(live(server, "s"), 15, "publisher")
-            yield server
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
+# FLV files, POST, ffmpeg and nginx are rows of exact.py.
 SOURCES = [
-    ("flv file, B-frames", from_file, "h264-aac.flv"),
     ("flv over http", from_http, "h264-aac.flv"),
-    ("ffmpeg publishes H.264 (B) + AAC", published, "h264-aac.mp4"),
     ("ffmpeg 9 publishes H.265 (B) + Opus", functools.partial(published, ffmpeg=enhanced), "hevc-opus.mkv"),
-    ("played from nginx", played_from_nginx, "h264-aac.mp4"),
-    ("pushed by nginx", pushed_by_nginx, "h264-aac.mp4"),
-    ("flv by POST", posted, "h264-aac.mp4"),
 ]
 
 
