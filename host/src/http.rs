@@ -7,17 +7,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION,
-    CONTENT_TYPE, HOST, LOCATION, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use base64::Engine as _;
-use patchbay_plugin_api::manifest::Route;
 
 use crate::app::App;
-use crate::catalogue::Entry;
-use crate::log::Level;
 
 mod api;
 mod dot;
@@ -26,6 +22,7 @@ mod ingest;
 mod listen;
 mod metrics;
 mod plugin_route;
+mod route;
 mod site;
 mod streams;
 mod tls;
@@ -121,7 +118,7 @@ async fn handle(app: Arc<App>, peer: Peer, request: Request) -> Response {
     let cors = app.config().api.origin == "*";
     let mut response = match login(&app, &peer, request.headers()) {
         Err(response) => return response,
-        Ok(logged_in) => route(app, peer, logged_in, request).await,
+        Ok(logged_in) => route::answer(app, peer, logged_in, request).await,
     };
     if cors {
         let headers = response.headers_mut();
@@ -170,170 +167,6 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |all, (x, y)| all | (x ^ y)) == 0
 }
 
-async fn route(app: Arc<App>, peer: Peer, logged_in: bool, request: Request) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let full = parts.uri.path().to_owned();
-    let config = app.config();
-    let base = config.api.base();
-    let listed =
-        |path: &str| config.api.allow_paths.as_ref().is_none_or(|list| list.iter().any(|p| p == path));
-    if !base.is_empty() && full == base {
-        let mut response = empty(StatusCode::MOVED_PERMANENTLY);
-        if let Ok(location) = HeaderValue::from_str(&format!("{base}/")) {
-            response.headers_mut().insert(LOCATION, location);
-        }
-        return response;
-    }
-    let below = full.strip_prefix(&base).and_then(|rest| rest.strip_prefix('/'));
-    let raw_query = parts.uri.query().unwrap_or("").to_owned();
-    let query = Query::parse(&raw_query);
-    let named = |(entry, route): (&Entry, &Route)| (entry.manifest.name.clone(), route.clone());
-    let absolute = app.catalogue().route(&full).map(named);
-    let below = below.filter(|_| absolute.is_none()).map(str::to_owned);
-    let Some(path) = below.or_else(|| absolute.is_some().then(|| full.clone())) else { return not_found() };
-    let known = matches!(
-        path.as_str(),
-        "api"
-            | "api/streams"
-            | "api/streams.dot"
-            | "api/stack"
-            | "api/schemes"
-            | "api/preload"
-            | "api/ffmpeg"
-            | "api/config"
-            | "api/log"
-            | "api/ws"
-            | "api/exit"
-            | "api/restart"
-            | "api/plugins"
-            | "metrics"
-    ) || path.starts_with("api/plugins/");
-    if known && !config.allows_module(Some(module_of(&path))) {
-        return not_found();
-    }
-    if known {
-        // A plugin's own path is part of `/api/plugins`.
-        let plugin = path.strip_prefix("api/plugins/").unwrap_or("");
-        if !listed(full.strip_suffix(plugin).unwrap_or(&full).trim_end_matches('/')) {
-            return not_found();
-        }
-        if path == "api/ws" {
-            let call = Call {
-                app,
-                method: parts.method.clone(),
-                query,
-                headers: parts.headers.clone(),
-                peer,
-                logged_in,
-                body: Bytes::new(),
-            };
-            let query = match with_temporary(&call, &mut parts) {
-                Ok(()) => Query::parse(parts.uri.query().unwrap_or_default()),
-                Err(refused) => return refused,
-            };
-            let (app, peer) = (call.app, call.peer);
-            return websocket::upgrade(app, peer, &mut parts, query).await;
-        }
-        let Ok(body) = axum::body::to_bytes(body, MAX_BODY).await else {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 4 MiB");
-        };
-        let call = Call { app, method: parts.method, query, headers: parts.headers, peer, logged_in, body };
-        return own(&path, call).await;
-    }
-    if ingest::matches(&parts.method, &path)
-        && query.get("dst").is_some()
-        && config.allows_module(Some(ingest::module(&path)))
-    {
-        if !listed(&full) {
-            return not_found();
-        }
-        let (method, headers) = (parts.method, parts.headers);
-        let call = Call { app, method, query, headers, peer, logged_in, body: Bytes::new() };
-        return match may_change(&call) {
-            Ok(()) => ingest::serve(&call, &path, body).await,
-            Err(refused) => refused,
-        };
-    }
-    let found = absolute.or_else(|| app.catalogue().route(&path).map(named));
-    if let Some((plugin, route)) = found
-        && app.config().allows_module(route.module.as_deref())
-    {
-        if !listed(&full) {
-            return not_found();
-        }
-        // Publishing: a page of another site must not, whatever the plugin would say.
-        let publishes = parts.method != Method::GET && query.get("dst").is_some();
-        if publishes && config.api.origin != "*" && is_foreign(&parts.headers) {
-            return text(StatusCode::FORBIDDEN, "publishing by a page of another site is refused");
-        }
-        let mut raw_query = raw_query;
-        if route.creates && (parts.method == Method::GET || parts.method == Method::HEAD) {
-            let call = Call {
-                app: Arc::clone(&app),
-                method: parts.method.clone(),
-                query,
-                headers: parts.headers.clone(),
-                peer: peer.clone(),
-                logged_in,
-                body: Bytes::new(),
-            };
-            if let Err(refused) = with_temporary(&call, &mut parts) {
-                return refused;
-            }
-            parts.uri.query().unwrap_or_default().clone_into(&mut raw_query);
-        }
-        let (name, shared) = (&route.path, route.shared);
-        return plugin_route::serve(&app, &plugin, name, shared, &path, &peer, &parts, &raw_query, body)
-            .await;
-    }
-    if !listed("/") && !listed(&format!("{base}/")) {
-        return not_found();
-    }
-    if path == "schema.json" && config.api.static_dir.is_empty() {
-        return api::schema(&app);
-    }
-    site::serve(&app.config().api.static_dir, &path, &parts).await
-}
-
-async fn own(path: &str, call: Call) -> Response {
-    let changes = match path {
-        "api/config" | "api/streams" | "api/preload" => {
-            call.method != Method::GET && call.method != Method::HEAD && call.method != Method::OPTIONS
-        }
-        "api/exit" | "api/restart" | "api/ffmpeg" => true,
-        "api/log" => call.method == Method::DELETE,
-        _ => path.starts_with("api/plugins/") && call.method != Method::GET,
-    };
-    if changes && let Err(response) = may_change(&call) {
-        return response;
-    }
-    match path {
-        "api" => api::info(&call),
-        "api/schemes" => api::schemes(&call),
-        "api/log" => api::log(&call),
-        "api/exit" => api::exit(&call),
-        "api/restart" => api::restart(&call),
-        "api/plugins" => api::plugins(&call),
-        _ if path.starts_with("api/plugins/") => {
-            let name = path.trim_start_matches("api/plugins/").to_owned();
-            // Starting and stopping plugins waits for them.
-            let done = tokio::task::spawn_blocking(move || api::plugin(&call, &name)).await;
-            done.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the change failed"))
-        }
-        "api/config" => {
-            let done = tokio::task::spawn_blocking(move || api::config(&call)).await;
-            done.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the change failed"))
-        }
-        "api/streams.dot" => dot::page(&call),
-        "api/stack" => api::stack(&call),
-        "api/streams" => streams::handle(&call).await,
-        "api/preload" => streams::preload(&call).await,
-        "api/ffmpeg" => streams::play_file(&call).await,
-        "metrics" => metrics::page(&call.app),
-        _ => not_found(),
-    }
-}
-
 /// A web page of another site can reach this server without being asked, and so can another machine.
 #[allow(clippy::result_large_err)] // once per request, and it is the answer
 fn may_change(call: &Call) -> Result<(), Response> {
@@ -359,23 +192,6 @@ fn may_change(call: &Call) -> Result<(), Response> {
     Ok(())
 }
 
-/// Makes a temporary stream when the request asks for one; its query then names it.
-#[allow(clippy::result_large_err)] // once per request, and it is the answer
-fn with_temporary(call: &Call, parts: &mut Parts) -> Result<(), Response> {
-    let named = streams::make_temporary(call).map_err(|why| {
-        let fields = [("why", why.as_str()), ("remote", &call.peer.text())];
-        call.app.log.write(Level::Warn, "api", "no temporary stream is made", &fields);
-        text(StatusCode::NOT_FOUND, "stream not found")
-    })?;
-    if let Some(name) = named {
-        let query = call.query.with("src", &name);
-        if let Ok(uri) = format!("{}?{query}", parts.uri.path()).parse() {
-            parts.uri = uri;
-        }
-    }
-    Ok(())
-}
-
 /// Whether a browser sends a request for a page of another site, as pictures and videos in it do.
 fn is_sent_by_another_site(headers: &HeaderMap) -> bool {
     let header = |name: &str| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -386,16 +202,6 @@ fn is_sent_by_another_site(headers: &HeaderMap) -> bool {
     };
     matches!(header("sec-fetch-site"), Some("cross-site" | "same-site"))
         || header("referer").is_some_and(elsewhere)
-}
-
-/// go2rtc's module of one of the host's own routes.
-fn module_of(path: &str) -> &'static str {
-    match path {
-        "api/ws" => "ws",
-        "api/stack" => "debug",
-        "api/ffmpeg" => "ffmpeg",
-        _ => "api",
-    }
 }
 
 /// Whether a request comes from a page of another site.
