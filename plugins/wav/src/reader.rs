@@ -155,7 +155,7 @@ impl Reader {
     fn riff(&mut self) -> Result<Option<State>, Error> {
         let Some((head, _)) = self.buffer.split_first_chunk::<12>() else { return Ok(None) };
         if !head.starts_with(b"RIFF") || !head.ends_with(b"WAVE") {
-            return Err(Error::protocol("wav: no RIFF WAVE"));
+            return Err(Error::unsupported("wav: no RIFF WAVE"));
         }
         self.buffer.advance(12);
         Ok(Some(State::Chunk))

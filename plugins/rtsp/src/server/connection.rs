@@ -301,6 +301,11 @@ impl<S: Streams> Connection<S> {
         (!goes_on).then(|| {
             let now = list(bound.tracks.iter().map(|track| track.info.codec.as_str()).collect());
             let told = list(described.wanted.iter().map(|wanted| wanted.parameters.codec.name()).collect());
+            if now == told {
+                return End::Stream(
+                    "the stream has another source now, the player must ask again".to_owned(),
+                );
+            }
             End::Stream(format!("the stream is {now} now, the player was told {told} and must ask again"))
         })
     }
