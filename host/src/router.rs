@@ -208,6 +208,8 @@ struct Consumer {
     deadline: Option<Time>,
     /// Its publisher has left: it waits for the next one as long as it likes.
     kept: bool,
+    /// It stays with the sources that it has, whatever its stream has now.
+    stays: bool,
     bound: Vec<BoundTrack>,
     pending: Option<u64>,
     counters: (u64, u64, u64),
@@ -290,6 +292,7 @@ impl Core {
                 since: now,
                 deadline: Some(now + wait),
                 kept: false,
+                stays: false,
                 bound: Vec::new(),
                 pending: None,
                 counters: (0, 0, 0),
@@ -433,6 +436,7 @@ impl Core {
         let wait = if is_over { 100 } else { jittered };
         source.phase = Phase::Waiting { until: now + Duration::from_millis(wait.max(ended.retry_after_ms)) };
         source.error = Some(ended);
+        self.renew_stayed(now, id);
         self.negotiate_waiting(now);
         self.refuse_hopeless();
         self.settle(now);

@@ -112,7 +112,7 @@ fn put(call: &Call) -> Response {
     }
     call.app.streams(|core, now| {
         core.set_stream(&name, &sources);
-        core.renew(now, &name);
+        core.renew_waiting(now, &name);
     });
     let written = match &call.app.file {
         Some(file) => {

@@ -80,7 +80,9 @@ impl Core {
 
     /// Matches a consumer's medias with the sources of its stream, in order; dials only what it needs.
     pub(super) fn negotiate(&mut self, now: Time, id: u64) {
-        let Some(consumer) = self.consumers.get(&id).filter(|consumer| consumer.talk.is_none()) else {
+        let Some(consumer) =
+            self.consumers.get(&id).filter(|consumer| consumer.talk.is_none() && !consumer.stays)
+        else {
             return;
         };
         let (name, medias, guard) =

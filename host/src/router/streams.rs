@@ -42,8 +42,40 @@ impl Core {
         }
     }
 
+    /// Consumers of a stream whose sources were replaced by a client stay with those that they have while these are live:
+    /// players cannot change in the middle. The others go on with the stream's own.
+    pub fn renew_waiting(&mut self, now: Time, name: &str) {
+        for (_, consumer) in self.consumers.iter_mut().filter(|(_, c)| c.stream == name) {
+            let is_live = |id: u64| self.sources.get(&id).is_some_and(|source| source.phase == Phase::Live);
+            consumer.stays =
+                !consumer.bound.is_empty() && consumer.bound.iter().all(|track| is_live(track.source));
+        }
+        self.renew_others(now, name);
+    }
+
     /// Consumers of a stream whose sources were changed go on with those that it has now, or end with it.
     pub fn renew(&mut self, now: Time, name: &str) {
+        for (_, consumer) in self.consumers.iter_mut().filter(|(_, c)| c.stream == name) {
+            consumer.stays = false;
+        }
+        self.renew_others(now, name);
+    }
+
+    /// A source is not live any more: who stayed with it goes on with what its stream has.
+    pub(super) fn renew_stayed(&mut self, now: Time, source: u64) {
+        let mut names = Vec::new();
+        for (_, consumer) in self.consumers.iter_mut().filter(|(_, c)| c.stays) {
+            if consumer.bound.iter().any(|track| track.source == source) {
+                consumer.stays = false;
+                names.push(consumer.stream.clone());
+            }
+        }
+        for name in names {
+            self.renew_others(now, &name);
+        }
+    }
+
+    fn renew_others(&mut self, now: Time, name: &str) {
         let kept: Vec<u64> = self.streams.get(name).map_or(Vec::new(), |stream| {
             stream
                 .publishers
@@ -54,7 +86,7 @@ impl Core {
         });
         self.talk_renewed(name, &kept);
         let ids: Vec<u64> =
-            self.consumers.iter().filter(|(_, c)| c.stream == name).map(|(id, _)| *id).collect();
+            self.consumers.iter().filter(|(_, c)| c.stream == name && !c.stays).map(|(id, _)| *id).collect();
         for id in ids {
             if !self.streams.contains_key(name) {
                 let message = format!("the stream {name} was removed");

@@ -217,6 +217,30 @@ fn viewers_of_a_publisher_that_leaves_wait_for_the_next() {
 }
 
 #[test]
+fn players_stay_with_the_sources_that_a_client_has_replaced_until_these_end() {
+    let mut core = core(&["rtsp://a"]);
+    let old = core.attach(at(0), &ask("cam", "video"), "").unwrap();
+    let first = dialled(&mut core);
+    core.tracks(at(1), first, vec![track(0, "video", "h264")], told());
+    drain(&mut core);
+    core.set_stream("cam", &["rtsp://b".to_owned()]);
+    core.renew_waiting(at(2), "cam");
+    assert_eq!(drain(&mut core), [], "nothing happens to whom has a picture");
+    let new = core.attach(at(3), &ask("cam", "video"), "").unwrap();
+    let opened = opened(&drain(&mut core));
+    assert_eq!(opened[0].1, "rtsp://b", "who comes gets the new one");
+    core.tracks(at(4), opened[0].0, vec![track(0, "video", "h264")], told());
+    let actions = drain(&mut core);
+    assert_eq!(bound_to(&actions, new).unwrap()[0].0, opened[0].0);
+    assert!(bound_to(&actions, old).is_none(), "{actions:?}");
+    core.ended(at(5), first, gone("the camera left"));
+    let actions = drain(&mut core);
+    assert_eq!(bound_to(&actions, old).unwrap()[0].0, opened[0].0, "{actions:?}");
+    core.tick(at(5) + LINGER);
+    assert!(drain(&mut core).contains(&Action::Drop { source: first }));
+}
+
+#[test]
 fn equal_sources_of_two_streams_are_one_run() {
     let mut core = core(&["rtsp://a"]);
     core.set_stream("lens", &["rtsp://a#track=1".to_owned()]);

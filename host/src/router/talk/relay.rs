@@ -108,6 +108,7 @@ impl Core {
             since: now,
             deadline: None,
             kept: false,
+            stays: false,
             bound: vec![track.clone()],
             pending: None,
             counters: (0, 0, 0),
