@@ -9,16 +9,20 @@ use patchbay_plugin_api::message::{
     Bound, BoundTrack, Class, Connection, Consume, Demand, Ended, Media, SendTrack, TrackInfo,
 };
 
+mod action;
 mod codecs;
 mod demand;
 mod info;
 mod negotiate;
+mod publish;
 mod streams;
 mod talk;
+mod timers;
 mod transcode;
 
 use demand::Purpose;
 
+pub use action::Action;
 pub use codecs::{media_text, parse_filters, reference_name};
 pub use streams::MAX_TEMPORARY;
 pub use talk::TALK_SILENCE;
@@ -53,91 +57,6 @@ pub const READY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Limit of a consumer that states none.
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(10);
-
-/// What the caller has to do.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Make a ring for a source.
-    Create {
-        /// Its id.
-        source: u64,
-    },
-    /// Dial.
-    Open {
-        /// The source.
-        source: u64,
-        /// What to dial.
-        url: String,
-    },
-    /// End the session of a source.
-    Close {
-        /// The source.
-        source: u64,
-    },
-    /// Its ring is of no more use.
-    Drop {
-        /// The source.
-        source: u64,
-    },
-    /// A key unit is wanted of a source.
-    Keyframe {
-        /// The source.
-        source: u64,
-    },
-    /// What is wanted of a source.
-    Demand {
-        /// The source.
-        source: u64,
-        /// Its tracks.
-        demand: Demand,
-    },
-    /// A consumer may read.
-    Bound {
-        /// The consumer.
-        consumer: u64,
-        /// What.
-        bound: Bound,
-    },
-    /// A consumer gets nothing (any more).
-    Refused {
-        /// The consumer.
-        consumer: u64,
-        /// Why.
-        ended: Ended,
-    },
-    /// A talker may push: its ring is there.
-    TalkAccepted {
-        /// The talker, and its ring.
-        talk: u64,
-        /// What it pushes.
-        track: TrackInfo,
-    },
-    /// The session of a source is to pass a talk on.
-    Talk {
-        /// The ring to read: the talker's, or that of what is made of it.
-        talk: u64,
-        /// The source.
-        source: u64,
-        /// Which of the tracks that it accepts.
-        send: u32,
-        /// What is pushed.
-        track: TrackInfo,
-    },
-    /// A talk is over.
-    TalkEnd {
-        /// The ring that was read.
-        talk: u64,
-        /// The source.
-        source: u64,
-    },
-    /// A publisher was replaced or its stream is gone.
-    Unpublished {
-        /// Its source.
-        source: u64,
-        /// Why.
-        ended: Ended,
-    },
-}
 
 /// Why a stream cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -337,21 +256,6 @@ impl Core {
         }
     }
 
-    /// Somebody publishes to a stream: the source it becomes. An older publisher whose kinds overlap ends with the first
-    /// tracks of this one.
-    pub fn publish(&mut self, now: Time, name: &str, connection: Connection) -> Result<u64, LookupError> {
-        let name = self.resolve(name).ok_or(LookupError::NotFound)?;
-        let id = self.new_source(now, String::new(), true);
-        if let Some(source) = self.sources.get_mut(&id) {
-            source.connection = connection;
-            source.phase = Phase::Connecting { since: now };
-        }
-        if let Some(stream) = self.streams.get_mut(&name) {
-            stream.publishers.push(id);
-        }
-        Ok(id)
-    }
-
     /// A session told its tracks (host's epoch and description).
     pub fn tracks(&mut self, now: Time, id: u64, tracks: Vec<(u32, TrackInfo)>, told: Told) {
         let Some(source) = self.sources.get_mut(&id) else { return };
@@ -452,73 +356,6 @@ impl Core {
         }
     }
 
-    /// Does what is due.
-    pub fn tick(&mut self, now: Time) {
-        let late: Vec<u64> = self
-            .consumers
-            .iter()
-            .filter(|(_, c)| c.deadline.is_some_and(|deadline| deadline <= now))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            self.give_up(id);
-        }
-        self.talk_tick(now);
-        let mut due = Vec::new();
-        let mut silent = Vec::new();
-        for (id, source) in &self.sources {
-            match source.phase {
-                Phase::Waiting { until } if until <= now => due.push(*id),
-                Phase::Connecting { since } if now.saturating_sub(since) >= DIAL_LIMIT => {
-                    silent.push((*id, "the camera has not told its tracks for 20 s"));
-                }
-                Phase::Live
-                    if !source.demand.tracks.is_empty()
-                        && now.saturating_sub(source.last_media) >= SILENCE
-                        && !self.is_relay(*id) =>
-                {
-                    silent.push((*id, "no media for 10 s"));
-                }
-                _ => {}
-            }
-        }
-        for (id, message) in silent {
-            self.actions.push_back(Action::Close { source: id });
-            let ended = Ended { class: Class::Timeout, message: message.to_owned(), retry_after_ms: 0 };
-            self.ended(now, id, ended);
-        }
-        for id in due {
-            if self.is_wanted(id) {
-                self.dial(now, id);
-            } else {
-                self.forget(id);
-            }
-        }
-        self.negotiate_waiting(now);
-        self.settle(now);
-    }
-
-    /// When [`Core::tick`] is due.
-    pub fn next_wake(&self) -> Option<Time> {
-        let consumers = self.consumers.values().filter_map(|c| c.deadline);
-        let sources = self.sources.iter().flat_map(|(id, source)| {
-            let phase = match source.phase {
-                Phase::Waiting { until } => Some(until),
-                Phase::Connecting { since } if self.is_transcoder(&source.url) => Some(since + READY_LIMIT),
-                Phase::Connecting { since } => Some(since + DIAL_LIMIT),
-                Phase::Live if !source.demand.tracks.is_empty() && !self.is_relay(*id) => {
-                    Some(source.last_media + SILENCE)
-                }
-                _ => None,
-            };
-            let ready = (source.phase == Phase::Live
-                && source.tracks.iter().any(|(_, t)| !codecs::is_ready(t)))
-            .then(|| source.told_at + READY_LIMIT);
-            [phase, ready, source.idle_since.map(|since| since + LINGER)].into_iter().flatten()
-        });
-        consumers.chain(sources).chain(self.talk_wakes()).min()
-    }
-
     /// The next thing to do.
     pub fn poll(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -609,32 +446,6 @@ impl Core {
             }
         }
         self.actions.push_back(Action::Drop { source: id });
-    }
-
-    fn replace_publishers(&mut self, id: u64) {
-        let kinds: Vec<String> = self
-            .sources
-            .get(&id)
-            .map(|s| s.tracks.iter().map(|(_, t)| t.kind.clone()).collect())
-            .unwrap_or_default();
-        let mut replaced = Vec::new();
-        for stream in self.streams.values().filter(|stream| stream.publishers.contains(&id)) {
-            for other in stream.publishers.iter().filter(|other| **other != id) {
-                let overlap = self
-                    .sources
-                    .get(other)
-                    .is_some_and(|s| s.tracks.iter().any(|(_, t)| kinds.contains(&t.kind)));
-                if overlap {
-                    replaced.push(*other);
-                }
-            }
-        }
-        for other in replaced {
-            let message = "another publisher has taken this stream".to_owned();
-            let ended = Ended { class: Class::Busy, message, retry_after_ms: 0 };
-            self.actions.push_back(Action::Unpublished { source: other, ended });
-            self.forget(other);
-        }
     }
 }
 
