@@ -105,6 +105,8 @@ pub struct Config {
     pub secrets: Vec<String>,
     /// Everything that is wrong, in the order of the sources.
     pub problems: Vec<Problem>,
+    /// The first problem that has left out what guards the API: to serve without it would open what was to be closed.
+    pub lost_guard: Option<Problem>,
     /// The file that is written to.
     pub target: Option<PathBuf>,
     names: Vec<String>,

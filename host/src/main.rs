@@ -239,6 +239,9 @@ fn run(serve: &Serve) -> ExitCode {
         let _ = cli::leave_terminal();
     }
     let config = load(serve);
+    if let Some(problem) = &config.lost_guard {
+        return fail(&format!("{problem}\nnot started: without this key the API would be open to others"));
+    }
     let redactor = Redactor::new(config.secrets.clone());
     let log = match log::init(&config.log, redactor) {
         Ok(log) => log,

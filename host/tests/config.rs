@@ -217,3 +217,17 @@ proptest::proptest! {
         proptest::prop_assert!(after.starts_with("# top\n"));
     }
 }
+
+#[test]
+fn what_guards_the_api_is_not_lost_in_silence() {
+    let lost = |text: &str| {
+        let (folder, file) = file(text);
+        let sources = Sources::from_args(&[file.path().display().to_string()], folder.path());
+        Config::load(&sources, Variables::of_process()).lost_guard
+    };
+    for text in ["api: {password: [x]}", "api: {local_auth: maybe}", "api: {allow_paths: /api}", "api: text"]
+    {
+        assert_eq!(lost(text).unwrap().line, 1, "{text}");
+    }
+    assert_eq!(lost("api: {listen: [1], username: u, password: p}"), None);
+}

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub(crate) fn config(root: Node, reader: Reader, target: Option<PathBuf>) -> Config {
     let Reader { secrets, problems, names, .. } = reader;
-    let mut out = Decoder { names: &names, problems };
+    let mut out = Decoder { names: &names, problems, lost_guard: None };
     let mut app: App = out.section(&root, "app", &["modules", "writable_plugins"]);
     out.modules(&root, &mut app);
     let api = out.section(&root, "api", &Api::KEYS);
@@ -24,12 +24,27 @@ pub(crate) fn config(root: Node, reader: Reader, target: Option<PathBuf>) -> Con
     let env = out.texts(&root, "env").into_iter().collect();
     out.top_level(&root);
     let plugins = out.plugins(&root);
-    let problems = out.problems;
-    Config { app, api, log, streams, publish, preload, env, secrets, problems, target, names, root, plugins }
+    let Decoder { problems, lost_guard, .. } = out;
+    Config {
+        app,
+        api,
+        log,
+        streams,
+        publish,
+        preload,
+        env,
+        secrets,
+        problems,
+        lost_guard,
+        target,
+        names,
+        root,
+        plugins,
+    }
 }
 
 pub(crate) fn unknown_plugins(config: &Config, installed: &[&str]) -> Vec<Problem> {
-    let mut out = Decoder { names: &config.names, problems: Vec::new() };
+    let mut out = Decoder { names: &config.names, problems: Vec::new(), lost_guard: None };
     let toggles = config.root.get("plugins").and_then(Node::entries).unwrap_or_default();
     let sections = config.root.entries().unwrap_or_default();
     let mut seen = Vec::new();
@@ -56,6 +71,7 @@ pub(crate) fn unknown_plugins(config: &Config, installed: &[&str]) -> Vec<Proble
 struct Decoder<'a> {
     names: &'a [String],
     problems: Vec<Problem>,
+    lost_guard: Option<Problem>,
 }
 
 impl Decoder<'_> {
@@ -86,6 +102,7 @@ impl Decoder<'_> {
                 _ => {
                     let hint = format!("indent its keys below \"{name}:\"");
                     self.report(Severity::Error, key.span, format!("{name:?} must be a mapping"), Some(hint));
+                    self.loses_guard(name == "api");
                     Vec::new()
                 }
             },
@@ -131,6 +148,14 @@ impl Decoder<'_> {
             let message =
                 format!("\"{name}.{key}\": {}, the key is ignored", expectation(&error.to_string()));
             self.report(Severity::Error, place, message, None);
+            self.loses_guard(name == "api" && Api::GUARDS.contains(&key));
+        }
+    }
+
+    /// Keeps the problem reported last, when what it left out guards the API.
+    fn loses_guard(&mut self, is_guard: bool) {
+        if is_guard && self.lost_guard.is_none() {
+            self.lost_guard = self.problems.last().cloned();
         }
     }
 

@@ -68,6 +68,9 @@ impl Default for Api {
 }
 
 impl Api {
+    /// Keys that say who may do what.
+    pub(crate) const GUARDS: [&str; 4] = ["username", "password", "local_auth", "allow_paths"];
+
     /// Keys of the section.
     pub const KEYS: [&str; 13] = [
         "listen",
