@@ -403,11 +403,14 @@ async def main():
         answer = await r.text()
         rtx.extend(int(line.split(":")[1].split()[0]) for line in answer.splitlines() if line.startswith("a=rtpmap:") and "rtx/" in line)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    await asyncio.sleep(5)
+    for _ in range(400):
+        await asyncio.sleep(0.1)
+        if seen["frames"] > 100 and len(lost) > 20: break
     out = {"frames_lossy": seen["frames"], "lost": len(lost), "came_again": len(again), "keys_before": len(seen["keys"])}
     receiver = pc.getReceivers()[0]
-    await receiver._send_rtcp_pli(next(iter(receiver.getSynchronizationSources())).source)
-    for _ in range(200):
+    for tenths in range(300):
+        # A request may come while the one before is heeded.
+        if tenths % 50 == 0: await receiver._send_rtcp_pli(next(iter(receiver.getSynchronizationSources())).source)
         await asyncio.sleep(0.1)
         if len(seen["keys"]) > out["keys_before"] and seen["frames"] > out["frames_lossy"] + 60: break
     print(json.dumps({**out, "keys_after": len(seen["keys"]), "frames": seen["frames"]}))
@@ -420,11 +423,11 @@ asyncio.run(main())
 def losses_are_repaired_and_key_pictures_given():
     # A key picture every 60 s: only the history of the join and of the request has any.
     with served("streams:\n  cam:\n") as server, Camera(server, "cam", group=60):
-        done = run(python(), "-c", LOSSY, server.url("api/webrtc?src=cam"), limit=40)
+        done = run(python(), "-c", LOSSY, server.url("api/webrtc?src=cam"), limit=100)
         assert done.returncode == 0, done.stderr.decode()
         seen = json.loads(done.stdout)
         assert seen["lost"] > 10 and seen["came_again"] > 0.9 * seen["lost"] and seen["frames_lossy"] > 90, seen
-        assert seen["keys_after"] == seen["keys_before"] + 1 and seen["frames"] > seen["frames_lossy"] + 30, seen
+        assert seen["keys_after"] > seen["keys_before"] and seen["frames"] > seen["frames_lossy"] + 30, seen
         print(f"  {seen}")
 
 
