@@ -13,6 +13,9 @@ use patchbay_ring::Target;
 use crate::app::App;
 use crate::instance::Instance;
 
+/// Most small values that one plugin keeps.
+const MAX_VALUES: usize = 1024;
+
 static APP: OnceLock<Arc<App>> = OnceLock::new();
 static INSTANCES: RwLock<Vec<Arc<Instance>>> = RwLock::new(Vec::new());
 
@@ -153,9 +156,10 @@ impl HostEntry for Bridge {
         }
         let key = (instance.manifest.name.clone(), key.to_owned());
         let mut state = app.state.lock();
+        let own = state.keys().filter(|(plugin, _)| *plugin == key.0).count();
         if value.is_empty() {
             state.remove(&key);
-        } else if state.len() < 1024 || state.contains_key(&key) {
+        } else if state.contains_key(&key) || own < MAX_VALUES {
             state.insert(key, value.to_vec());
         } else {
             return Code::OverLimit;

@@ -8,7 +8,7 @@ use patchbay_plugin_api::Manifest;
 use patchbay_plugin_api::manifest::{
     Demuxes, Magic, Raw, Route, Scheme, plugin_name, program_manifest, program_name,
 };
-use patchbay_plugin_api::message::Head;
+use patchbay_plugin_api::message::{HOST_SERVICE, Head};
 use patchbay_plugin_api::version;
 
 use crate::config::{Config, Isolation, Problem, Severity};
@@ -108,6 +108,11 @@ pub struct Rules<'a> {
 /// Role of a scheme that is pushed to.
 const SINK: &str = "sink";
 
+/// Whether a scheme is dialled. Roles that this version does not know are nobody's.
+fn is_dialled(scheme: &Scheme) -> bool {
+    ["source", "transport"].contains(&scheme.role.as_str())
+}
+
 /// All plugins that were found.
 #[derive(Debug, Default)]
 pub struct Catalogue {
@@ -200,7 +205,7 @@ impl Catalogue {
     pub fn scheme(&self, name: &str) -> Option<(&Entry, &Scheme)> {
         self.enabled()
             .flat_map(|entry| entry.manifest.schemes.iter().map(move |scheme| (entry, scheme)))
-            .filter(|(_, scheme)| scheme.name == name && scheme.role != SINK)
+            .filter(|(_, scheme)| scheme.name == name && is_dialled(scheme))
             .max_by_key(|(entry, _)| entry.manifest.rank)
     }
 
@@ -215,12 +220,14 @@ impl Catalogue {
     /// Every scheme that can be dialled.
     pub fn schemes(&self) -> impl Iterator<Item = &Scheme> {
         let all = self.enabled().flat_map(|entry| entry.manifest.schemes.iter());
-        all.filter(|scheme| scheme.role != SINK)
+        all.filter(|scheme| is_dialled(scheme))
     }
 
     /// Who gives a service to other plugins; one that is switched off when there is no other.
     pub fn service(&self, name: &str) -> Option<&Entry> {
-        let has = |entry: &&Entry| entry.manifest.services.iter().any(|service| service == name);
+        let has = |entry: &&Entry| {
+            name != HOST_SERVICE && entry.manifest.services.iter().any(|service| service == name)
+        };
         self.entries.iter().filter(has).max_by_key(|entry| (entry.enabled, entry.manifest.rank))
     }
 

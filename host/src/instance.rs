@@ -149,6 +149,7 @@ impl Instance {
         let spawned = if let Some(isolated) = isolated {
             let hello = Hello {
                 wire: VERSION,
+                abi: patchbay_plugin_api::version::ABI.to_owned(),
                 path: entry.path.display().to_string(),
                 copies: copies.display().to_string(),
                 name: name.clone(),

@@ -288,6 +288,7 @@ fn in_force(hello: &Hello, landlock: u32, why: String) -> Message {
 
 fn start(runner: &'static Runner, hello: &Hello, copy: Copy) -> Result<(Plugin, Code), String> {
     let plugin = copy.load().map_err(|error| error.to_string())?;
+    let (abi_major, abi_minor) = patchbay_plugin_api::version::numbers();
     let info = StartInfo {
         size: size_of::<StartInfo>() as u32,
         wake_fd: runner.wake.as_raw_fd(),
@@ -295,6 +296,8 @@ fn start(runner: &'static Runner, hello: &Hello, copy: Copy) -> Result<(Plugin, 
         threads: hello.threads,
         log_level: hello.log_level,
         config: Slice::new(hello.settings.as_bytes()),
+        abi_major,
+        abi_minor,
     };
     let code = plugin.start(host_table::<Runner>(), &info);
     Ok((plugin, code))

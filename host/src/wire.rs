@@ -93,6 +93,8 @@ pub mod kind {
 pub struct Hello {
     /// [`VERSION`].
     pub wire: u32,
+    /// Version of the host's ABI.
+    pub abi: String,
     /// The plugin's file.
     pub path: String,
     /// Folder for the private copy that is opened.

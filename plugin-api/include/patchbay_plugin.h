@@ -35,7 +35,7 @@ extern "C" {
 #endif
 
 /* Version of the ABI, for the field "abi" of the manifest. */
-#define PATCHBAY_ABI "1.0.0-draft.4"
+#define PATCHBAY_ABI "1.0.0-draft.5"
 
 /* Put in front of patchbay_plugin_v1, so that it is exported whatever the default visibility is. */
 #define PATCHBAY_EXPORT __attribute__((visibility("default")))
@@ -227,6 +227,8 @@ typedef struct patchbay_start_info {
     uint32_t threads;      /* worker threads that the user allows */
     uint32_t log_level;    /* highest level wanted: 1 error, 2 warning, 3 info, 4 debug, 5 trace */
     patchbay_slice config; /* the plugin's settings as YAML text, borrowed for the call */
+    uint32_t abi_major;    /* the host's version of the ABI: what it knows beyond PATCHBAY_ABI */
+    uint32_t abi_minor;
 } patchbay_start_info;
 
 /* What locate looks for. */

@@ -1,9 +1,16 @@
-//! The two function tables and what they carry. Every struct starts with its size or is fixed for ever.
+//! The two function tables and what they carry. Every struct starts with its size or is fixed for ever: [`Slice`],
+//! [`RawPatch`] and [`crate::UnitHeader`] stand in rows or are passed by value.
+//!
+//! A struct or table that starts with its size may get fields at its end in a later 1.y: whoever reads it takes what is there and
+//! zeros for the rest ([`sized`]). abi_stable would refuse a struct that has grown, so it does not look behind [`UnitPtr`],
+//! [`ChunkPtr`], [`ReadOutPtr`] and [`StartPtr`]: to the other side they are plain pointers.
 //!
 //! Pointers are borrowed for the duration of the call. Functions may be called from any thread. The host calls a plugin
 //! from one thread of its own per plugin, never from inside a call of that plugin, never with a lock held.
 #![allow(unsafe_code)]
 #![allow(non_local_definitions)] // what abi_stable's derive emits
+
+use std::mem::MaybeUninit;
 
 use abi_stable::StableAbi;
 use abi_stable::library::RootModule;
@@ -38,9 +45,15 @@ impl Slice {
     }
 }
 
+impl Default for Slice {
+    fn default() -> Self {
+        Self::new(&[])
+    }
+}
+
 /// One unit on its way into a ring (`push`).
 #[repr(C)]
-#[derive(StableAbi, Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct RawUnit {
     /// Size of this struct in bytes.
     pub size: u32,
@@ -62,11 +75,14 @@ pub struct RawUnit {
     pub reserved: u32,
     /// The payload, at most 8 MiB (raw video 32 MiB).
     pub data: Slice,
+    /// Only in the fixture that stands for the next minor version: a field that older sides do not know.
+    #[cfg(patchbay_abi_next)]
+    pub next: u64,
 }
 
-/// A place in a chunk whose time the host moves per viewer.
+/// A place in a chunk whose time the host moves per viewer. Fixed for ever.
 #[repr(C)]
-#[derive(StableAbi, Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct RawPatch {
     /// Offset in the chunk, below 512.
     pub offset: u32,
@@ -80,7 +96,7 @@ pub struct RawPatch {
 
 /// Bytes on their way out of a transport, output or route (`write`).
 #[repr(C)]
-#[derive(StableAbi, Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct RawChunk {
     /// Size of this struct in bytes.
     pub size: u32,
@@ -98,6 +114,9 @@ pub struct RawChunk {
     pub starts: *const i64,
     /// Number of starts.
     pub start_count: u64,
+    /// Only in the fixture that stands for the next minor version.
+    #[cfg(patchbay_abi_next)]
+    pub next: u64,
 }
 
 /// Bits of [`RawChunk::flags`].
@@ -119,7 +138,7 @@ pub mod chunk_flags {
 
 /// What `read` found.
 #[repr(C)]
-#[derive(StableAbi, Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct ReadOut {
     /// Size of this struct in bytes, set by the caller.
     pub size: u32,
@@ -135,11 +154,14 @@ pub struct ReadOut {
     pub lost: u64,
     /// Bytes that the next unit needs when it did not fit into an empty buffer.
     pub needed: u64,
+    /// Only in the fixture that stands for the next minor version.
+    #[cfg(patchbay_abi_next)]
+    pub next_field: u64,
 }
 
 /// What `start` gets.
 #[repr(C)]
-#[derive(StableAbi, Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct StartInfo {
     /// Size of this struct in bytes.
     pub size: u32,
@@ -153,6 +175,92 @@ pub struct StartInfo {
     pub log_level: u32,
     /// The plugin's settings as YAML text; empty when there are none.
     pub config: Slice,
+    /// The host's version of the ABI: what it knows beyond the plugin's own.
+    pub abi_major: u32,
+    /// Its minor version.
+    pub abi_minor: u32,
+    /// Only in the fixture that stands for the next minor version.
+    #[cfg(patchbay_abi_next)]
+    pub next: u64,
+}
+
+macro_rules! pointers {
+    ($($(#[$doc:meta])* $name:ident($ty:ty);)*) => {$(
+        $(#[$doc])*
+        #[repr(transparent)]
+        #[derive(StableAbi, Debug, Clone, Copy)]
+        #[sabi(unsafe_opaque_fields)]
+        pub struct $name(pub $ty);
+    )*};
+}
+
+pointers! {
+    /// A [`RawUnit`] of whatever size it says.
+    UnitPtr(*const RawUnit);
+    /// A [`RawChunk`] of whatever size it says.
+    ChunkPtr(*const RawChunk);
+    /// A [`ReadOut`] of whatever size it says, to write to.
+    ReadOutPtr(*mut ReadOut);
+    /// A [`StartInfo`] of whatever size it says.
+    StartPtr(*const StartInfo);
+}
+
+/// What starts with its size and may grow at its end.
+///
+/// # Safety
+/// The struct is `repr(C)`, starts with its size as `u32`, and all zeros are a value of it.
+pub unsafe trait Grows: Copy {
+    /// Its bytes in 1.0: the least that it may have.
+    const FIRST: usize;
+}
+
+// SAFETY: integers and pointers behind the size.
+unsafe impl Grows for RawUnit {
+    const FIRST: usize = 64;
+}
+// SAFETY: as above.
+unsafe impl Grows for RawChunk {
+    const FIRST: usize = 64;
+}
+// SAFETY: as above.
+unsafe impl Grows for ReadOut {
+    const FIRST: usize = 48;
+}
+// SAFETY: as above.
+unsafe impl Grows for StartInfo {
+    const FIRST: usize = 48;
+}
+
+/// What the other side gave: its fields as far as they are there, zeros for those that it does not know. `None` when it is
+/// less than the first version's.
+///
+/// # Safety
+/// `ptr` must be null, or valid for as many bytes as its first field says.
+pub unsafe fn sized<T: Grows>(ptr: *const T) -> Option<T> {
+    if ptr.is_null() {
+        return None;
+    }
+    // SAFETY: the caller promises a size at the least.
+    let size = unsafe { ptr.cast::<u32>().read() } as usize;
+    if size < T::FIRST {
+        return None;
+    }
+    let mut whole = MaybeUninit::<T>::zeroed();
+    // SAFETY: not more than is there, and not more than fits; all zeros are a value of it.
+    unsafe {
+        std::ptr::copy_nonoverlapping(ptr.cast::<u8>(), whole.as_mut_ptr().cast(), size.min(size_of::<T>()));
+        Some(whole.assume_init())
+    }
+}
+
+/// Gives back what [`sized`] took, changed: as much of it as the other side has room for. Its size stays.
+///
+/// # Safety
+/// `ptr` must be valid for writes of as many bytes as the size of `value` says, and `value` from [`sized`] of it.
+pub unsafe fn give_back<T: Grows>(ptr: *mut T, value: &T, size: u32) {
+    let len = (size as usize).min(size_of::<T>());
+    // SAFETY: the caller promises room for `size` bytes.
+    unsafe { std::ptr::copy_nonoverlapping(std::ptr::from_ref(value).cast::<u8>(), ptr.cast(), len) };
 }
 
 /// What `locate` looks for.
@@ -177,9 +285,9 @@ pub struct HostTable {
     /// An event of a session: a kind of [`crate::message::event`] and its payload.
     pub emit: extern "C" fn(ctx: u64, session: u64, kind: u32, payload: Slice) -> i32,
     /// Copies one unit into the session's ring. One writer per session.
-    pub push: extern "C" fn(ctx: u64, session: u64, unit: *const RawUnit) -> i32,
+    pub push: extern "C" fn(ctx: u64, session: u64, unit: UnitPtr) -> i32,
     /// Bytes of a transport, output or route. 256 KiB may be outstanding, one whole chunk is always taken.
-    pub write: extern "C" fn(ctx: u64, session: u64, chunk: *const RawChunk) -> i32,
+    pub write: extern "C" fn(ctx: u64, session: u64, chunk: ChunkPtr) -> i32,
     /// Copies whole units of the tracks in `mask` from `cursor` on into `buf`: [`crate::records`].
     pub read: extern "C" fn(
         ctx: u64,
@@ -188,7 +296,7 @@ pub struct HostTable {
         mask: u64,
         buf: *mut u8,
         cap: u64,
-        out: *mut ReadOut,
+        out: ReadOutPtr,
     ) -> i32,
     /// Finds a cursor: [`target`].
     pub locate: extern "C" fn(ctx: u64, source: u64, what: u32, arg: u64, out: *mut u64) -> i32,
@@ -227,7 +335,7 @@ pub struct PluginTable {
     /// Size of this table in bytes.
     pub size: u64,
     /// Called once, before anything else. Must not block.
-    pub start: extern "C" fn(host: HostTableRef, info: *const StartInfo) -> i32,
+    pub start: extern "C" fn(host: HostTableRef, info: StartPtr) -> i32,
     /// Opens a session of a role of [`crate::message::role`]; the request is that role's JSON.
     pub open: extern "C" fn(session: u64, role: u32, request: Slice) -> i32,
     /// A command to a session: a kind of [`crate::message::command`] and its payload.

@@ -3,7 +3,9 @@
 //! The functions are those of [`crate::abi::PluginTable`]; `start` gets the host's table as a plain C struct.
 #![allow(unsafe_code)]
 
-use crate::abi::{HostTable, HostTableRef, Slice, StartInfo};
+use abi_stable::prefix_type::PrefixTypeTrait as _;
+
+use crate::abi::{HostTable, HostTableRef, Slice, StartPtr};
 
 /// The header, for those who write one.
 pub const HEADER: &str = include_str!("../include/patchbay_plugin.h");
@@ -21,7 +23,7 @@ pub struct PluginTable {
     /// Size of the library's table in bytes.
     pub size: u64,
     /// See [`crate::abi::PluginTable::start`].
-    pub start: Option<extern "C" fn(host: *const HostTable, info: *const StartInfo) -> i32>,
+    pub start: Option<extern "C" fn(host: *const HostTable, info: StartPtr) -> i32>,
     /// See [`crate::abi::PluginTable::open`].
     pub open: Option<extern "C" fn(session: u64, role: u32, request: Slice) -> i32>,
     /// See [`crate::abi::PluginTable::command`].
@@ -32,6 +34,12 @@ pub struct PluginTable {
     pub stop: Option<extern "C" fn() -> i32>,
 }
 
+/// Bytes of `patchbay_plugin` in 1.0: the least that one has.
+pub const FIRST_PLUGIN: u64 = 48;
+
+/// Bytes of `patchbay_host` in 1.0: the least that one has.
+pub const FIRST_HOST: u64 = 96;
+
 /// Why a library's C table cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -40,7 +48,7 @@ pub enum CTableError {
     #[error("{SYMBOL} returned no table")]
     Null,
     /// It is smaller than the first version's.
-    #[error("the table of {SYMBOL} has {size} bytes instead of {}: set its size", size_of::<PluginTable>())]
+    #[error("the table of {SYMBOL} has {size} bytes instead of {FIRST_PLUGIN}: set its size")]
     Small {
         /// Its size.
         size: u64,
@@ -53,7 +61,7 @@ pub enum CTableError {
 /// A checked table.
 #[derive(Clone, Copy)]
 pub(crate) struct Calls {
-    pub(crate) start: extern "C" fn(*const HostTable, *const StartInfo) -> i32,
+    pub(crate) start: extern "C" fn(*const HostTable, StartPtr) -> i32,
     pub(crate) open: extern "C" fn(u64, u32, Slice) -> i32,
     pub(crate) command: extern "C" fn(u64, u32, Slice) -> i32,
     pub(crate) close: extern "C" fn(u64) -> i32,
@@ -71,10 +79,10 @@ impl Calls {
         }
         // SAFETY: the caller promises a table, whose first field is its size.
         let size = unsafe { (*table).size };
-        if size < size_of::<PluginTable>() as u64 {
+        if size < FIRST_PLUGIN {
             return Err(CTableError::Small { size });
         }
-        // SAFETY: it is as large as what is read here.
+        // SAFETY: it is as large as what is read here, which is what 1.0 has.
         let table = unsafe { *table };
         Ok(Self {
             start: table.start.ok_or(CTableError::Missing("start"))?,
@@ -84,6 +92,43 @@ impl Calls {
             stop: table.stop.ok_or(CTableError::Missing("stop"))?,
         })
     }
+}
+
+/// A host's table as the library sees it, made from `patchbay_host`. Leaked: a plugin keeps it for ever.
+///
+/// # Safety
+/// `table` must be null or point to a `patchbay_host` of at least the size that it says.
+pub(crate) unsafe fn host_of(table: *const HostTable) -> Option<HostTableRef> {
+    // SAFETY: the caller promises a table, whose first field is its size.
+    if table.is_null() || unsafe { (*table).size } < FIRST_HOST {
+        return None;
+    }
+    // SAFETY: each of these functions is within the first version's table.
+    let host = unsafe {
+        HostTable {
+            size: size_of::<HostTable>() as u64,
+            emit: (*table).emit,
+            push: (*table).push,
+            write: (*table).write,
+            read: (*table).read,
+            locate: (*table).locate,
+            track_config: (*table).track_config,
+            pending: (*table).pending,
+            retain: (*table).retain,
+            log: (*table).log,
+            state_get: (*table).state_get,
+            state_put: (*table).state_put,
+            // What a later version has and this host has not is one that says so.
+            #[cfg(patchbay_abi_next)]
+            next: if (*table).size >= size_of::<HostTable>() as u64 { (*table).next } else { lacks },
+        }
+    };
+    Some(host.leak_into_prefix())
+}
+
+#[cfg(patchbay_abi_next)]
+extern "C" fn lacks(_: u64) -> i32 {
+    crate::Code::Unsupported as i32
 }
 
 /// The host's table as `patchbay_host`. Leaked: a plugin keeps it for ever.
@@ -110,9 +155,17 @@ pub(crate) fn host_table(host: HostTableRef) -> &'static HostTable {
 mod tests {
     use super::*;
 
-    extern "C" fn start(_: *const HostTable, _: *const StartInfo) -> i32 {
+    extern "C" fn start(_: *const HostTable, _: StartPtr) -> i32 {
         0
     }
+    #[test]
+    fn sizes_are_those_of_the_first_version() {
+        assert_eq!(FIRST_PLUGIN, size_of::<PluginTable>() as u64);
+        assert!(FIRST_HOST <= size_of::<HostTable>() as u64);
+        // SAFETY: null is allowed.
+        assert!(unsafe { host_of(std::ptr::null()) }.is_none());
+    }
+
     extern "C" fn open(_: u64, _: u32, _: Slice) -> i32 {
         0
     }

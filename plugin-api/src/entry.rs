@@ -6,9 +6,10 @@ use std::mem::MaybeUninit;
 use abi_stable::prefix_type::PrefixTypeTrait as _;
 
 use crate::abi::{
-    HostTable, HostTableRef, PluginTable, PluginTableRef, RawChunk, RawPatch, RawUnit, ReadOut, Slice,
-    StartInfo,
+    ChunkPtr, HostTable, HostTableRef, PluginTable, PluginTableRef, RawPatch, RawUnit, ReadOut, ReadOutPtr,
+    Slice, StartPtr, UnitPtr, give_back, sized,
 };
+use crate::c;
 use crate::code::Code;
 use crate::host::{Host, Patch, PatchKind};
 use crate::message::LogEvent;
@@ -86,6 +87,20 @@ pub fn plugin_table<E: Entry>() -> PluginTableRef {
     .leak_into_prefix()
 }
 
+/// The same as a plain C table, for hosts that do without abi_stable.
+pub fn c_table<E: Entry>() -> &'static c::PluginTable {
+    const {
+        &c::PluginTable {
+            size: size_of::<c::PluginTable>() as u64,
+            start: Some(start_by_c::<E>),
+            open: Some(open::<E>),
+            command: Some(command::<E>),
+            close: Some(close::<E>),
+            stop: Some(stop::<E>),
+        }
+    }
+}
+
 /// The table of a host whose code is `H`. Leaked: make it once.
 pub fn host_table<H: HostEntry>() -> HostTableRef {
     HostTable {
@@ -107,7 +122,8 @@ pub fn host_table<H: HostEntry>() -> HostTableRef {
     .leak_into_prefix()
 }
 
-/// Exports `$entry` as the library's plugin table, under abi_stable's root symbol.
+/// Exports `$entry` as the library's plugin table: under abi_stable's root symbol, and as [`crate::c::SYMBOL`] for hosts that
+/// do without abi_stable.
 #[macro_export]
 macro_rules! export {
     ($entry:ty) => {
@@ -127,6 +143,12 @@ macro_rules! export {
                     $crate::abi_stable::library::CheckTypeLayout::Yes,
                 )
             };
+            // SAFETY: it is what the header demands of this name: it gives a table that stays (a test compares the name).
+            #[unsafe(export_name = "patchbay_plugin_v1")]
+            extern "C" fn c_table() -> *const $crate::c::PluginTable {
+                $crate::entry::c_table::<$entry>()
+            }
+            const _: $crate::c::EntryPoint = c_table;
         };
     };
 }
@@ -170,7 +192,15 @@ fn guard(report: impl FnOnce(&str), call: impl FnOnce() -> Code) -> i32 {
     }
 }
 
-extern "C" fn start<E: Entry>(host: HostTableRef, info: *const StartInfo) -> i32 {
+extern "C" fn start_by_c<E: Entry>(host: *const HostTable, info: StartPtr) -> i32 {
+    // SAFETY: the host passes a table that stays, as large as it says.
+    match unsafe { c::host_of(host) } {
+        Some(host) => start::<E>(host, info),
+        None => Code::Unsupported as i32,
+    }
+}
+
+extern "C" fn start<E: Entry>(host: HostTableRef, info: StartPtr) -> i32 {
     guard(
         |message| E::panicked(0, "start", message),
         // SAFETY: the host passes a valid StartInfo for the call.
@@ -212,29 +242,25 @@ extern "C" fn emit<H: HostEntry>(ctx: u64, session: u64, kind: u32, payload: Sli
     guard(|message| H::panicked(ctx, "emit", message), || H::emit(ctx, session, kind, payload))
 }
 
-extern "C" fn push<H: HostEntry>(ctx: u64, session: u64, unit: *const RawUnit) -> i32 {
+extern "C" fn push<H: HostEntry>(ctx: u64, session: u64, unit: UnitPtr) -> i32 {
     guard(
         |message| H::panicked(ctx, "push", message),
         || {
             // SAFETY: the plugin passes a valid unit for the call.
-            let Some(unit) = (unsafe { unit.as_ref() }) else { return Code::Invalid };
-            if (unit.size as usize) < size_of::<RawUnit>() {
-                return Code::Invalid;
-            }
+            let Some(unit) = (unsafe { sized(unit.0) }) else { return Code::Invalid };
             // SAFETY: slices are valid for the call.
-            H::push(ctx, session, unit, unsafe { unit.data.as_bytes() })
+            H::push(ctx, session, &unit, unsafe { unit.data.as_bytes() })
         },
     )
 }
 
-extern "C" fn write<H: HostEntry>(ctx: u64, session: u64, chunk: *const RawChunk) -> i32 {
+extern "C" fn write<H: HostEntry>(ctx: u64, session: u64, chunk: ChunkPtr) -> i32 {
     guard(
         |message| H::panicked(ctx, "write", message),
         || {
             // SAFETY: the plugin passes a valid chunk for the call.
-            let Some(raw) = (unsafe { chunk.as_ref() }) else { return Code::Invalid };
-            let bounds = raw.patch_count <= Patch::MAX as u64 && raw.start_count <= 64;
-            if (raw.size as usize) < size_of::<RawChunk>() || !bounds {
+            let Some(raw) = (unsafe { sized(chunk.0) }) else { return Code::Invalid };
+            if raw.patch_count > Patch::MAX as u64 || raw.start_count > 64 {
                 return Code::Invalid;
             }
             // SAFETY: slices are valid for the call; empty ones may have any pointer.
@@ -248,7 +274,7 @@ extern "C" fn write<H: HostEntry>(ctx: u64, session: u64, chunk: *const RawChunk
             let mut patches = [None; Patch::MAX];
             for (slot, raw) in patches.iter_mut().zip(raw_patches) {
                 let Some(kind) = PatchKind::from_raw(raw.kind) else { return Code::Invalid };
-                let end = raw.offset as usize + kind.len();
+                let end = (raw.offset as usize).saturating_add(kind.len());
                 if end > data.len().min(Patch::WINDOW) {
                     return Code::Invalid;
                 }
@@ -276,23 +302,25 @@ extern "C" fn read<H: HostEntry>(
     mask: u64,
     buf: *mut u8,
     cap: u64,
-    out: *mut ReadOut,
+    out: ReadOutPtr,
 ) -> i32 {
     guard(
         |message| H::panicked(ctx, "read", message),
         || {
             // SAFETY: the plugin passes a valid ReadOut for the call.
-            let Some(out) = (unsafe { out.as_mut() }) else { return Code::Invalid };
-            if (out.size as usize) < size_of::<ReadOut>() {
-                return Code::Invalid;
-            }
+            let Some(mut found) = (unsafe { sized(out.0.cast_const()) }) else { return Code::Invalid };
+            let size = found.size;
             let buf: &mut [MaybeUninit<u8>] = if cap == 0 || buf.is_null() {
                 &mut []
             } else {
                 // SAFETY: the plugin lends `cap` bytes for the call; they may be uninitialised.
                 unsafe { std::slice::from_raw_parts_mut(buf.cast(), cap as usize) }
             };
-            H::read(ctx, source, cursor, mask, buf, out)
+            let code = H::read(ctx, source, cursor, mask, buf, &mut found);
+            found.size = size;
+            // SAFETY: the same struct, which the plugin lends for the call, as large as it said.
+            unsafe { give_back(out.0, &found, size) };
+            code
         },
     )
 }

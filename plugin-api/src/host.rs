@@ -7,7 +7,10 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
-use crate::abi::{HostTableRef, RawChunk, RawPatch, RawUnit, ReadOut, Slice, StartInfo, target};
+use crate::abi::{
+    ChunkPtr, HostTableRef, RawChunk, RawPatch, RawUnit, ReadOut, ReadOutPtr, Slice, StartPtr, UnitPtr,
+    sized, target,
+};
 use crate::code::Code;
 use crate::message::{LogEvent, TrackInfo};
 
@@ -33,6 +36,7 @@ pub struct Host {
     wake_fd: RawFd,
     threads: u32,
     log_level: u32,
+    abi: (u32, u32),
 }
 
 /// What a `read` brought.
@@ -119,9 +123,9 @@ impl Host {
     ///
     /// # Safety
     /// `info` must be valid as the ABI promises for `start`.
-    pub unsafe fn new(table: HostTableRef, info: *const StartInfo) -> Option<(Self, String)> {
+    pub unsafe fn new(table: HostTableRef, info: StartPtr) -> Option<(Self, String)> {
         // SAFETY: the caller upholds the ABI's promise.
-        let info = unsafe { info.as_ref() }?;
+        let info = unsafe { sized(info.0) }?;
         // SAFETY: the slice is borrowed for the call.
         let config = String::from_utf8_lossy(unsafe { info.config.as_bytes() }).into_owned();
         Some((
@@ -131,6 +135,7 @@ impl Host {
                 wake_fd: info.wake_fd,
                 threads: info.threads,
                 log_level: info.log_level,
+                abi: (info.abi_major, info.abi_minor),
             },
             config,
         ))
@@ -140,6 +145,11 @@ impl Host {
     pub fn wake_fd(&self) -> Option<BorrowedFd<'static>> {
         // SAFETY: the ABI promises that the descriptor stays open for the life of the process.
         (self.wake_fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(self.wake_fd) })
+    }
+
+    /// Major and minor version of the host's ABI: which events and calls it knows beyond those of the plugin's `min_host`.
+    pub fn abi(&self) -> (u32, u32) {
+        self.abi
     }
 
     /// Worker threads that the host allows.
@@ -167,7 +177,7 @@ impl Host {
     pub fn push(&self, session: u64, mut unit: RawUnit, data: &[u8]) -> Result<(), Code> {
         unit.size = size_of::<RawUnit>() as u32;
         unit.data = Slice::new(data);
-        Code::from_raw((self.table.push())(self.ctx, session, &unit)).result()
+        Code::from_raw((self.table.push())(self.ctx, session, UnitPtr(&unit))).result()
     }
 
     /// Writes a chunk.
@@ -186,8 +196,10 @@ impl Host {
             join: chunk.join,
             starts: chunk.starts.as_ptr(),
             start_count: chunk.starts.len() as u64,
+            #[cfg(patchbay_abi_next)]
+            next: 0,
         };
-        Code::from_raw((self.table.write())(self.ctx, session, &raw)).result()
+        Code::from_raw((self.table.write())(self.ctx, session, ChunkPtr(&raw))).result()
     }
 
     /// Appends whole units of the tracks in `mask` from `cursor` on to `buf`, in the form of [`crate::records`].
@@ -206,7 +218,8 @@ impl Host {
             let spare = buf.spare_capacity_mut();
             let (ptr, cap) = (spare.as_mut_ptr().cast::<u8>(), spare.len());
             let mut out = ReadOut { size: size_of::<ReadOut>() as u32, ..ReadOut::default() };
-            let raw = (self.table.read())(self.ctx, source, cursor, mask, ptr, cap as u64, &mut out);
+            let given = ReadOutPtr(&raw mut out);
+            let raw = (self.table.read())(self.ctx, source, cursor, mask, ptr, cap as u64, given);
             match Code::from_raw(raw) {
                 Code::Ok => {
                     let written = usize::try_from(out.written).map_err(|_| Code::Invalid)?.min(cap);

@@ -1,8 +1,12 @@
 //! What `open`, `command` and `emit` carry.
 //!
-//! Payloads are JSON objects of the structs here unless a kind says "bytes". Unknown fields are ignored and missing ones
-//! have defaults, so that fields can be added. Session ids: the host chooses them for `open`, the plugin (with
-//! [`PLUGIN_ID`] set) for [`event::CONSUME`], [`event::PUBLISH`], [`event::TALK`] and [`event::CALL`].
+//! Payloads are JSON objects (UTF-8) of the structs here unless a kind says "bytes". Unknown fields are ignored and missing ones
+//! have defaults, so that fields can be added; a field that is there has its type (`null` only where the type is an `Option`).
+//! Numbers are JSON integers, ids exact to all 64 bits. A word that the reader does not know means what the field says of it; a
+//! kind that it does not know is passed over. Bytes within JSON are base64 (RFC 4648 section 4, with padding).
+//!
+//! Session ids: the host chooses them for `open`, the plugin (with [`PLUGIN_ID`] set) for [`event::CONSUME`],
+//! [`event::PUBLISH`], [`event::TALK`] and [`event::CALL`].
 //!
 //! ```text
 //! source, demuxer:  open ▶ TRACKS ◀  DEMAND ▶  push ◀ ...  ENDED ◀      (DATA, DATA_END ▶ for demuxers)
@@ -22,7 +26,8 @@ use serde::{Deserialize, Serialize};
 mod service;
 
 pub use service::{
-    Answer, CALL_WINDOW, Call, DELEGATED, MAX_CALL, MAX_CALLS, ServiceOpen, split_bytes, with_bytes,
+    Answer, CALL_WINDOW, Call, DELEGATED, HOST_SERVICE, MAX_CALL, MAX_CALLS, ServiceOpen, split_bytes,
+    with_bytes,
 };
 
 /// Set in ids that a plugin chooses.
@@ -157,7 +162,7 @@ pub mod event {
     pub const KEYFRAME: u32 = 27;
 }
 
-/// Class of an error: decides what the host does next.
+/// Class of an error: decides what the host does next. One that the reader does not know is `protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -170,15 +175,16 @@ pub enum Class {
     Busy,
     /// What was asked is not possible here.
     Unsupported,
-    /// The other side broke its protocol.
-    #[default]
-    Protocol,
     /// Nothing came in time.
     Timeout,
     /// The stream came to its end.
     Eof,
     /// The camera sleeps and was not woken for a `record`, `still` or `background` demand.
     Asleep,
+    /// The other side broke its protocol.
+    #[default]
+    #[serde(other)]
+    Protocol,
 }
 
 /// `open` of a source.
@@ -501,20 +507,21 @@ pub struct Credit {
     pub bytes: u64,
 }
 
-/// How a viewer starts.
+/// How a viewer starts. A word that the reader does not know is `live`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum History {
-    /// Units from the newest key unit on, squeezed in time to end at now.
-    #[default]
-    Live,
     /// The same with their own times.
     Raw,
     /// Nothing: start at the next key unit.
     None,
     /// Only the newest key unit, as a still.
     Keyframe,
+    /// Units from the newest key unit on, squeezed in time to end at now.
+    #[default]
+    #[serde(other)]
+    Live,
 }
 
 /// A viewer of an output.
@@ -679,4 +686,25 @@ pub struct LogEvent {
     pub message: String,
     /// Fields of the event and its spans.
     pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_later_versions_are_understood_as_the_usual_ones() {
+        let ended: Ended = serde_json::from_str(r#"{"class":"tired","message":"zzz","since":4}"#).unwrap();
+        assert_eq!((ended.class, ended.message.as_str()), (Class::Protocol, "zzz"));
+        let join: Join = serde_json::from_str(r#"{"join":3,"history":"backwards"}"#).unwrap();
+        assert_eq!((join.join, join.history), (3, History::Live));
+        for class in ["auth", "not_found", "busy", "unsupported", "protocol", "timeout", "eof", "asleep"] {
+            let read: Class = serde_json::from_value(class.into()).unwrap();
+            assert_eq!(serde_json::to_value(read).unwrap(), class);
+        }
+        for history in ["live", "raw", "none", "keyframe"] {
+            let read: History = serde_json::from_value(history.into()).unwrap();
+            assert_eq!(serde_json::to_value(read).unwrap(), history);
+        }
+    }
 }

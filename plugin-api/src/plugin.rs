@@ -4,7 +4,7 @@
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::library::{IsLayoutChecked, LibHeader};
 
-use crate::abi::{HostTableRef, PluginTableRef, Slice, StartInfo};
+use crate::abi::{HostTableRef, PluginTableRef, Slice, StartInfo, StartPtr};
 use crate::c::{self, CTableError};
 use crate::code::Code;
 use crate::version::Direction;
@@ -78,8 +78,8 @@ impl Plugin {
     /// Starts it. `host` and what `info` points to must stay valid as the ABI says: the table for ever, `info` for the call.
     pub fn start(&self, host: HostTableRef, info: &StartInfo) -> Code {
         Code::from_raw(match self.table {
-            Table::Checked(table) => (table.start())(host, info),
-            Table::C(calls) => (calls.start)(c::host_table(host), info),
+            Table::Checked(table) => (table.start())(host, StartPtr(info)),
+            Table::C(calls) => (calls.start)(c::host_table(host), StartPtr(info)),
         })
     }
 

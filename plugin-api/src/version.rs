@@ -7,7 +7,7 @@ use semver::Version;
 #[macro_export]
 macro_rules! abi_version {
     () => {
-        "1.0.0-draft.4"
+        "1.0.0-draft.5"
     };
 }
 
@@ -27,6 +27,12 @@ pub const ABI: &str = abi_version!();
 /// What abi_stable compares: the same numbers without the draft, never 0.x.
 pub const LAYOUT: &str = "1.0.0";
 
+/// Major and minor of [`ABI`].
+pub fn numbers() -> (u32, u32) {
+    let mut parts = ABI.split('.').map_while(|part| part.parse().ok());
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
 /// Why a library is not loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -35,9 +41,7 @@ pub enum Refusal {
     #[error("its ABI version {0:?} is not a version: rebuild it with a current patchbay-sdk")]
     Unreadable(String),
     /// Drafts must be equal.
-    #[error(
-        "it was built for ABI {plugin}, this host has the draft {host}: rebuild it with patchbay-sdk for {host}"
-    )]
+    #[error("it was built for ABI {plugin}, this host has {host}: rebuild it with patchbay-sdk for {host}")]
     Draft {
         /// The plugin's version.
         plugin: String,
@@ -107,9 +111,9 @@ mod tests {
 
     #[test]
     fn drafts_must_be_equal() {
-        assert_eq!(check("1.0.0-draft.4", None, "1.0.0-draft.4"), Ok(Direction::PluginHasAll));
-        assert!(matches!(check("1.0.0-draft.3", None, "1.0.0-draft.4"), Err(Refusal::Draft { .. })));
-        assert!(matches!(check("1.0.0", None, "1.0.0-draft.4"), Err(Refusal::Draft { .. })));
+        assert_eq!(check("1.0.0-draft.5", None, "1.0.0-draft.5"), Ok(Direction::PluginHasAll));
+        assert!(matches!(check("1.0.0-draft.3", None, "1.0.0-draft.5"), Err(Refusal::Draft { .. })));
+        assert!(matches!(check("1.0.0", None, "1.0.0-draft.5"), Err(Refusal::Draft { .. })));
     }
 
     #[test]

@@ -22,6 +22,11 @@ fn type_of<S, F>(_: impl Fn(&S) -> &F) -> String {
         .replace("patchbay_plugin_api::", "")
         .replace("patchbay_ring::", "")
         .replace("abi_stable::prefix_type::", "")
+        // Pointers behind which abi_stable does not look.
+        .replace("abi::UnitPtr", "*const abi::RawUnit")
+        .replace("abi::ChunkPtr", "*const abi::RawChunk")
+        .replace("abi::ReadOutPtr", "*mut abi::ReadOut")
+        .replace("abi::StartPtr", "*const abi::StartInfo")
 }
 
 macro_rules! layout {
@@ -54,7 +59,7 @@ fn layout() -> String {
         RawPatch { offset, track, kind, reserved }
         RawChunk { size, flags, data, patches, patch_count, join, starts, start_count }
         ReadOut { size, end, next, units, written, lost, needed }
-        StartInfo { size, wake_fd, ctx, threads, log_level, config }
+        StartInfo { size, wake_fd, ctx, threads, log_level, config, abi_major, abi_minor }
         UnitHeader {
             sequence, track, flags, epoch, pts, dts, duration, len, arrival_ns, last_key, reserved,
         }

@@ -79,6 +79,7 @@ pub(super) struct Library {
 
 impl Library {
     fn start(&self, plugin: &Plugin) -> Code {
+        let (abi_major, abi_minor) = patchbay_plugin_api::version::numbers();
         let info = StartInfo {
             size: size_of::<StartInfo>() as u32,
             wake_fd: self.wake_fd,
@@ -86,6 +87,8 @@ impl Library {
             threads: self.threads,
             log_level: self.log_level,
             config: Slice::new(self.settings.as_bytes()),
+            abi_major,
+            abi_minor,
         };
         plugin.start(self.host, &info)
     }

@@ -148,7 +148,10 @@ impl HostEntry for Runner {
         if value.len() > 64 << 10 || key.len() > 256 {
             return Code::OverLimit;
         }
-        runner.state.lock().insert(key.to_owned(), value.to_vec());
+        match value {
+            [] => runner.state.lock().remove(key),
+            value => runner.state.lock().insert(key.to_owned(), value.to_vec()),
+        };
         let payload = [key.as_bytes(), value].concat();
         runner.tell(&Message { kind: kind::STATE_PUT, y: key.len() as u64, payload, ..Message::default() })
     }

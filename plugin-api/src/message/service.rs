@@ -14,6 +14,10 @@ use serde_json::Value;
 /// Ids of a source's tracks from here on are those of the services that it has called; its own lie below.
 pub const DELEGATED: u32 = 32;
 
+/// The service that is the host itself: no plugin may give it. 1.0 has no methods of it; whoever calls it is told so by
+/// [`super::command::REFUSED`] with [`super::Class::Unsupported`], as later versions will of methods that they lack.
+pub const HOST_SERVICE: &str = "host";
+
 /// Longest payload of a call or answer, in bytes.
 pub const MAX_CALL: usize = 1 << 20;
 

@@ -1,5 +1,6 @@
 //! An older and a newer side of the ABI meet: the fixture `raw` and its one-page host `patchbay-raw-load`, each built
-//! as they are and with `--cfg patchbay_abi_next`, in which both tables have one more tail field.
+//! as they are and with `--cfg patchbay_abi_next`, in which both tables, and every struct that says its size, have one more tail
+//! field.
 #![allow(clippy::unwrap_used)] // all of it is a test
 
 use std::path::{Path, PathBuf};
@@ -56,6 +57,11 @@ fn older_and_newer_sides_meet() {
 
     assert_eq!(load(&old, &new, "all"), works, "the library has a tail field more: it is ignored");
     assert_eq!(load(&new, &old, "swapped"), works, "the host has a tail field more: the roles are swapped");
+
+    // The door in C asks nobody: tables and structs say their sizes, and what a side lacks is zeros or not called.
+    for (host, library) in [(&old, &old), (&new, &new), (&old, &new), (&new, &old)] {
+        assert_eq!(load(host, library, "c"), works, "by the door in C");
+    }
 
     // From 1.0 on the versions choose: an older library is loaded without being rebuilt, a newer one only with its leave.
     assert_eq!(load(&old, &old, "versions"), works);

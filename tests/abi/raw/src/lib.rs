@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::thread;
 
-use patchbay_plugin_api::abi::{RawUnit, Slice};
+use patchbay_plugin_api::abi::RawUnit;
 use patchbay_plugin_api::entry::Entry;
 use patchbay_plugin_api::message::{Class, Ended, LogEvent, TrackInfo, Tracks, command, event, role};
 use patchbay_plugin_api::{Code, Host, flags};
@@ -43,18 +43,7 @@ extern "C" fn constructor() {
 static CONSTRUCTOR: extern "C" fn() = constructor;
 
 fn picture(host: &Host, session: u64) -> Code {
-    let unit = RawUnit {
-        size: 0,
-        track: 0,
-        flags: u32::from(flags::KEY),
-        epoch: 0,
-        pts: 0,
-        dts: 0,
-        arrival_ns: 0,
-        duration: 0,
-        reserved: 0,
-        data: Slice::new(&[]),
-    };
+    let unit = RawUnit { flags: u32::from(flags::KEY), ..RawUnit::default() };
     host.push(session, unit, b"\xff\xd8\xff\xd9").err().unwrap_or(Code::Ok)
 }
 

@@ -1,5 +1,6 @@
-//! A host in one page: `patchbay-raw-load LIBRARY all|swapped|versions` loads a library, starts it and opens a source, and
-//! prints what came of it in one line. `versions`: the layouts are compared as the versions of both sides say.
+//! A host in one page: `patchbay-raw-load LIBRARY all|swapped|versions|c` loads a library, starts it and opens a source, and
+//! prints what came of it in one line. `versions`: the layouts are compared as the versions of both sides say; `c`: the door without
+//! abi_stable.
 #![allow(unsafe_code)]
 #![allow(clippy::print_stdout)] // its only output
 
@@ -8,8 +9,9 @@ use std::mem::MaybeUninit;
 use std::sync::Mutex;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-use patchbay_plugin_api::abi::{ROOT_SYMBOL, RawUnit, ReadOut, Slice, StartInfo};
+use patchbay_plugin_api::abi::{ROOT_SYMBOL, RawUnit, ReadOut, StartInfo};
 use patchbay_plugin_api::abi_stable::library::AbiHeaderRef;
+use patchbay_plugin_api::c;
 use patchbay_plugin_api::entry::{ChunkRef, HostEntry, host_table};
 use patchbay_plugin_api::message::{command, event, role};
 use patchbay_plugin_api::version::{self, Direction};
@@ -89,22 +91,25 @@ fn whole(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-fn load(path: &OsString, direction: Direction) -> Result<String, String> {
+fn load(path: &OsString, direction: Option<Direction>) -> Result<String, String> {
     // SAFETY: the library is one of this package's fixtures, without constructors of its own.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| whole(&e))?;
-    // SAFETY: under this name the fixtures export abi_stable's header; `upgrade` checks it before use.
-    let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()).map(|symbol| *symbol) }
-        .map_err(|error| whole(&error))?;
+    let plugin = match direction {
+        Some(direction) => by_abi_stable(&library, direction),
+        None => by_c(&library),
+    };
     std::mem::forget(library);
-    let header = header.upgrade().map_err(|error| error.to_string())?;
-    let plugin = Plugin::from_header(header, direction).map_err(|error| error.to_string())?;
+    let plugin = plugin?;
+    let (abi_major, abi_minor) = version::numbers();
     let info = StartInfo {
         size: size_of::<StartInfo>() as u32,
         wake_fd: -1,
         ctx: 5,
         threads: 1,
         log_level: 3,
-        config: Slice::new(b""),
+        abi_major,
+        abi_minor,
+        ..StartInfo::default()
     };
     let codes = [
         plugin.start(host_table::<Notes>(), &info),
@@ -116,6 +121,22 @@ fn load(path: &OsString, direction: Direction) -> Result<String, String> {
     let codes: Vec<String> = codes.iter().map(|code| (*code as i32).to_string()).collect();
     let seen = SEEN.lock().map(|seen| seen.join(" ")).unwrap_or_default();
     Ok(format!("{} {seen}", codes.join(",")))
+}
+
+fn by_abi_stable(library: &Library, direction: Direction) -> Result<Plugin, String> {
+    // SAFETY: under this name the fixtures export abi_stable's header; `upgrade` checks it before use.
+    let header = unsafe { library.get::<AbiHeaderRef>(ROOT_SYMBOL.as_bytes()).map(|symbol| *symbol) }
+        .map_err(|error| whole(&error))?;
+    let header = header.upgrade().map_err(|error| error.to_string())?;
+    Plugin::from_header(header, direction).map_err(|error| error.to_string())
+}
+
+fn by_c(library: &Library) -> Result<Plugin, String> {
+    // SAFETY: under this name the fixtures export that function.
+    let entry = unsafe { library.get::<c::EntryPoint>(c::SYMBOL.as_bytes()).map(|symbol| *symbol) }
+        .map_err(|error| whole(&error))?;
+    // SAFETY: it gives a table that stays.
+    unsafe { Plugin::from_c(entry()) }.map_err(|error| error.to_string())
 }
 
 /// What a host does with the library's version once the drafts of both sides have been declared.
@@ -130,9 +151,10 @@ fn main() {
     let mut args = std::env::args_os().skip(1);
     let path = args.next().unwrap_or_default();
     let direction = match args.next() {
-        Some(word) if word == "swapped" => Ok(Direction::Swapped),
-        Some(word) if word == "versions" => by_versions(&path),
-        _ => Ok(Direction::PluginHasAll),
+        Some(word) if word == "swapped" => Ok(Some(Direction::Swapped)),
+        Some(word) if word == "versions" => by_versions(&path).map(Some),
+        Some(word) if word == "c" => Ok(None),
+        _ => Ok(Some(Direction::PluginHasAll)),
     };
     match direction.and_then(|direction| load(&path, direction)) {
         Ok(line) => println!("loaded {line}"),
