@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use patchbay_plugin_api::entry::{Entry, plugin_table};
+use patchbay_plugin_api::host::duplicate;
+use patchbay_plugin_api::message::command;
 use patchbay_plugin_api::{Chunk, Code, Host, Manifest, Plugin};
 
 use crate::child::Child;
@@ -74,6 +76,7 @@ impl Entry for Program {
         let Some(asked) = ASKED.get() else { return Code::Closed };
         let hello = Hello {
             wire: VERSION,
+            abi: patchbay_plugin_api::version::ABI.to_owned(),
             path: asked.path.display().to_string(),
             name: asked.manifest.name.clone(),
             threads: host.threads(),
@@ -120,8 +123,15 @@ impl Entry for Program {
         refused.unwrap_or(if heard.over { Code::Closed } else { Code::Ok })
     }
 
-    fn command(session: u64, command: u32, payload: &[u8]) -> Code {
-        let (x, payload) = (command.into(), payload.to_vec());
+    fn command(session: u64, kind_of: u32, payload: &[u8]) -> Code {
+        if kind_of == command::RAW {
+            let raw = serde_json::from_slice(payload).unwrap_or_default();
+            let Ok(descriptor) = duplicate(raw) else { return Code::Invalid };
+            let message = Message { kind: kind::RAW, id: session, ..Message::default() };
+            let sent = RUNNING.get().map(|running| running.child.send_with(&message, &descriptor));
+            return if matches!(sent, Some(Ok(()))) { Code::Ok } else { Code::Closed };
+        }
+        let (x, payload) = (kind_of.into(), payload.to_vec());
         Self::send(Message { kind: kind::COMMAND, id: session, x, payload, ..Message::default() })
     }
 

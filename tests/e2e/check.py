@@ -8,6 +8,7 @@ import sys
 import threading
 
 from run import BINARY, ROOT, Camera, Server, clip, run
+from talk import TalkCamera
 
 FIXTURES = pathlib.Path(os.environ.get("PATCHBAY_FIXTURES", ROOT / "target/debug"))
 
@@ -53,10 +54,22 @@ def main():
                 code, text = check(BINARY.parent, name, *materials.get(name, []))
                 failed += code != 0
                 print(("ok " if code == 0 else "FAILED ") + text.strip().splitlines()[-1] + ("" if code == 0 else "\n" + text), flush=True)
+        hears = "ok      source: hears what players say"
+        with TalkCamera("--codecs", "PCMU/8000,PCMA/8000") as listener:
+            code, text = check(BINARY.parent, "rtsp", "-url", listener.url("#backchannel=1"))
+        good = code == 0 and hears in text
+        failed += not good
+        print(f"ok rtsp: {hears}" if good else f"FAILED rtsp with a camera that hears\n{text}", flush=True)
+        code, text = check(BINARY.parent, "exec", "-url", "exec:cat#backchannel=1#audio=alaw/8000")
+        good = code == 0 and "ok      transport: hears what players say" in text
+        failed += not good
+        print("ok exec: hears what players say" if good else f"FAILED exec with a program that hears\n{text}", flush=True)
         for name, material, rule in (("raw", [], "BROKEN  plugin: its runtime answers a ping"),
-                                     ("fixture", ["-url", "fixture:garbage"], "BROKEN  source: units are valid")):
+                                     ("fixture", ["-url", "fixture:garbage"], "BROKEN  source: units are valid"),
+                                     ("fixture", ["-url", "fixture:deaf"], "BROKEN  source: hears what players say"),
+                                     ("fixture", ["-url", "fixture:talk", "-refused", "fixture:refuse-auth"], hears)):
             code, text = check(FIXTURES, name, *material)
-            good = code == 1 and rule in text
+            good = code == rule.startswith("BROKEN") and rule in text
             failed += not good
             print((f"ok {name}: {rule}" if good else f"FAILED {name}\n{text}"), flush=True)
     finally:

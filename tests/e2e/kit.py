@@ -59,11 +59,21 @@ def seen_in_chromium(server, path, name):
     print("  chromium: " + done("node", HERE / "kit.mjs", server.url(path), shot, limit=90).strip(), flush=True)
 
 
+def added_by_the_form(server, name, scheme, **fields):
+    """Adds a stream by the form that the page makes from the plugin's schema; the source as it stands in the form."""
+    peer("chromium", "chromium")
+    peer("node", "nodejs")
+    source = done("node", HERE / "kit-form.mjs", server.url(""), name, scheme, json.dumps(fields), limit=120).strip()
+    print(f"  added by the form: {source}", flush=True)
+    return source
+
+
 def checked(file, url, *more, plays="source: plays"):
     """`plugins check` on a file; nothing may be broken, and its source must have been played."""
     text = done(BINARY, "plugins", "check", file, "-url", url, *more, limit=180)
     assert f"ok      {plays}" in text and "skipped" not in text.replace("skipped source: tells a refused login", ""), text
     print("  check: " + text.strip().splitlines()[-1], flush=True)
+    return text
 
 
 class AcmeCamera:
@@ -125,13 +135,17 @@ def a_new_rust_plugin_plays():
         library = pathlib.Path(shutil.move(TARGET / "debug/libpatchbay_plugin_acme.so", folder))
         camera = AcmeCamera()
         url = f"acme://user:right@{camera.address}/"
-        checked(library, url, "-refused", f"acme://user:wrong@{camera.address}/")
+        text = checked(library, url, "-refused", f"acme://user:wrong@{camera.address}/")
+        assert "ok      source: hears what players say" in text, text
         with installed(library, streams=f"streams:\n  door: {url}\n  shut: acme://user:wrong@{camera.address}/\n") as server:
             seen_in_chromium(server, "stream.html?src=door", "rust")
             found = plugin(server, "acme")
             assert found["isolation"] == "process" and not found["shipped"] and found["pid"], found
             status, _, body = server.get("api/stream.mp4?src=shut")
             assert status == 500 and b"login" in body, (status, body)
+            source = added_by_the_form(server, "shed", "acme", address=camera.address, username="user", password="right")
+            assert source == f"acme://user:***@{camera.address}", source
+            assert "audio, sendonly, PCMA/8000/1" in server.json("api/streams")["shed"]["producers"][0]["medias"], server.json("api/streams")
             assert "right@" not in server.text() and "user:wrong" not in server.text(), "a secret is in the log"
 
 
@@ -159,6 +173,7 @@ def a_new_c_plugin_plays():
                 assert found["isolation"] == isolation and found["restarts"] == 0 and found["state"] == "running", found
                 if not setting:
                     seen_in_chromium(server, "stream.html?src=bars", "c")
+                    assert added_by_the_form(server, "more", "acme") == "acme:"
 
 
 @test
@@ -202,6 +217,7 @@ def a_new_python_program_plays():
         server = stack.enter_context(installed(program, program.with_suffix(".json"), streams=streams))
         seen_in_chromium(server, "api/stream.mjpeg?src=jpeg", "python-jpeg")
         seen_in_chromium(server, "stream.html?src=avc", "python-h264")
+        assert added_by_the_form(server, "more", "acme", address="h264") == "acme:h264"
         found = plugin(server, "acme")
         assert found["isolation"] == "process" and not found["shipped"] and found["restarts"] == 0, found
         # It has what it was given and nothing of the host's: no terminal, two pipes for its words, the socket.

@@ -17,7 +17,10 @@
 
 PATCHBAY_MANIFEST("{\"name\":\"cbars\",\"version\":\"0.1.0\",\"abi\":\"" PATCHBAY_ABI "\",\"licence\":\"MIT OR Apache-2.0\","
                   "\"description\":\"Moving colour bars, written in C\",\"roles\":[\"source\"],"
-                  "\"schemes\":[{\"name\":\"cbars\",\"role\":\"source\",\"api\":true}]}");
+                  "\"schemes\":[{\"name\":\"cbars\",\"role\":\"source\",\"api\":true}],"
+                  /* The form of the page: cbars: and nothing behind it. */
+                  "\"options\":{\"type\":\"object\",\"properties\":{},\"$defs\":{\"source\":{\"type\":\"object\",\"title\":\"Colour bars (cbars)\","
+                  "\"x-url\":\"{scheme}:\",\"properties\":{},\"additionalProperties\":false}}}}");
 
 enum { WIDTH = 160, HEIGHT = 96, FRAME_RATE = 10, CLOCK_RATE = 90000, MAX_SESSIONS = 64 };
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -19,7 +20,10 @@ use rustix::event::{EventfdFlags, eventfd};
 /// Bytes of a transport that may be outstanding.
 pub(crate) const WINDOW: u64 = 256 << 10;
 
-/// The one source that outputs and servers may read.
+/// How often [`until`] asks.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// The one source that outputs, servers and talks read.
 pub(crate) const SOURCE: u64 = 1;
 
 /// An event of a session.
@@ -77,6 +81,8 @@ struct Recorder {
     pending: Mutex<bool>,
     state: Mutex<HashMap<String, Vec<u8>>>,
     panics: Mutex<Vec<String>>,
+    /// Units that were read of the one source.
+    read: AtomicU64,
     /// Claims on streams, by the ids that the plugin chose; nothing: whoever wants a stream is sent away.
     claims: Mutex<Option<Vec<(u64, Consume)>>>,
 }
@@ -103,11 +109,13 @@ pub(crate) fn start(plugin: &Plugin, threads: u32, settings: &str) -> Code {
         pending: Mutex::new(false),
         state: Mutex::default(),
         panics: Mutex::default(),
+        read: AtomicU64::new(0),
         claims: Mutex::default(),
     };
     if RECORDER.set(recorder).is_err() {
         return Code::Busy;
     }
+    let (abi_major, abi_minor) = patchbay_plugin_api::version::numbers();
     let info = StartInfo {
         size: size_of::<StartInfo>() as u32,
         wake_fd: fd,
@@ -115,6 +123,8 @@ pub(crate) fn start(plugin: &Plugin, threads: u32, settings: &str) -> Code {
         threads,
         log_level: 3,
         config: Slice::new(settings.as_bytes()),
+        abi_major,
+        abi_minor,
     };
     plugin.start(host_table::<Recorder>(), &info)
 }
@@ -139,6 +149,25 @@ pub(crate) fn wait(session: u64, limit: Duration, found: impl Fn(&Seen) -> bool)
         if recorder.news.wait_until(&mut sessions, end).timed_out() {
             return (sessions.get(&session).cloned().unwrap_or_default(), false);
         }
+    }
+}
+
+/// Units of the one source that the plugin has read so far.
+pub(crate) fn units_read() -> u64 {
+    recorder().map_or(0, |recorder| recorder.read.load(Ordering::Relaxed))
+}
+
+/// Asks again and again until it is so, or the limit is over.
+pub(crate) fn until(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if is_so() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(BEAT);
     }
 }
 
@@ -342,6 +371,7 @@ impl HostEntry for Recorder {
     fn read(_: u64, id: u64, cursor: u64, mask: u64, buf: &mut [MaybeUninit<u8>], out: &mut ReadOut) -> Code {
         let Some(recorder) = recorder().filter(|_| id == SOURCE) else { return Code::Closed };
         let read = recorder.ring.lock().handle().read(cursor, mask, buf);
+        recorder.read.fetch_add(u64::from(read.units), Ordering::Relaxed);
         out.next = read.next;
         out.units = u64::from(read.units);
         out.written = read.written;

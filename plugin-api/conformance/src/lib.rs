@@ -13,7 +13,9 @@
 //! One plugin per process: its host table is global. Nothing here waits longer than a named limit.
 
 mod host;
+mod routes;
 mod rules;
+mod talk;
 mod talkers;
 
 use std::sync::mpsc;
@@ -72,7 +74,7 @@ pub fn check(plugin: Plugin, manifest: &Manifest, material: &Material) -> Vec<Fi
                 "transport" => rules::transport(&mut kit, material),
                 "output" => rules::output(&mut kit, manifest),
                 "server" => rules::server(&mut kit),
-                "routes" => rules::routes(&mut kit, manifest),
+                "routes" => routes::routes(&mut kit, manifest),
                 "sink" => talkers::sink(&mut kit, manifest),
                 "service" => talkers::service(&mut kit, manifest),
                 _ => {}

@@ -1,19 +1,18 @@
 //! The rules, by role.
 
 use std::io::Write as _;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use patchbay_plugin_api::abi::chunk_flags;
 use patchbay_plugin_api::message::{
     BoundTrack, Class, Credit, Demand, DemuxerOpen, Ended, Head, History, Join, Listening, OutputOpen,
-    Response, RouteOpen, SendTrack, ServerOpen, SourceOpen, TalkEnd, TalkOpen, TrackInfo, Tracks,
-    TransportOpen, command, event, role,
+    ServerOpen, SourceOpen, TrackInfo, Tracks, TransportOpen, command, event, role,
 };
 use patchbay_plugin_api::{Code, Manifest};
 
 use crate::host::{self, SOURCE, Seen, WINDOW};
-use crate::{Kit, Material, Verdict};
+use crate::{Kit, Material, Verdict, talk};
 
 /// How long a session has to end after `close`.
 pub(crate) const CLOSE_LIMIT: Duration = Duration::from_secs(3);
@@ -94,6 +93,8 @@ fn play(kit: &mut Kit, url: &str, units: u64) -> (u64, Result<Seen, String>) {
     if let Err(error) = kit.caller.command(session, command::DEMAND, &demand) {
         return (session, Err(error));
     }
+    // A camera may have a loudspeaker and nothing else.
+    let units = if announced(&seen).is_some_and(|tracks| tracks.receive.is_empty()) { 0 } else { units };
     let (seen, came) = host::wait(session, FIRST_LIMIT, |seen| seen.units >= units || seen.has(event::ENDED));
     let outcome = if came { Ok(seen) } else { Err(format!("{} units within 20 s", seen.units)) };
     (session, outcome)
@@ -102,38 +103,6 @@ fn play(kit: &mut Kit, url: &str, units: u64) -> (u64, Result<Seen, String>) {
 /// The last tracks of a session.
 fn announced(seen: &Seen) -> Option<Tracks> {
     serde_json::from_slice(&seen.last(event::TRACKS)?.payload).ok()
-}
-
-/// Speaks to each of the tracks that a source accepts, and to some that it does not.
-fn talk(kit: &Kit, session: u64, tracks: &Tracks) -> Result<(), String> {
-    let none = SendTrack { codec: "pcm_alaw".to_owned(), sample_rate: 8000, channels: 1, packet_ms: 20 };
-    let sends = tracks.send.iter().chain(std::iter::once(&none));
-    for (index, send) in (0..).zip(sends) {
-        if send.codec.is_empty() {
-            return Err("a track that it accepts has no codec".to_owned());
-        }
-        let rate = if send.sample_rate == 0 { 8000 } else { send.sample_rate };
-        let track = host::described(0, "audio", &send.codec, rate, &[]);
-        host::set_tracks(std::slice::from_ref(&track));
-        host::push_unit(0, true, 0, &[0xd5; 160]);
-        kit.caller.command(session, command::TALK, &TalkOpen { source: SOURCE, send: index, track })?;
-        for packet in 1..20_i64 {
-            host::push_unit(0, true, packet * i64::from(rate) / 50, &[0xd5; 160]);
-        }
-        let before = host::wait(session, Duration::ZERO, |_| true).0.units;
-        kit.caller.command_bytes(session, command::TALK, b"{".to_vec())?;
-        kit.caller.command(session, command::TALK_END, &TalkEnd { source: SOURCE })?;
-        kit.caller.command(session, command::TALK_END, &TalkEnd { source: SOURCE })?;
-        let (seen, went_on) =
-            host::wait(session, FIRST_LIMIT, |seen| seen.units > before || seen.has(event::ENDED));
-        if let Some(ended) = ended(&seen) {
-            return Err(format!("it ended: {}", ended.message));
-        }
-        if !went_on {
-            return Err("no unit within 20 s of a talk".to_owned());
-        }
-    }
-    Ok(())
 }
 
 /// Role `source`.
@@ -165,12 +134,13 @@ pub(crate) fn source(kit: &mut Kit, manifest: &Manifest, material: &Material) {
     kit.rule("source: plays", outcome.map(drop));
     if let Some(seen) = &seen {
         kit.rule("source: units are valid", clean(seen));
-        let outcome = kit.caller.command(session, command::DEMAND, &Demand::default()).map(drop);
-        kit.rule("source: takes an empty demand", outcome);
     }
     if let Some(tracks) = seen.as_ref().and_then(announced).filter(|tracks| !tracks.send.is_empty()) {
-        let outcome = talk(kit, session, &tracks);
-        kit.rule("source: takes what players say, and its end", outcome);
+        talk::rules(kit, "source", session, &tracks);
+    }
+    if seen.is_some() {
+        let outcome = kit.caller.command(session, command::DEMAND, &Demand::default()).map(drop);
+        kit.rule("source: takes an empty demand", outcome);
     }
     let outcome = kit.closes(session);
     kit.rule("source: ends when it is closed", outcome);
@@ -272,7 +242,15 @@ pub(crate) fn transport(kit: &mut Kit, material: &Material) {
     let opened =
         kit.caller.open(session, role::TRANSPORT, &TransportOpen { url, ..TransportOpen::default() });
     let bytes = |seen: &Seen| seen.outstanding;
-    let (seen, _) = host::wait(session, FIRST_LIMIT, |seen| bytes(seen) > 0 || seen.has(event::ENDED));
+    let (seen, _) = host::wait(session, FIRST_LIMIT, |seen| {
+        bytes(seen) > 0 || seen.has(event::TRACKS) || seen.has(event::ENDED)
+    });
+    if let Some(tracks) = announced(&seen).filter(|tracks| !tracks.send.is_empty() && !seen.has(event::HEAD))
+    {
+        talk::rules(kit, "transport", session, &tracks);
+        let outcome = opened.and_then(|_| kit.closes(session));
+        return kit.rule("transport: ends when it is closed", outcome);
+    }
     let outcome = opened.and(match ended(&seen) {
         Some(ended) if bytes(&seen) == 0 => Err(format!("it ended: {}", ended.message)),
         _ if !seen.has(event::HEAD) => Err("bytes before HEAD".to_owned()),
@@ -398,7 +376,7 @@ pub(crate) fn server(kit: &mut Kit) {
         (None, None) => Err("no LISTENING within 5 s".to_owned()),
     };
     kit.rule("server: says where it listens", outcome);
-    if let Some(mut peer) = address.and_then(|address| TcpStream::connect(address).ok()) {
+    if let Some(mut peer) = address.as_ref().and_then(|address| TcpStream::connect(address).ok()) {
         let _ = peer.set_write_timeout(Some(LOCAL_LIMIT));
         let _ = peer.write_all(&[0xa5; 100_000]);
         let _ = peer.shutdown(Shutdown::Both);
@@ -406,40 +384,20 @@ pub(crate) fn server(kit: &mut Kit) {
         let outcome = if panics.is_empty() { Ok(()) } else { Err(panics.join(", ")) };
         kit.rule("server: survives a peer that sends garbage", outcome);
     }
-    let outcome = kit.closes(session);
-    kit.rule("server: ends when it is closed", outcome);
-}
-
-/// Role `routes`.
-pub(crate) fn routes(kit: &mut Kit, manifest: &Manifest) {
-    for route in &manifest.routes {
-        let name = if route.ws.is_empty() { &route.path } else { &route.ws };
-        for query in ["", "src=%ff%fe&src=&=&&x", "src=nope"] {
-            let session = kit.session();
-            let open = RouteOpen {
-                route: name.clone(),
-                method: if route.ws.is_empty() { "GET" } else { "" }.to_owned(),
-                path: route.path.clone(),
-                query: query.to_owned(),
-                remote: "127.0.0.1:1".to_owned(),
-                ..RouteOpen::default()
-            };
-            let opened = kit.caller.open(session, role::ROUTES, &open);
-            let sent = kit.caller.command_bytes(session, command::BODY_END, Vec::new());
-            let said = |seen: &Seen| {
-                [event::RESPONSE, event::SERVE, event::ENDED].iter().any(|kind| seen.has(*kind))
-            };
-            let (seen, came) = host::wait(session, LOCAL_LIMIT, said);
-            let status = seen
-                .last(event::RESPONSE)
-                .map(|event| serde_json::from_slice::<Response>(&event.payload).unwrap_or_default().status);
-            let outcome = opened.and(sent).and(match status {
-                _ if !came => Err("no answer within 5 s".to_owned()),
-                Some(status) if !(100..600).contains(&status) => Err(format!("status {status}")),
-                _ => Ok(()),
-            });
-            let _ = kit.caller.close(session);
-            kit.rule(&format!("routes {name}: answers ?{query}"), outcome);
-        }
+    let drained = kit.caller.command_bytes(session, command::DRAIN, Vec::new());
+    let (seen, _) = host::wait(session, Duration::from_secs(1), |seen| {
+        seen.has(event::DRAINING) || seen.has(event::ENDED)
+    });
+    // One that does not drain is closed while it listens.
+    if seen.has(event::DRAINING) {
+        // Of a listener that is said otherwise nothing is known.
+        let address = address.as_deref().and_then(|address| address.parse::<SocketAddr>().ok());
+        let free = || address.is_none_or(|address| TcpListener::bind(address).is_ok());
+        let free = host::until(LOCAL_LIMIT, free);
+        let outcome =
+            if free { Ok(()) } else { Err("its address is still taken 5 s after DRAINING".to_owned()) };
+        kit.rule("server: leaves its address to another when it drains", drained.and(outcome));
     }
+    let outcome = if seen.has(event::ENDED) { Ok(()) } else { kit.closes(session) };
+    kit.rule("server: ends when it is closed", outcome);
 }

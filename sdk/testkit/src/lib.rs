@@ -38,11 +38,17 @@ pub fn conformance(
     Ok(patchbay_conformance::check(Plugin::from_table(table), &manifest, material))
 }
 
-/// [`conformance`] for a test: panics with every rule that is broken.
+/// [`conformance`] for a test: panics with every rule that is broken. What became of each rule, for what a test of a plugin of its
+/// kind asks besides.
 ///
 /// # Panics
 /// When a rule is broken, or the manifest is not its JSON.
-pub fn assert_conforms(table: PluginTableRef, name: &str, manifest: &str, material: &Material) {
+pub fn assert_conforms(
+    table: PluginTableRef,
+    name: &str,
+    manifest: &str,
+    material: &Material,
+) -> Vec<Finding> {
     let findings = match conformance(table, name, manifest, material) {
         Ok(findings) => findings,
         Err(error) => panic!("manifest.json: {error}"),
@@ -61,6 +67,7 @@ pub fn assert_conforms(table: PluginTableRef, name: &str, manifest: &str, materi
         findings.len(),
         broken.join("\n")
     );
+    findings
 }
 
 /// A camera that is played by a closure, on a free port of this machine. Each connection is a thread of its own.

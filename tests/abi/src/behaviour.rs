@@ -36,6 +36,8 @@ pub enum Behaviour {
     Stamps,
     /// A source that hears, and says what it heard: [`crate::talk`].
     Talk,
+    /// One that says that it takes sound, and does not.
+    Deaf,
 }
 
 impl Behaviour {
@@ -56,6 +58,7 @@ impl Behaviour {
             "delegate" => Self::Delegate,
             "stamps" => Self::Stamps,
             "talk" => Self::Talk,
+            "deaf" => Self::Deaf,
             _ => Self::Ok,
         }
     }

@@ -51,7 +51,8 @@ pub async fn play(behaviour: Behaviour, session: Session) -> Result<(), Error> {
     if behaviour == Behaviour::Delegate {
         return crate::service::delegate(&session).await;
     }
-    session.tracks(&Tracks { receive: vec![parameters().into()], ..Tracks::default() })?;
+    let send = if behaviour == Behaviour::Deaf { vec![crate::talk::send()] } else { Vec::new() };
+    session.tracks(&Tracks { receive: vec![parameters().into()], send, ..Tracks::default() })?;
     session.wanted().await?;
     for turn in 0.. {
         if turn > 0 {

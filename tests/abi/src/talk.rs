@@ -22,10 +22,15 @@ fn alaw() -> Parameters {
     Parameters::audio(Codec::PcmAlaw, 8000, 1)
 }
 
+/// What the camera takes.
+pub(crate) fn send() -> SendTrack {
+    let codec = Codec::PcmAlaw.name().to_owned();
+    SendTrack { codec, sample_rate: 8000, channels: 1, packet_ms: 20 }
+}
+
 /// Sends pictures, and what it hears.
 pub async fn camera(session: &Session) -> Result<(), Error> {
-    let (codec, channels) = (Codec::PcmAlaw.name().to_owned(), 1);
-    let send = vec![SendTrack { codec, sample_rate: 8000, channels, packet_ms: 20 }];
+    let send = vec![send()];
     let receive = vec![parameters().into(), alaw().into()];
     session.tracks(&Tracks { receive, send, ..Tracks::default() })?;
     let mut talks = session.talks();

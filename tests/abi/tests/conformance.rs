@@ -1,4 +1,5 @@
-//! The kit finds what the fixture is told to do wrong: `fixture:garbage` announces and pushes what it must not.
+//! The kit finds what the fixture is told to do wrong: `fixture:garbage` announces and pushes what it must not, `fixture:deaf` hears
+//! nothing of what it says that it takes.
 #![allow(clippy::unwrap_used)] // a test
 
 use patchbay_testkit::{Material, Verdict, conformance};

@@ -1,4 +1,4 @@
-//! {{name}} cameras: `{{name}}://user:password@host:port/`, H.264 over TCP.
+//! {{name}} cameras: `{{name}}://user:password@host:port/`, H.264 over TCP, and A-law to their loudspeaker.
 #![forbid(unsafe_code)]
 
 pub mod source;

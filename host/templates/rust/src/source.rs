@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use patchbay_sdk::api::message::Connection;
+use patchbay_sdk::api::message::{Connection, SendTrack};
 use patchbay_sdk::media::assembler::Flags;
 use patchbay_sdk::media::{Assembler, Codec, annexb};
 use patchbay_sdk::source::{Request, Session, Tracks};
+use patchbay_sdk::talk::Talk;
 use patchbay_sdk::{Class, Config, Error, Plugin, Source};
+use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::wire::{Message, WireError, kind};
 
@@ -59,6 +61,7 @@ async fn play(url: &str, session: &Session) -> Result<(), Error> {
     let mut camera = Peer {
         socket,
         buffer: BytesMut::new(),
+        silent_since: Instant::now(),
     };
     camera
         .send(&Message {
@@ -77,8 +80,34 @@ async fn play(url: &str, session: &Session) -> Result<(), Error> {
 
     let mut video = Assembler::new(Codec::H264, CLOCK_RATE, &[]);
     let (mut announced, mut running, mut first) = (false, false, None);
+    let (mut talks, mut talk) = (session.talks(), None);
     loop {
-        let picture = camera.next().await?;
+        // What a player says comes in real time and in packets of the length that was announced.
+        let said = async {
+            match &mut talk {
+                None => Err(talks.next().await),
+                Some(talk) => Ok(Talk::next(talk).await),
+            }
+        };
+        let picture = tokio::select! {
+            message = camera.next() => message?,
+            said = said => {
+                match said {
+                    Err(begun) => talk = Some(begun),
+                    Ok(None) => talk = None,
+                    Ok(Some(sound)) => {
+                        camera
+                            .send(&Message {
+                                kind: kind::SOUND,
+                                time_us: 0,
+                                payload: sound.data,
+                            })
+                            .await?;
+                    }
+                }
+                continue;
+            }
+        };
         if picture.kind != kind::PICTURE {
             continue;
         }
@@ -95,6 +124,7 @@ async fn play(url: &str, session: &Session) -> Result<(), Error> {
             } else {
                 session.tracks(&Tracks {
                     receive: vec![parameters.into()],
+                    send: loudspeaker(url),
                     connection: Connection {
                         format_name: "{{name}}".to_owned(),
                         protocol: "tcp".to_owned(),
@@ -122,10 +152,24 @@ async fn play(url: &str, session: &Session) -> Result<(), Error> {
     }
 }
 
+/// What the camera's loudspeaker takes, the best first; nothing when the URL has `#talk=0`.
+fn loudspeaker(url: &str) -> Vec<SendTrack> {
+    if url.split('#').skip(1).any(|option| option == "talk=0") {
+        return Vec::new();
+    }
+    vec![SendTrack {
+        codec: Codec::PcmAlaw.name().to_owned(),
+        sample_rate: 8000,
+        channels: 1,
+        packet_ms: 20,
+    }]
+}
+
 /// The camera's end of the socket.
 struct Peer {
     socket: TcpStream,
     buffer: BytesMut,
+    silent_since: Instant,
 }
 
 impl Peer {
@@ -133,6 +177,7 @@ impl Peer {
         Ok(self.socket.write_all(&message.build()).await?)
     }
 
+    /// The next message. May be dropped and called again.
     async fn next(&mut self) -> Result<Message, Error> {
         loop {
             let parsed = Message::parse(&mut self.buffer);
@@ -141,15 +186,17 @@ impl Peer {
             {
                 return Ok(message);
             }
-            let read = timeout(LIMIT, self.socket.read_buf(&mut self.buffer)).await;
+            let end = self.silent_since + LIMIT;
+            let read = timeout_at(end, self.socket.read_buf(&mut self.buffer)).await;
             if read.map_err(|_| Error::timeout("the camera is silent"))?? == 0 {
                 return Err(Error::eof("the camera closed the connection"));
             }
+            self.silent_since = Instant::now();
         }
     }
 }
 
-/// `host:port` and `user:password` of a URL.
+/// `host:port` and `user:password` of a URL, in which `%40` stands for `@`.
 fn target(url: &str) -> Result<(String, String), Error> {
     let rest = url.strip_prefix("{{name}}://").unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -167,7 +214,8 @@ fn target(url: &str) -> Result<(String, String), Error> {
     } else {
         format!("{host}:{PORT}")
     };
-    Ok((address, login.to_owned()))
+    let login = percent_decode_str(login).decode_utf8_lossy().into_owned();
+    Ok((address, login))
 }
 
 #[cfg(test)]
@@ -180,6 +228,16 @@ mod tests {
         let pair = |address: &str, login: &str| Some((address.to_owned(), login.to_owned()));
         assert_eq!(of("{{name}}://10.0.0.7/"), pair("10.0.0.7:9000", ""));
         assert_eq!(of("{{name}}://u:p@ss@cam:77/x#y"), pair("cam:77", "u:p@ss"));
+        assert_eq!(
+            of("{{name}}://u:p%40ss@cam:77/"),
+            pair("cam:77", "u:p@ss")
+        );
         assert_eq!(of("{{name}}:"), None);
+    }
+
+    #[test]
+    fn a_loudspeaker_may_be_left_alone() {
+        assert_eq!(loudspeaker("{{name}}://cam/")[0].packet_ms, 20);
+        assert!(loudspeaker("{{name}}://cam/#talk=0").is_empty());
     }
 }

@@ -17,6 +17,8 @@ pub mod kind {
     pub const ANSWER: u32 = 2;
     /// From the camera: one H.264 access unit with start codes (Annex B), key pictures with their parameter sets.
     pub const PICTURE: u32 = 3;
+    /// To the camera: 20 ms of sound for its loudspeaker, 160 bytes of A-law.
+    pub const SOUND: u32 = 4;
 }
 
 /// One message.

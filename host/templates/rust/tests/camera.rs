@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,18 @@ use patchbay_testkit::{Emulator, Material, assert_conforms};
 const KEY: &[u8] = b"\0\0\0\x01\x67\x64\x00\x1e\xac\xb3\x01\x40\x5f\xf2\xe0\x22\x00\x00\x03\x00\x02\x00\x00\x03\x00\x64\x1e\
     \x2c\x5c\xd0\0\0\0\x01\x68\xe9\x70\x29\x2c\x8b\0\0\0\x01\x65\x88\x84\x00\x33\xff\xfe\xf6";
 const DELTA: &[u8] = b"\0\0\0\x01\x41\x9a\x24\x6c\x41\x4f";
+
+/// Packets of sound that came for the loudspeaker.
+static HEARD: AtomicUsize = AtomicUsize::new(0);
+
+/// The camera's loudspeaker: nothing but sound comes after the login.
+fn listen(mut peer: TcpStream) {
+    let mut packet = [0; HEADER + 160];
+    while peer.read_exact(&mut packet).is_ok() {
+        assert_eq!(packet[..8], [0, 0, 0, kind::SOUND as u8, 0, 0, 0, 160]);
+        HEARD.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// Plays the camera: a login, then 50 pictures a second for as long as anybody reads.
 fn camera(mut peer: TcpStream) {
@@ -33,6 +46,8 @@ fn camera(mut peer: TcpStream) {
         payload: vec![code].into(),
     };
     let mut sent = peer.write_all(&answer.build());
+    let loudspeaker = peer.try_clone().unwrap();
+    thread::spawn(|| listen(loudspeaker));
     let mut number = 0;
     while sent.is_ok() && code == 0 {
         let payload = if number % 25 == 0 { KEY } else { DELTA }.into();
@@ -65,4 +80,5 @@ fn keeps_the_rules() {
         &material,
     );
     assert!(camera.connections() >= 4);
+    assert!(HEARD.load(Ordering::Relaxed) > 0, "nobody spoke");
 }
