@@ -8,7 +8,8 @@
  * JSON text unless the kind says "bytes"; unknown fields are to be ignored, missing ones have defaults. docs/plugin-authors.md
  * lists them; `patchbay plugins new NAME -lang c` writes a whole plugin.
  *
- * It is a draft: the host loads a library only when the "abi" of its manifest is PATCHBAY_ABI.
+ * A library built with this header runs in every host of the same major version that is not older. Of what came later a host says
+ * by abi_major and abi_minor whether it has it; a newer library that copes with older hosts says so by "min_host" in its manifest.
  *
  * Memory. Nobody frees what the other side has allocated. How a parameter is named says whose it is:
  *   ..._borrowed   the caller's, readable until the call returns: copy what is to be kept;
@@ -35,7 +36,7 @@ extern "C" {
 #endif
 
 /* Version of the ABI, for the field "abi" of the manifest. */
-#define PATCHBAY_ABI "1.0.0-draft.5"
+#define PATCHBAY_ABI "1.0.0"
 
 /* Put in front of patchbay_plugin_v1, so that it is exported whatever the default visibility is. */
 #define PATCHBAY_EXPORT __attribute__((visibility("default")))
@@ -141,9 +142,9 @@ typedef struct patchbay_slice {
 #define PATCHBAY_FLAG_CONFIG 16       /* set by the host */
 
 /*
- * One access unit, audio frame, JPEG or raw frame. H.264, H.265 and AV1: NAL units or OBUs behind their length in 4 bytes
- * (big-endian), no start codes, no parameter sets: those are in the track's "extradata" (avcC, hvcC in base64). AAC: raw
- * frames. A track in TRACKS: {"id": below 64, "kind": "video" or "audio", "codec": FFmpeg's name, "clock_rate", "extradata",
+ * One access unit, audio frame, JPEG or raw frame. H.264 and H.265: NAL units behind their length in 4 bytes (big-endian), no
+ * start codes, no parameter sets: those are in the track's "extradata" (avcC, hvcC in base64). AV1: OBUs as in MP4, each with
+ * its size field. AAC: raw frames. docs/plugin-authors.md has all codecs. A track in TRACKS: {"id": below 64, "kind": "video" or "audio", "codec": FFmpeg's name, "clock_rate", "extradata",
  * "width", "height", "sample_rate", "channels"}.
  */
 typedef struct patchbay_unit {

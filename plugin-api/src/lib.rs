@@ -20,7 +20,7 @@
 //! | [`Plugin`] | the plugin table, safe to call (for the host) |
 //! | [`version`] | which libraries may be loaded |
 //!
-//! It is a draft: a library is loaded only when its [`version::ABI`] is equal to the host's.
+//! It is 1.0: what may change, and what not, is in `docs/adr/0023-abi-1-0.md`; [`version::ABI`] says which version this is.
 
 pub mod abi;
 pub mod c;

@@ -7,7 +7,7 @@ use semver::Version;
 #[macro_export]
 macro_rules! abi_version {
     () => {
-        "1.0.0-draft.5"
+        "1.0.0"
     };
 }
 
@@ -20,8 +20,8 @@ macro_rules! abi_version {
     };
 }
 
-/// Version of the ABI. A draft is loaded only when equal; N is raised with every change of a table, struct or message.
-/// From 1.0.0 on a plugin built for 1.x runs in every host 1.y with y >= x.
+/// Version of the ABI. A plugin built for 1.x runs in every host 1.y with y >= x; a draft (`1.1.0-draft.1`) is loaded only when equal.
+/// The minor version is raised with every addition to a table, struct or message, the package's with it.
 pub const ABI: &str = abi_version!();
 
 /// What abi_stable compares: the same numbers without the draft, never 0.x.
@@ -110,10 +110,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_package_has_the_major_version_of_the_abi() {
+        // abi_stable compares the packages of types, with the minor version too were the major one 0.
+        let package = env!("CARGO_PKG_VERSION").split('.').next().and_then(|major| major.parse().ok());
+        assert_eq!(package, Some(numbers().0));
+        assert!(LAYOUT.starts_with("1."));
+    }
+
+    #[test]
     fn drafts_must_be_equal() {
-        assert_eq!(check("1.0.0-draft.5", None, "1.0.0-draft.5"), Ok(Direction::PluginHasAll));
-        assert!(matches!(check("1.0.0-draft.3", None, "1.0.0-draft.5"), Err(Refusal::Draft { .. })));
-        assert!(matches!(check("1.0.0", None, "1.0.0-draft.5"), Err(Refusal::Draft { .. })));
+        let (draft, other, declared) = ("1.1.0-draft.2", "1.1.0-draft.1", "1.0.0");
+        assert_eq!(check(draft, None, draft), Ok(Direction::PluginHasAll));
+        assert!(matches!(check(other, None, draft), Err(Refusal::Draft { .. })));
+        assert!(matches!(check(declared, None, draft), Err(Refusal::Draft { .. })));
+        let refusal = check("1.0.0-draft.4", None, declared).unwrap_err().to_string();
+        assert_eq!(
+            refusal,
+            "it was built for ABI 1.0.0-draft.4, this host has 1.0.0: rebuild it with patchbay-sdk for 1.0.0"
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Compiles `include/patchbay_plugin.h` and compares it with the layout of the Rust side: sizes, offsets, types of fields and
-//! functions, constants. What is compared is written in `layout.snapshot`, which a test beside this one holds to the code.
+//! functions, constants. What is compared is written in `abi-1.0.layout`, which a test beside this one holds to the code.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
 #![cfg(not(patchbay_abi_next))]
 
@@ -79,7 +79,7 @@ fn pointer(rust: &str, name: &str) -> String {
 /// A program in C whose compilation is the comparison.
 fn program() -> String {
     let snapshot =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/layout.snapshot")).unwrap();
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abi-1.0.layout")).unwrap();
     let mut out = String::from(
         "#include <stddef.h>\n#include \"patchbay_plugin.h\"\n#define SAME(name, claim) typedef char name[(claim) ? 1 : -1]\n",
     );
@@ -148,9 +148,7 @@ fn the_header_is_the_rust_layout() {
     let folder = folder("layout");
     let program = program();
     if let Err(words) = compile(&folder, "layout.c", &program, &["-std=c99"]) {
-        panic!(
-            "include/patchbay_plugin.h is not what tests/layout.snapshot says: change the header\n{words}"
-        );
+        panic!("include/patchbay_plugin.h is not what tests/abi-1.0.layout says: change the header\n{words}");
     }
     assert!(
         Command::new(folder.join("program")).status().unwrap().success(),

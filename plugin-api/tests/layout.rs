@@ -1,16 +1,17 @@
-//! Compares size, alignment, offsets and types of everything that crosses the ABI with `layout.snapshot`.
+//! Compares size, alignment, offsets and types of everything that crosses the ABI, and the fields of what is JSON, with what is
+//! kept of this version: `abi-1.0.layout`, `abi-1.0.messages`. A version that is declared stays as it is.
 #![allow(clippy::unwrap_used)] // all of it is a test
 
 use std::any::type_name;
 use std::fmt::Write as _;
 use std::mem::offset_of;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use patchbay_plugin_api::abi::{
     HostTable, PluginTable, RawChunk, RawPatch, RawUnit, ReadOut, Slice, StartInfo, chunk_flags, target,
 };
 use patchbay_plugin_api::message::{PLUGIN_ID, command, event, role};
-use patchbay_plugin_api::version::ABI;
+use patchbay_plugin_api::version::{self, ABI};
 use patchbay_plugin_api::{Code, PatchKind, UnitHeader, flags};
 
 /// Set to write the snapshot instead of comparing with it.
@@ -89,23 +90,155 @@ fn layout() -> String {
     out
 }
 
+/// The same of what is JSON: fields with their types, words and limits, as they stand in the code.
+fn messages() -> String {
+    let mut out = format!("abi {ABI}\n");
+    let files = [
+        ("message", include_str!("../src/message.rs")),
+        ("message", include_str!("../src/message/service.rs")),
+        ("manifest", include_str!("../src/manifest.rs")),
+    ];
+    for line in files.iter().flat_map(|(_, file)| file.lines()) {
+        // Numbers are in the layout; limits may grow.
+        if let Some(constant) = line.strip_prefix("pub const ").filter(|c| c.contains(": &str = ")) {
+            writeln!(out, "\nconst {constant}").unwrap();
+        }
+    }
+    for (module, file) in files {
+        let (mut inside, mut name, mut has_defaults) = (false, None, false);
+        for line in file.lines() {
+            let text = line.trim();
+            if let Some(head) = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum ")) {
+                let is_error = head.starts_with("ManifestError");
+                assert!(
+                    has_defaults || is_error || line.starts_with("pub enum"),
+                    "{head}: a field may be missing"
+                );
+                if is_error {
+                    continue;
+                }
+                let head = head.trim_end_matches(" {").trim_end_matches(" {}");
+                inside = line.ends_with('{');
+                writeln!(out, "\n{module} {head}:").unwrap();
+            } else if line == "}" {
+                (inside, has_defaults) = (false, false);
+            } else if line == "#[serde(default)]" {
+                has_defaults = true;
+            } else if inside && let Some(renamed) = text.strip_prefix("#[serde(rename = \"") {
+                name = renamed.strip_suffix("\")]").map(str::to_owned);
+            } else if inside
+                && let Some((field, ty)) = text.strip_prefix("pub ").and_then(|f| f.split_once(": "))
+            {
+                let field = name.take().unwrap_or_else(|| field.to_owned());
+                writeln!(out, "    {field}: {}", ty.trim_end_matches(',')).unwrap();
+            } else if inside && text.ends_with(',') && text.starts_with(|c: char| c.is_ascii_uppercase()) {
+                writeln!(out, "    {}", text.trim_end_matches(',')).unwrap();
+            }
+        }
+    }
+    out
+}
+
+/// What is kept of this version.
+fn kept(what: &str) -> PathBuf {
+    let (major, minor) = version::numbers();
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/abi-{major}.{minor}.{what}"))
+}
+
 #[test]
 #[cfg(all(target_pointer_width = "64", not(patchbay_abi_next)))]
-fn the_layout_is_the_snapshots() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/layout.snapshot");
+fn the_abi_is_what_is_kept_of_its_version() {
+    for (what, now) in [("layout", layout()), ("messages", messages())] {
+        let path = kept(what);
+        if std::env::var_os(RENEW).is_some() {
+            std::fs::write(&path, &now).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        let difference = lines_that_differ(&kept, &now);
+        assert!(
+            kept == now,
+            "the ABI is not what {} says:\n{difference}\nA version that is declared does not change. To add to it: raise the \
+             minor version in plugin-api/src/version.rs and plugin-api/Cargo.toml, write what is kept of the new version with \
+             `{RENEW}=1 cargo test -p patchbay-plugin-api --test layout`, enter it under DECLARED there, and explain the \
+             difference in the section ABI of CHANGELOG.md (docs/adr/0023).",
+            path.display()
+        );
+    }
+}
+
+/// Versions that are declared, and FNV-1a of what is kept of them: those files are never written again.
+const DECLARED: [(&str, &str, u64); 2] =
+    [("1.0", "layout", 0x75d2_c339_949d_32b2), ("1.0", "messages", 0x84bc_5711_2644_7b8c)];
+
+#[test]
+fn what_is_declared_has_not_changed_and_is_still_there() {
+    let of_version = |version: &str, what: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/abi-{version}.{what}"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    for (version, what, wanted) in DECLARED {
+        let kept = of_version(version, what);
+        let hash = kept.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        assert_eq!(hash, wanted, "tests/abi-{version}.{what} was changed: {hash:#x}");
+        let now = if what == "layout" { layout() } else { messages() };
+        let lost = what_is_lost(&kept, &now);
+        assert!(lost.is_empty(), "ABI {version} had what is not there any more:\n{lost}");
+    }
+    let (major, minor) = version::numbers();
+    let this = format!("{major}.{minor}");
+    let is_declared = DECLARED.iter().filter(|(version, ..)| *version == this).count() == 2;
+    assert!(is_declared || ABI.contains('-') || cfg!(patchbay_abi_next), "enter {this} under DECLARED");
+}
+
+/// Lines of sections of an earlier version that a later one has not. Sizes may grow.
+fn what_is_lost(earlier: &str, later: &str) -> String {
+    let head = |section: &str| {
+        section.lines().next().unwrap_or_default().split(": size ").next().unwrap().to_owned()
+    };
+    let mut lost = String::new();
+    for section in earlier.split("\n\n").filter(|section| !section.starts_with("abi ")) {
+        let name = head(section);
+        let there = later.split("\n\n").find(|other| head(other) == name).unwrap_or_default();
+        if there.is_empty() {
+            writeln!(lost, "{name}").unwrap();
+        }
+        for line in section.lines().skip(1).filter(|line| !there.lines().any(|other| other == *line)) {
+            writeln!(lost, "{name} {}", line.trim()).unwrap();
+        }
+    }
+    lost
+}
+
+#[test]
+fn what_is_lost_is_noticed() {
     let now = layout();
-    if std::env::var_os(RENEW).is_some() {
-        std::fs::write(&path, &now).unwrap();
+    assert_eq!(what_is_lost(&now, &now), "");
+    assert_eq!(what_is_lost(&now.replace("abi 1.", "abi 0."), &now), "", "the version itself may change");
+    let grown = now
+        .replace("RawUnit: size 64", "RawUnit: size 72")
+        .replace("   48 data:", "   64 next: u64\n   48 data:");
+    assert_eq!(what_is_lost(&now, &grown), "", "a struct may grow");
+    assert_eq!(what_is_lost(&grown, &now), "RawUnit 64 next: u64\n");
+    for (from, to, what) in [
+        ("   16 pts: i64", "   16 pts: u64", "RawUnit 16 pts: i64\n"),
+        ("   22 RAW\n", "   23 RAW\n", "command: 22 RAW\n"),
+        ("PLUGIN_ID: 0x8", "PLUGIN_ID: 0x4", "PLUGIN_ID: 0x8000000000000000\n"),
+    ] {
+        assert!(now.contains(from), "{from}");
+        assert!(what_is_lost(&now, &now.replacen(from, to, 1)).contains(what), "{from}");
     }
-    let kept = std::fs::read_to_string(&path).unwrap();
-    if kept == now {
-        return;
-    }
-    let difference: String = lines_that_differ(&kept, &now);
-    panic!(
-        "the ABI is not what tests/layout.snapshot says:\n{difference}\nWhen that is meant: raise N of the draft in \
-         plugin-api/src/version.rs, write the snapshot anew with `{RENEW}=1 cargo test -p patchbay-plugin-api --test \
-         layout`, and explain the difference in the section ABI of CHANGELOG.md."
+    let now = messages();
+    assert!(
+        now.contains(
+            "\nmessage Tracks:\n    receive: Vec<TrackInfo>\n    send: Vec<SendTrack>\n    final: bool\n"
+        ),
+        "{now}"
+    );
+    assert!(now.contains("\nmessage Class:\n    Auth\n") && now.contains("const HOST_SERVICE"), "{now}");
+    assert!(
+        what_is_lost(&now, &now.replace("    final: bool\n", "")).contains("message Tracks: final: bool")
     );
 }
 

@@ -1,14 +1,10 @@
 // Adds a stream by the page's form, which is made from the plugin's schema: node kit-form.mjs URL NAME SCHEME FIELDS, where FIELDS is
 // JSON of the fields to fill in. Prints the source as the form shows it, once the stream's page plays.
 import assert from 'node:assert/strict';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 
 const [url, name, scheme, fields] = process.argv.slice(2);
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--autoplay-policy=no-user-gesture-required'],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: 1000, height: 800 } });
   await page.goto(new URL('add.html', url).href);

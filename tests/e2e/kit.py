@@ -206,6 +206,32 @@ def a_c_output_reads_streams():
 
 
 @test
+def a_plugin_of_abi_1_0_is_served():
+    """The kept plugin of that version, with the header of that version: every rule, its pictures, what it reads, what it keeps."""
+    kept = ROOT / "tests/abi/1.0"
+    with tempfile.TemporaryDirectory() as folder:
+        library = pathlib.Path(folder) / "libpatchbay_plugin_old.so"
+        done("cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-I", kept,
+             kept / "old.c", "-o", library)
+        checked(library, "old:")
+        for setting, isolation in (("", "process"), ("plugins:\n  old: {isolation: in-process}\n", "in-process")):
+            with installed(library, streams="streams:\n  old: \"old:\"\n  demo: \"demo:\"\n", extra=setting) as server:
+                status, _, picture = server.get("api/frame.jpeg?src=old")
+                assert status == 200 and picture[:2] == b"\xff\xd8", (status, picture[:100])
+                # It waits for nothing: what it reads has to be there.
+                assert server.get("api/frame.jpeg?src=demo")[0] == 200
+                status, _, units = server.get("api/stream.old?src=demo")
+                assert status == 200 and len(units) > 1000, (status, len(units), units[:20])
+                assert [server.get("api/old")[2] for _ in range(3)] == [b"1", b"2", b"3"]
+                found = plugin(server, "old")
+                assert found["isolation"] == isolation and found["restarts"] == 0 and found["state"] == "running", found
+                if found.get("pid"):
+                    os.kill(found["pid"], 9)
+                    wait(lambda: server.get("api/old")[2] == b"4", 10, "what it has kept", server.process)
+            print(f"  {isolation}: a picture of {len(picture)} bytes, {len(units)} bytes of units", flush=True)
+
+
+@test
 def a_new_python_program_plays():
     streams = "streams:\n  jpeg: \"acme:\"\n  avc: \"acme:h264\"\n"
     with contextlib.ExitStack() as stack:
@@ -467,13 +493,13 @@ def programs_are_refused_with_a_reason():
             path.with_suffix(".json").write_text(json.dumps({**manifest, "name": name, **changes}))
             return [path, path.with_suffix(".json")]
 
-        files = [*write("mode", 0o644), *write("old", abi="1.0.0-draft.0"), *write("role", roles=["output"]),
+        files = [*write("mode", 0o644), *write("old", abi="1.0.0-draft.4"), *write("role", roles=["output"]),
                  *write("lost", text="#!/nowhere/python\n", schemes=[{"name": "lost", "role": "source"}]),
                  *write("mute", text="#!/bin/sh\nexit 3\n", schemes=[{"name": "mute", "role": "source"}])]
         (pathlib.Path(folder) / "patchbay-plugin-alone").write_text("no manifest: not looked at")
         with installed(*files, streams="streams:\n  lost: \"lost:\"\n  mute: \"mute:\"\n") as server:
             reasons = {plugin["name"]: plugin.get("why", "") for plugin in server.json("api/plugins") if plugin["state"] == "refused"}
-            for name, reason in (("mode", "chmod +x"), ("old", "draft.0"), ("role", "output")):
+            for name, reason in (("mode", "chmod +x"), ("old", "draft.4"), ("role", "output")):
                 assert reason in reasons[f"patchbay-plugin-{name}"], reasons
             assert not any("alone" in name for name in reasons), reasons
             for name, reason in (("lost", b"cannot be run"), ("mute", b"exit status: 3")):

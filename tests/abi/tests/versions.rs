@@ -1,6 +1,6 @@
 //! An older and a newer side of the ABI meet: the fixture `raw` and its one-page host `patchbay-raw-load`, each built
 //! as they are and with `--cfg patchbay_abi_next`, in which both tables, and every struct that says its size, have one more tail
-//! field.
+//! field. And plugins of versions that were declared, kept as they were in the folders of their numbers.
 #![allow(clippy::unwrap_used)] // all of it is a test
 
 use std::path::{Path, PathBuf};
@@ -17,18 +17,55 @@ struct Build {
 
 /// Builds the fixture with `flags` in a folder of its own.
 fn build(name: &str, flags: &str) -> Build {
+    let folder = cargo(name, flags, &["-p", "patchbay-plugin-raw"]);
+    Build { host: folder.join("patchbay-raw-load"), library: folder.join("libpatchbay_plugin_raw.so") }
+}
+
+fn cargo(name: &str, flags: &str, what: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let done = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "-p", "patchbay-plugin-raw", "--target-dir"])
+        .args(["build", "--quiet", "--locked", "--target-dir"])
         .arg(&folder)
+        .args(what)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", flags)
         .output()
         .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let folder = folder.join("debug");
-    Build { host: folder.join("patchbay-raw-load"), library: folder.join("libpatchbay_plugin_raw.so") }
+    folder.join("debug")
+}
+
+/// The plugin of ABI 1.0 in Rust, with the tables of that version.
+fn old_in_rust() -> PathBuf {
+    // Beside the fixture of now: what both need is built once.
+    cargo("abi-now", "", &["--manifest-path", "1.0/rust/Cargo.toml"]).join("libpatchbay_plugin_old.so")
+}
+
+/// The plugin of ABI 1.0 in C, with the header of that version.
+fn old_in_c() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("old-in-c");
+    std::fs::create_dir_all(&folder).unwrap();
+    let library = folder.join("libpatchbay_plugin_old.so");
+    let done = Command::new("cc")
+        .args([
+            "-std=c99",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "-fvisibility=hidden",
+            "-I",
+            "1.0",
+        ])
+        .args(["1.0/old.c", "-o"])
+        .arg(&library)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    library
 }
 
 /// What `host` says of `library`: whether it was loaded, and its one line.
@@ -74,6 +111,20 @@ fn older_and_newer_sides_meet() {
         assert!(!loaded, "{line}");
         assert!(line.starts_with("refused its tables differ from this host's ("), "{line}");
         assert!(line.ends_with("): rebuild it with a current patchbay-sdk"), "{line}");
+    }
+}
+
+#[test]
+fn plugins_of_1_0_are_loaded_by_this_host_and_the_next() {
+    let (now, next) = (build("abi-now", ""), build("abi-next", NEXT));
+    let rust = Build { host: PathBuf::new(), library: old_in_rust() };
+    let c = Build { host: PathBuf::new(), library: old_in_c() };
+    for host in [&now, &next] {
+        let works = (true, "loaded 0,0,0,0,0 tracks(5,9) push(9,0,4) ended(5,9)".to_owned());
+        assert_eq!(load(host, &rust, "versions"), works, "{}", host.host.display());
+        let units = " push(9,0,141)".repeat(25);
+        let works = (true, format!("loaded 0,0,0,0,0 log(4,old) tracks(5,9){units} ended(5,9)"));
+        assert_eq!(load(host, &c, "c"), works, "{}", host.host.display());
     }
 }
 

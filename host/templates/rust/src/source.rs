@@ -152,9 +152,9 @@ async fn play(url: &str, session: &Session) -> Result<(), Error> {
     }
 }
 
-/// What the camera's loudspeaker takes, the best first; nothing when the URL has `#talk=0`.
+/// What the camera's loudspeaker takes, the best first; nothing when the URL has `#backchannel=0`.
 fn loudspeaker(url: &str) -> Vec<SendTrack> {
-    if url.split('#').skip(1).any(|option| option == "talk=0") {
+    if url.split('#').any(|option| option == "backchannel=0") {
         return Vec::new();
     }
     vec![SendTrack {
@@ -228,16 +228,13 @@ mod tests {
         let pair = |address: &str, login: &str| Some((address.to_owned(), login.to_owned()));
         assert_eq!(of("{{name}}://10.0.0.7/"), pair("10.0.0.7:9000", ""));
         assert_eq!(of("{{name}}://u:p@ss@cam:77/x#y"), pair("cam:77", "u:p@ss"));
-        assert_eq!(
-            of("{{name}}://u:p%40ss@cam:77/"),
-            pair("cam:77", "u:p@ss")
-        );
+        assert_eq!(of("{{name}}://:p%40ss@cam:77/"), pair("cam:77", ":p@ss"));
         assert_eq!(of("{{name}}:"), None);
     }
 
     #[test]
     fn a_loudspeaker_may_be_left_alone() {
         assert_eq!(loudspeaker("{{name}}://cam/")[0].packet_ms, 20);
-        assert!(loudspeaker("{{name}}://cam/#talk=0").is_empty());
+        assert!(loudspeaker("{{name}}://cam/#backchannel=0").is_empty());
     }
 }
