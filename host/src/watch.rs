@@ -53,8 +53,9 @@ fn run(app: &Arc<App>) {
             news = true;
             let mut plugins = touches_plugins(app, &first);
             let end = Instant::now() + LATEST;
-            while let Ok(event) =
-                events.recv_timeout(QUIET.min(end.saturating_duration_since(Instant::now())))
+            let left = || end.saturating_duration_since(Instant::now());
+            while !left().is_zero()
+                && let Ok(event) = events.recv_timeout(QUIET.min(left()))
             {
                 plugins |= is_change(&event) && touches_plugins(app, &event);
             }
