@@ -137,6 +137,8 @@ class Input:
         self.coarse, self.times, self.order = coarse, times, order
         # Whether a group of pictures may be given anew at first; whether sender reports place its tracks: it is read for longer, so that more come.
         self.again, self.reports = again, reports
+        # Opus that libopus makes begins before the pictures and ends behind them.
+        self.is_cut = name == "h264-opus.mkv"
 
 
 def given(line):
