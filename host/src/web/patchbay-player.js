@@ -468,7 +468,7 @@ export class PatchbayPlayer extends HTMLElement {
         if (blob) address = URL.createObjectURL(blob);
       } catch { /* a picture of another site: the server's own is taken */ }
     }
-    const name = `${this.src.replace(/[^\w.-]+/g, '_')}-${new Date().toISOString().slice(0, 19).replace(/:/g, '-')}.jpg`;
+    const name = `${this.src.replace(/[^\p{L}\p{N}._-]+/gu, '_')}-${new Date().toISOString().slice(0, 19).replace(/:/g, '-')}.jpg`;
     h('a', { href: address, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
   }
