@@ -92,6 +92,9 @@ try {
   const doubt = await page.locator('.faults [data-severity=warning] button').first().textContent({ timeout: 10000 });
   assert.match(doubt, /^Line \d+: .*lisen.*did you mean "listen"/);
   await page.locator('button:has-text("Save all the same")').waitFor();
+  await page.evaluate(axe);
+  const told = (await page.evaluate(() => globalThis.axe.run(document))).violations.filter((one) => ['serious', 'critical'].includes(one.impact));
+  assert.deepEqual(told.map(({ id }) => id), []);
   step(`a misspelt setting is doubted before it is saved: ${doubt}`);
   await area.fill(`${good}# mended by hand\n`);
   await page.click('button:has-text("Save")');

@@ -71,7 +71,7 @@ export function describe(stream) {
   const producers = stream.producers ?? [];
   if (!producers.length) return { state: 'idle', text: 'Waits for somebody who publishes', empty: true };
   const live = producers.find((producer) => producer.state === 'live');
-  const viewers = viewersOf(stream).filter((one) => one.format_name !== 'jpeg').length;
+  const viewers = viewersOf(stream).filter((one) => !['jpeg', 'image'].includes(one.format_name)).length;
   if (live) return { state: 'live', text: viewers ? `${viewers} ${viewers === 1 ? 'viewer' : 'viewers'}` : 'Nobody watches', since: live.since };
   const offline = producers.find((producer) => producer.state === 'offline') ?? producers.find((producer) => producer.error);
   const connecting = producers.find((producer) => producer.state === 'connecting');

@@ -6,11 +6,11 @@ import { h, say, toast } from './dom.js';
 const main = document.querySelector('main');
 const numbers = h('pre', { 'aria-hidden': 'true' });
 const area = h('textarea', { spellcheck: 'false', autocapitalize: 'off', autocomplete: 'off', 'aria-label': 'Configuration file', disabled: true });
-const faults = h('ul', { class: 'faults', role: 'alert' });
+const faults = h('ul', { class: 'faults' });
 const note = h('p', { class: 'counts' });
 const save = h('button', { type: 'button', disabled: true, onclick: () => store() }, 'Save');
 const undo = h('button', { type: 'button', class: 'quiet', disabled: true, onclick: () => { area.value = saved; accepted = ''; showFaults([]); } }, 'Undo changes');
-main.append(h('div', { class: 'bar' }, h('h1', {}, 'Configuration'), note, h('div', { class: 'tools' }, undo, save)), faults, h('div', { class: 'editor' }, numbers, area));
+main.append(h('div', { class: 'bar' }, h('h1', {}, 'Configuration'), note, h('div', { class: 'tools' }, undo, save)), h('div', { role: 'alert', class: 'told' }, faults), h('div', { class: 'editor' }, numbers, area));
 
 let saved = '', wrong = [], waiting = 0;
 
