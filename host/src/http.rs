@@ -18,6 +18,7 @@ use crate::app::App;
 mod api;
 mod dot;
 mod entrance;
+mod held;
 mod ingest;
 mod listen;
 mod metrics;
@@ -28,6 +29,7 @@ mod streams;
 mod tls;
 mod websocket;
 
+pub(crate) use entrance::fuzz_look;
 pub use listen::listen;
 
 /// Largest body of a request to the host's own routes, in bytes.

@@ -20,6 +20,8 @@ pub mod chain;
 pub mod child;
 pub mod cli;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 pub mod hub;
 pub mod instance;

@@ -32,6 +32,7 @@ use crate::log::Level;
 mod look;
 mod rewound;
 
+pub(crate) use look::fuzz as fuzz_look;
 use look::{Look, look};
 use rewound::Rewound;
 

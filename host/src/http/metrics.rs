@@ -28,6 +28,9 @@ pub(super) fn page(app: &App) -> Response {
     let (blobs, bytes) = app.blobs.totals();
     metric("patchbay_blobs", "gauge", "", blobs as u64);
     metric("patchbay_blob_bytes", "gauge", "", bytes as u64);
+    let (held, given_up) = super::held::figures();
+    metric("patchbay_http_held_bytes", "gauge", "", held);
+    metric("patchbay_http_given_up_total", "counter", "", given_up);
     metric("patchbay_log_lines_dropped_total", "counter", "", app.log.dropped());
     for source in app.sources() {
         let tracks = source.counters().into_iter().enumerate();

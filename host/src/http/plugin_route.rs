@@ -10,6 +10,7 @@ use axum::response::Response;
 use futures_util::stream;
 use patchbay_plugin_api::message::{Class, Connection, History, RouteOpen, Serve, command};
 
+use super::held::Chunk;
 use super::{MAX_BODY, Peer, text};
 use crate::answers::Answer;
 use crate::app::{App, RouteEvent};
@@ -249,15 +250,20 @@ async fn media(app: &Arc<App>, serve: Serve) -> Response {
         response
     } else {
         let (app, told) = (Arc::clone(app), served.mime().to_owned());
-        let start = (app, told, served, Bytes::new());
-        let body = stream::unfold(start, |(app, told, mut served, rest)| async move {
-            // Ready at once: head and rest leave in one write.
-            if !rest.is_empty() {
-                return Some((Ok::<_, std::convert::Infallible>(rest), (app, told, served, Bytes::new())));
-            }
+        let start = (app, told, served, Chunk::new(Bytes::new()), Bytes::new());
+        let body = stream::unfold(start, |(app, told, mut served, mut chunk, mut rest)| async move {
             loop {
+                // Ready at once: head and rest leave in one write.
+                let part = chunk.next()?;
+                if !part.is_empty() {
+                    return Some((Ok::<_, std::convert::Infallible>(part), (app, told, served, chunk, rest)));
+                }
+                if !rest.is_empty() {
+                    chunk = Chunk::new(std::mem::take(&mut rest));
+                    continue;
+                }
                 match served.next().await? {
-                    Next::Data(piece) => return Some((Ok(piece.head), (app, told, served, piece.rest))),
+                    Next::Data(piece) => (chunk, rest) = (Chunk::new(piece.head), piece.rest),
                     Next::Mime(mime) if mime == told => {}
                     // An answer has one type: its player asks again.
                     Next::Mime(mime) => {

@@ -89,6 +89,36 @@ impl<'a> Head<'a> {
     }
 }
 
+/// For the fuzz target: any bytes are judged, and more of them never undo it.
+///
+/// # Panics
+/// When they do.
+pub(crate) fn fuzz(data: &[u8]) {
+    let raw = |request: &str, header: &str, value: &str| Raw {
+        request: request.to_owned(),
+        header: header.to_owned(),
+        value: value.to_owned(),
+        module: None,
+    };
+    let patterns = [
+        raw("OPTIONS rtsp:", "", ""),
+        raw("GET ", "x-sessioncookie", ""),
+        raw("GET ", "sec-websocket-protocol", "rtsp.onvif.org"),
+        raw("POST /pair-setup ", "", ""),
+    ];
+    let Some((choice, data)) = data.split_first() else { return };
+    let allowed = ["/cam".to_owned()];
+    let allowed = (choice & 1 != 0).then_some(&allowed[..]);
+    let mut before = Look::More;
+    // One after another, but for a long one.
+    let step = data.len() / 512 + 1;
+    for end in (0..=data.len()).step_by(step) {
+        let now = look(data.get(..end).unwrap_or_default(), patterns.iter(), allowed, choice & 2 != 0);
+        assert!(before == Look::More || now == before, "{before:?} then {now:?}");
+        before = now;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

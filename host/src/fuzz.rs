@@ -1,0 +1,49 @@
+//! Entry points of the fuzz targets.
+
+use patchbay_plugin_api::abi::RawUnit;
+
+use crate::config::{Config, node, patch};
+use crate::wire;
+
+/// What the first bytes on the API's port are taken for.
+pub fn look(data: &[u8]) {
+    crate::http::fuzz_look(data);
+}
+
+/// A configuration, and one key set in it: what is written can be read again and holds what it should, and taking the key
+/// away again works too. The text begins after the first line, which is the key's path and its value.
+///
+/// # Panics
+/// When it does not.
+pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let _ = (crate::redact::mask_userinfo(&text), crate::redact::mask_query(&text));
+    let Some((line, text)) = text.split_once('\n') else { return };
+    let _ = Config::check_text(text);
+    let mut words = line.split(' ');
+    let value = node::Node::string(words.next_back().unwrap_or_default());
+    let path: Vec<&str> = words.take(4).collect();
+    let Ok(patched) = patch::set(text, &path, &value) else { return };
+    let document = node::parse(&patched).unwrap_or_else(|error| panic!("{error}: {patched}"));
+    let set = path.iter().try_fold(document.root.as_ref(), |at, key| Some(at?.get(key))).flatten();
+    assert!(set.is_some_and(|set| set.same_data(&value)), "{path:?} is not {value:?} in {patched}");
+    if let Ok(without) = patch::delete(&patched, &path) {
+        assert!(node::parse(&without).is_ok(), "{without}");
+    }
+}
+
+/// Frames of a plugin's own process, units and chunks in them.
+///
+/// # Panics
+/// When a unit is not what it is written as again.
+pub fn frames(data: &[u8]) {
+    let mut reader = wire::Reader::new(data);
+    while let Ok(message) = reader.message() {
+        if let Some((unit, data)) = wire::unit::decode(&message.payload) {
+            let unit: RawUnit = unit;
+            let again = wire::unit::encode(&unit, data);
+            assert_eq!(wire::unit::decode(&again).map(|(_, data)| data), Some(data));
+        }
+        let _ = wire::chunk::decode(&message.payload, |chunk| chunk.data.len());
+    }
+}
