@@ -7,10 +7,11 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
 import urllib.parse
 
 from rtsp import IDENTITY, frames, gst
-from run import Server, free_port, probe, run
+from run import HERE, Server, clip, free_port, peer, probe, run
 from runner import main, test
 
 
@@ -65,6 +66,40 @@ def certificates_as_text_and_ones_that_do_not_work():
     with Server(api=f"  tls_listen: 127.0.0.1:{secure}\n  tls_cert: /nowhere.pem\n  tls_key: {IDENTITY}\n") as server:
         server.wait_log("/nowhere.pem")
         assert server.get("api")[0] == 200, "the other listener serves"
+
+
+@test
+def http_2_over_tls():
+    secure = free_port()
+    api = f"  tls_listen: 127.0.0.1:{secure}\n  tls_cert: {IDENTITY}\n  tls_key: {IDENTITY}\n"
+    with Server(api=api) as server:
+        server.wait_log("[api] tls listen")
+        at = f"https://127.0.0.1:{secure}"
+
+        def curl(*words):
+            done = run("curl", "-sk", "--max-time", "30", "-w", "\n%{http_version} %{http_code}", *words)
+            return done.stdout.rsplit(b"\n", 1)
+
+        assert curl("--http2", f"{at}/api/streams")[1] == b"2 200" and curl("--http1.1", f"{at}/api/streams")[1] == b"1.1 200"
+        picture, told = curl("--http2", f"{at}/api/frame.mp4?src=demo")
+        assert told == b"2 200" and picture[4:8] == b"ftyp", (told, picture[:40])
+        # The rules about who may change anything hold: the name is in a field of its own there.
+        put = ("--http2", "-X", "PUT", f"{at}/api/streams?name=more&src=rtsp://127.0.0.1:1/x")
+        assert curl("-H", "Origin: https://elsewhere.example", *put)[1] == b"2 403"
+        evil = curl("--resolve", f"evil.example:{secure}:127.0.0.1", "--http2", "-X", "PUT", f"https://evil.example:{secure}/api/streams?name=more&src=rtsp://127.0.0.1:1/x")
+        assert evil[1] == b"2 403", evil
+        assert curl(*put)[1] == b"2 200" and "more" in server.json("api/streams")
+        # A body goes up and is published while it does.
+        with subprocess.Popen(["curl", "-sk", "--http2", "--limit-rate", "300k", "-T", clip("h264-aac.ts"), "-X", "POST", f"{at}/api/stream.ts?dst=more"]) as sender:
+            assert probe(server.url("api/stream.ts?src=more"))[0]["codec_name"] in ("h264", "aac")
+            sender.kill()
+        peer("chromium", "chromium")
+        done = run("node", HERE / "http2.mjs", f"{at}/", 12, limit=90)
+        assert done.returncode == 0, done.stderr.decode()
+        seen = json.loads(done.stdout)
+        print(f"  chromium: {seen}", flush=True)
+        assert (seen["streams"], seen["opened"], seen["protocols"]) == (12, True, ["h2"]) and seen["least"] >= 40_000, seen
+        assert "panicked" not in server.text()
 
 
 @test
