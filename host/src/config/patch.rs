@@ -71,6 +71,11 @@ fn edit(text: &str, path: &[&str], value: Option<&Node>) -> Result<String, Patch
     let Some((key, parents)) = path.split_last() else { return Err(PatchError::NoPath) };
     let mut expected = root.clone();
     change(&mut expected, path, value);
+    // Below a single value there is no place for a key.
+    let place = path.iter().try_fold(&expected, |at, key| at.get(key));
+    if value.is_some_and(|value| !place.is_some_and(|set| set.same_data(value))) {
+        return Err(PatchError::NoPath);
+    }
 
     let patch = Patch { text, lines: Lines::new(text), document: &document };
     let new = patch.apply(root, parents, key, value, &expected)?;
