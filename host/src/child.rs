@@ -200,6 +200,14 @@ impl Child {
         (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
     }
 
+    /// Tells of sources with something new, in one write.
+    pub fn send_wakes(&self, sources: &[u64]) -> io::Result<()> {
+        wire::send_all(
+            &self.socket,
+            sources.iter().map(|id| Message { kind: kind::WAKE, id: *id, ..Message::default() }),
+        )
+    }
+
     /// Writes a message with a descriptor.
     pub fn send_with(&self, message: &Message, descriptor: &OwnedFd) -> io::Result<()> {
         wire::send_with(&self.socket, message, descriptor)

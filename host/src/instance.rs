@@ -350,21 +350,17 @@ impl Instance {
     fn signal(&self, source: u64) {
         {
             let mut pending = self.pending.lock();
-            if pending.contains(&source) {
-                if self.is_isolated() {
-                    return;
-                }
-            } else {
+            if !pending.contains(&source) {
                 pending.push(source);
             }
         }
-        if self.is_isolated() {
-            self.wakes.fetch_add(1, Ordering::Relaxed);
-            let _ = self.calls.send(Call::Wake(source));
+        if self.signalled.swap(true, Ordering::AcqRel) {
             return;
         }
-        if !self.signalled.swap(true, Ordering::AcqRel) {
-            self.wakes.fetch_add(1, Ordering::Relaxed);
+        self.wakes.fetch_add(1, Ordering::Relaxed);
+        if self.is_isolated() {
+            let _ = self.calls.send(Call::Wake);
+        } else {
             // Full (impossible with one unread signal) or not: it is readable.
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }

@@ -165,6 +165,11 @@ pub fn send(mut stream: &UnixStream, message: &Message) -> io::Result<()> {
     }
 }
 
+/// Writes messages without payloads at once.
+pub fn send_all(mut stream: &UnixStream, messages: impl Iterator<Item = Message>) -> io::Result<()> {
+    stream.write_all(&messages.flat_map(|message| header(&message, 0, false)).collect::<Vec<u8>>())
+}
+
 /// Writes a message of one frame with a descriptor.
 pub fn send_with(stream: &UnixStream, message: &Message, fd: &OwnedFd) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

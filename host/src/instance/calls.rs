@@ -46,8 +46,8 @@ pub(super) enum Call {
     },
     /// For a process: it may read this source from now on.
     Show(Arc<Source>),
-    /// For a process: there is something new of this source.
-    Wake(u64),
+    /// For a process: there is something new of the sources that are pending.
+    Wake,
     /// For a process: it lacks a description of this source.
     Describe(u64),
     /// For a process: this source is over.
@@ -258,15 +258,58 @@ fn serve(instance: &Weak<Instance>, plugin: &Plugin, queue: &mpsc::Receiver<Call
                 let _ = done.send(());
                 return;
             }
-            Call::Show(_) | Call::Wake(_) | Call::Describe(_) | Call::Gone(_) | Call::Ping => {}
+            Call::Show(_) | Call::Wake | Call::Describe(_) | Call::Gone(_) | Call::Ping => {}
         }
         instance.calling.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A process is woken at once so often in a second; beyond that [`WAKE_EVERY`] lies before each wake.
+const WAKES_AT_ONCE: u32 = 200;
+
+/// Between two wakes of a process for whom there is much.
+const WAKE_EVERY: Duration = Duration::from_micros(500);
+
+/// Sources that one write tells of.
+const WAKES: usize = 512;
+
+/// How often a process was woken in this second.
+struct Pace {
+    since: Instant,
+    wakes: u32,
+}
+
+impl Pace {
+    fn is_often(&mut self) -> bool {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            *self = Self { since: Instant::now(), wakes: 0 };
+        }
+        self.wakes += 1;
+        self.wakes > WAKES_AT_ONCE
+    }
+}
+
+/// Tells a process of all sources with something new, in one write.
+fn wake(instance: &Weak<Instance>, child: &Child, shown: &mut Shown) -> std::io::Result<()> {
+    let Some(instance) = instance.upgrade() else { return Ok(()) };
+    loop {
+        let mut sources = [0; WAKES];
+        let told = instance.take_pending(&mut sources);
+        let sources = sources.get(..told).unwrap_or_default();
+        for source in sources {
+            shown.refresh(child, *source)?;
+        }
+        child.send_wakes(sources)?;
+        if told < WAKES {
+            return Ok(());
+        }
     }
 }
 
 /// [`serve`] for a process: calls become frames. A write that blocks ends when the child is killed for its silence.
 fn serve_child(instance: &Weak<Instance>, child: &Child, queue: &mpsc::Receiver<Call>) {
     let mut shown = Shown::default();
+    let mut pace = Pace { since: Instant::now(), wakes: 0 };
     // Its first answer tells that later silence means something.
     let _ = child.ping();
     while let Ok(call) = queue.recv() {
@@ -297,13 +340,12 @@ fn serve_child(instance: &Weak<Instance>, child: &Child, queue: &mpsc::Receiver<
                 return;
             }
             Call::Show(source) => shown.show(child, &source),
-            Call::Wake(source) => {
-                if let Some(instance) = instance.upgrade() {
-                    instance.pending.lock().retain(|id| *id != source);
+            Call::Wake => {
+                // Those that come meanwhile are told with this one.
+                if pace.is_often() {
+                    thread::sleep(WAKE_EVERY);
                 }
-                shown.refresh(child, source).and_then(|()| {
-                    child.send(&Message { kind: kind::WAKE, id: source, ..Message::default() })
-                })
+                wake(instance, child, &mut shown)
             }
             Call::Describe(source) => shown.refresh(child, source),
             Call::Gone(source) => shown.gone(child, source),
