@@ -501,19 +501,19 @@ def players_stay_over_an_outage():
         camera.stop()
 
 
-def rtsp_viewer(server):
+def rtsp_viewer(server, stream="demo"):
     """A player that has said PLAY over TCP."""
-    url = f"rtsp://127.0.0.1:{server.rtsp}/demo"
+    url = f"rtsp://127.0.0.1:{server.rtsp}/{stream}"
     connection = socket.create_connection(("127.0.0.1", server.rtsp), timeout=20)
-    stream = connection.makefile("rb")
+    lines = connection.makefile("rb")
 
     def ask(method, target, sequence, extra=""):
         connection.sendall(f"{method} {target} RTSP/1.0\r\nCSeq: {sequence}\r\n{extra}\r\n".encode())
-        status, headers = stream.readline().decode(), {}
-        while (line := stream.readline().decode().strip()):
+        status, headers = lines.readline().decode(), {}
+        while (line := lines.readline().decode().strip()):
             key, _, value = line.partition(":")
             headers[key.lower()] = value.strip()
-        stream.read(int(headers.get("content-length", 0)))
+        lines.read(int(headers.get("content-length", 0)))
         assert " 200 " in status, (method, status)
         return headers
 
@@ -524,9 +524,9 @@ def rtsp_viewer(server):
     return connection
 
 
-def http_viewer(server):
+def http_viewer(server, stream="demo"):
     connection = socket.create_connection(("127.0.0.1", server.http), timeout=20)
-    connection.sendall(b"GET /api/stream.mp4?src=demo HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    connection.sendall(f"GET /api/stream.mp4?src={stream} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return connection
 
 
