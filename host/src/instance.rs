@@ -31,7 +31,8 @@ use calls::{Call, Library};
 /// A call that takes longer has failed the plugin.
 pub const CALL_LIMIT: Duration = Duration::from_secs(1);
 
-/// A library that has not been loaded for so long, its constructors included, has failed.
+/// A library that has not been loaded for so long, its constructors included, has failed; so has one whose `start` takes
+/// longer: its code may come from a slow disk.
 pub const LOAD_LIMIT: Duration = Duration::from_secs(5);
 
 /// Its library is being loaded, or its process started.
@@ -298,14 +299,19 @@ impl Instance {
         self.failed.lock().clone()
     }
 
-    /// Marks it failed when a call has not returned in time; true the first time. A process is watched by its answers.
-    pub fn check(&self) -> bool {
+    /// Marks it failed when a call has not returned in time; true the first time. `late`: the host itself was, and cannot
+    /// tell. A process is watched by its answers.
+    pub fn check(&self, late: bool) -> bool {
         if self.is_isolated() {
             return false;
         }
-        let (began, phase) = (self.calling.load(Ordering::Relaxed), self.phase.load(Ordering::Relaxed));
-        let limit = if phase == LOADING { LOAD_LIMIT } else { CALL_LIMIT };
         let now = self.started.elapsed().as_millis() as u64 + 1;
+        if late {
+            let anew = |began| (began > 0).then_some(now);
+            self.calling.fetch_update(Ordering::Relaxed, Ordering::Relaxed, anew).ok();
+        }
+        let (began, phase) = (self.calling.load(Ordering::Relaxed), self.phase.load(Ordering::Relaxed));
+        let limit = if phase == RUNNING { CALL_LIMIT } else { LOAD_LIMIT };
         if began == 0 || now.saturating_sub(began) < limit.as_millis() as u64 {
             return false;
         }
@@ -315,7 +321,7 @@ impl Instance {
         }
         let what = match phase {
             LOADING => "its library has not loaded for 5 s",
-            STARTING => "it refuses to start: it has not returned for 1 s",
+            STARTING => "it refuses to start: it has not returned for 5 s",
             _ => "a call into it has not returned for 1 s",
         };
         *failed = Some(format!("{what}: restart Patchbay, or switch the plugin off"));

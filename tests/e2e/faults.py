@@ -216,14 +216,14 @@ def a_panic_in_stop_does_not_disturb_the_end():
         assert server.process.returncode == 0, server.process.returncode
 
 
-def block_in(call, asked):
+def block_in(call, asked, seconds=1):
     with prefix("raw", "fixture") as binary, fault(f"{call}:block"):
         with playing(binary, "  raw: \"raw:\"\n  fixture: \"fixture:ok\"\n") as (server, _):
             asked(server)
-            one_line(server, " ERR [raw] ", "has not returned for 1 s")
+            one_line(server, " ERR [raw] ", f"has not returned for {seconds} s")
             # Who asks from now on is told so.
             status, body = ask(server, "api/stream.fixture?src=raw")
-            assert status == 500 and b"has not returned for 1 s" in body, (status, body)
+            assert status == 500 and f"has not returned for {seconds} s".encode() in body, (status, body)
             assert state(server, "raw")["state"] == "failed", state(server, "raw")
             assert ask(server, "api/stream.fixture?src=fixture")[0] == 200
         assert server.process.returncode == 0, server.process.returncode
@@ -231,7 +231,7 @@ def block_in(call, asked):
 
 @test
 def a_block_in_start_fails_the_plugin():
-    block_in("start", lambda server: ask(server, "api/stream.fixture?src=raw"))
+    block_in("start", lambda server: ask(server, "api/stream.fixture?src=raw"), seconds=5)
 
 
 @test

@@ -34,7 +34,7 @@ impl App {
             let instances = app.running();
             for instance in &instances {
                 instance.supervise(late, turn.is_multiple_of(WATCHES_PER_PING));
-                if instance.check() {
+                if instance.check(late) {
                     app.fail(instance);
                 }
             }
