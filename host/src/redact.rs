@@ -103,7 +103,7 @@ pub fn mask_userinfo(text: &str) -> Cow<'_, str> {
     let mut at = 0;
     while let Some((start, encoded)) = next_authority(text, at) {
         let rest = text.get(start..).unwrap_or_default();
-        let token = rest.split(ends_url).next().unwrap_or_default();
+        let token = authority_of(rest);
         at = start;
         if let Some(len) = userinfo_len(token, encoded) {
             out.push_str(text.get(done..start).unwrap_or_default());
@@ -240,6 +240,16 @@ fn userinfo_len(token: &str, encoded: bool) -> Option<usize> {
     if is_password { last_at(token) } else { None }
 }
 
+/// The URL at the start of `text`, whose scheme has been passed over: to the first blank, unless this stands in a password,
+/// as people write them.
+fn authority_of(text: &str) -> &str {
+    let token = text.split(ends_url).next().unwrap_or_default();
+    let starts_password = !token.contains(['/', '@', '['])
+        && token.split_once(':').is_some_and(|(_, word)| !word.chars().all(|c| c.is_ascii_digit()));
+    let wide = text.split(['/', '"', '<', '>', '\r', '\n']).next().unwrap_or_default();
+    if starts_password && wide.contains('@') { wide } else { token }
+}
+
 /// Characters that end a URL within a text.
 fn ends_url(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '<' | '>')
@@ -277,4 +287,23 @@ fn finish<'a>(text: &'a str, mut out: String, done: usize) -> Cow<'a, str> {
     }
     out.push_str(text.get(done..).unwrap_or_default());
     Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_with_blanks_are_masked() {
+        let cases = [
+            ("rtsp://admin:p é@host/x", "rtsp://***@host/x"),
+            ("dial rtsp://admin:a b c@10.0.0.1:554/x failed", "dial rtsp://***@10.0.0.1:554/x failed"),
+            ("cannot reach rtsp://host:554 of admin@home", "cannot reach rtsp://host:554 of admin@home"),
+            ("http://host: refused, ask admin@home", "http://host: refused, ask admin@home"),
+            ("rtsp://[::1]:554 is admin@home", "rtsp://[::1]:554 is admin@home"),
+        ];
+        for (text, masked) in cases {
+            assert_eq!(mask_userinfo(text), masked);
+        }
+    }
 }
