@@ -1,6 +1,6 @@
 //! The running host: what connects plugins, streams, rings and viewers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -94,8 +94,8 @@ pub struct App {
     next_session: AtomicU64,
     /// The most consumers since memory was given back.
     most_consumers: AtomicUsize,
-    /// Servers that are bound, or over.
-    settled: AtomicU64,
+    /// Plugins whose server is bound, or over.
+    settled: Mutex<BTreeSet<String>>,
     started: Instant,
 }
 
@@ -246,7 +246,7 @@ impl App {
             runs: Mutex::default(),
             next_session: AtomicU64::new(1),
             most_consumers: AtomicUsize::new(0),
-            settled: AtomicU64::new(0),
+            settled: Mutex::default(),
             started: Instant::now(),
         });
         app.core.lock().set_transcoders(transcoders(&app.catalogue(), &app.config()));

@@ -109,7 +109,7 @@ impl App {
                 let listening: message::Listening = json(payload);
                 self.log.write(Level::Info, &listening.protocol, "listen", &[("addr", &listening.addr)]);
                 self.listeners.lock().push(Bound { server: (instance.ctx, session), listening });
-                self.settled.fetch_add(1, Ordering::Relaxed);
+                self.settled.lock().insert(instance.manifest.name.clone());
             }
             (Target::Server, event::DRAINING) => {
                 self.sessions.write().insert((instance.ctx, session), Target::Drained);
@@ -271,7 +271,7 @@ impl App {
             }
             Target::Server => {
                 self.unlisten(instance.ctx, session);
-                self.settled.fetch_add(1, Ordering::Relaxed);
+                self.settled.lock().insert(instance.manifest.name.clone());
                 if !ended.message.is_empty() {
                     self.log.write(Level::Error, &instance.manifest.name, &ended.message, &[]);
                 }

@@ -142,15 +142,15 @@ impl App {
     pub async fn start_servers(self: &Arc<Self>) {
         let expected = self.open_servers();
         let end = Instant::now() + SERVERS_WAIT;
-        while Instant::now() < end && self.settled.load(Ordering::Relaxed) < expected {
+        while Instant::now() < end && self.settled.lock().len() < expected {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    pub(super) fn open_servers(self: &Arc<Self>) -> u64 {
+    pub(super) fn open_servers(self: &Arc<Self>) -> usize {
         let catalogue = self.catalogue();
         let servers = catalogue.entries.iter().filter(|entry| entry.enabled);
-        servers.filter(|entry| self.open_server(entry)).count() as u64
+        servers.filter(|entry| self.open_server(entry)).count()
     }
 
     /// Opens a plugin's server role when its `listen` is set.
