@@ -433,6 +433,7 @@ def damaged():
         "h264": (byte_streams()["h264, B-frames"][0].read_bytes(), None, mp4), "hevc": (byte_streams()["hevc, B-frames"][0].read_bytes(), None, mp4),
         "hls": (list, "application/vnd.apple.mpegurl", mp4), "image": (mjpeg[:mjpeg.index(b"\xff\xd9") + 2], "image/jpeg", jpeg),
         "mjpeg": (mjpeg, None, jpeg), "mp4": (made("fragments.mp4", "h264-aac.mp4", "-c", "copy", "-movflags", "frag_keyframe+empty_moov").read_bytes(), None, mp4),
+        "mp3": (made("sound.mp3", "h264-aac.mp4", "-vn", "-c:a", "libmp3lame").read_bytes(), "audio/mpeg", mp4),
         "mpegts": (clip("h264-aac.ts").read_bytes(), None, mp4), "mpjpeg": (parts, None, jpeg),
         "pcm": (sounds()["wav, mu-law"].read_bytes()[100:], "audio/basic", mp4), "wav": (sounds()["wav, PCM"].read_bytes(), None, mp4),
         "yuv4mpegpipe": (y4m().read_bytes(), None, "stream.y4m?src={}"),
