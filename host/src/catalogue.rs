@@ -238,8 +238,9 @@ impl Catalogue {
             .max_by_key(|entry| entry.manifest.rank)
     }
 
-    /// Who reads bytes with this head that start with `first`: by hint, by magic, by MIME type. A format without magic can
-    /// be told by its MIME type only, so that comes before the magic of others.
+    /// Who reads bytes with this head that start with `first`: by hint, by magic (of those whose MIME type it is, then of
+    /// all: tags stand before several formats), by MIME type. A format without magic can be told by its MIME type only, so
+    /// that comes before the magic of others.
     pub fn demuxer(&self, head: &Head, first: &[u8]) -> Option<(&Entry, &Demuxes)> {
         let mut all: Vec<(&Entry, &Demuxes)> = self
             .enabled()
@@ -248,9 +249,12 @@ impl Catalogue {
         all.sort_by_key(|(entry, demuxes)| (demuxes.order, -entry.manifest.rank));
         let mime = mime_of(head);
         let by_hint = all.iter().find(|(_, d)| is_named(d, head, &mime));
-        let by_mime = || all.iter().find(|(_, d)| !mime.is_empty() && d.mime.contains(&mime));
-        let by_magic = || all.iter().find(|(_, d)| d.magic.iter().any(|magic| matches(magic, first)));
-        by_hint.or_else(by_magic).or_else(by_mime).copied()
+        let has_mime = |d: &Demuxes| !mime.is_empty() && d.mime.contains(&mime);
+        let has_magic = |d: &Demuxes| d.magic.iter().any(|magic| matches(magic, first));
+        let by_both = || all.iter().find(|(_, d)| has_mime(d) && has_magic(d));
+        let by_magic = || all.iter().find(|(_, d)| has_magic(d));
+        let by_mime = || all.iter().find(|(_, d)| has_mime(d));
+        by_hint.or_else(by_both).or_else(by_magic).or_else(by_mime).copied()
     }
 
     /// Whether bytes that start with `first` need not be waited for: their format is named, or a whole pattern is there.
@@ -359,7 +363,8 @@ mod tests {
             order,
         };
         let demuxes = vec![
-            format("adts", "audio/aac", vec![magic("fff1", 0)], 30),
+            format("adts", "audio/aac", vec![magic("fff1", 0), magic("494433", 0)], 30),
+            format("mp3", "audio/mpeg", vec![magic("fffb", 0), magic("494433", 0)], 28),
             format("mpegts", "video/mp2t", vec![magic("47", 188)], 10),
             format("pcm", "audio/basic", Vec::new(), 40),
         ];
@@ -381,7 +386,10 @@ mod tests {
             ("audio/aac", "", &packets, Some("mpegts"), true),
             ("", "adts", &packets, Some("adts"), true),
             ("", "", &packets[..1], Some("mpegts"), false),
-            ("Audio/AAC; x=y", "", b"ID3", Some("adts"), false),
+            ("Audio/AAC; x=y", "", b"ID3", Some("adts"), true),
+            ("audio/mpeg", "", b"ID3", Some("mp3"), true),
+            ("", "", b"ID3", Some("mp3"), true),
+            ("audio/aac", "", b"?", Some("adts"), false),
             ("audio/basic", "", b"\xff\xf1", Some("pcm"), true),
             ("", "", b"\xff\xf1", Some("adts"), true),
             ("text/html", "", b"<html>", None, false),
