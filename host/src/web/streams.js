@@ -57,7 +57,7 @@ function filter() {
   }
   const states = [...cards.values()].map((one) => one.info?.state);
   const count = (state) => states.filter((one) => one === state).length;
-  say(counts, cards.size ? `${cards.size} streams, ${count('live')} live${count('offline') ? `, ${count('offline')} offline` : ''}` : '');
+  say(counts, cards.size ? `${cards.size} stream${cards.size === 1 ? '' : 's'}, ${count('live')} live${count('offline') ? `, ${count('offline')} offline` : ''}` : '');
 }
 
 async function refresh() {
