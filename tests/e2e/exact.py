@@ -204,20 +204,20 @@ def outputs(server, name):
     sound = {"video": ("h264",), "audio": ("aac", "pcm_alaw", "pcm_mulaw")}
     raw = {"video": ("mjpeg",), "audio": (), "changed": {"rawvideo": "as JPEG"}, "order": False}
     return {
-        "rtsp tcp": Output("server rtsp", rtsp, "-rtsp_transport", "tcp", tick=coarse, video=(*VIDEO, "mjpeg"), audio=("aac", "opus", *PCM), refused=refused_over_rtsp),
-        "rtsp udp": Output("server rtsp", rtsp, "-rtsp_transport", "udp", tick=coarse, video=(*VIDEO, "mjpeg"), audio=("aac", "opus", *PCM), refused=refused_over_rtsp),
+        "rtsp tcp": Output("server rtsp", rtsp, "-rtsp_transport", "tcp", tick=coarse, video=(*VIDEO, "mjpeg"), audio=("aac", "opus", "mp3", *PCM), refused=refused_over_rtsp),
+        "rtsp udp": Output("server rtsp", rtsp, "-rtsp_transport", "udp", tick=coarse, video=(*VIDEO, "mjpeg"), audio=("aac", "opus", "mp3", *PCM), refused=refused_over_rtsp),
         # Another stream of this server dials that stream and is read as MP4. It asks for a key picture at first and is
         # given the group anew; its times follow the sender reports, which tell them to less than a millisecond.
         "webrtc": Output("server webrtc", server.url(f"api/stream.mp4?src={name}-webrtc&mp4=all&history=0"), tick=MILLISECOND,
                          audio=("opus", "pcm_alaw", "pcm_mulaw"), changed={"pcm_s16le": "as G.711"}, refused=refused_over_webrtc, again=True, reports=True),
-        "mp4": Output("output mp4, routes mp4", http("stream.mp4", "mp4=all&"), audio=("aac", "opus", *PCM)),
+        "mp4": Output("output mp4, routes mp4", http("stream.mp4", "mp4=all&"), audio=("aac", "opus", "mp3", *PCM)),
         "mse": Output("output mp4", f"mse {name}", audio=("aac", "opus", *PCM), read=read_mse, refused=refused_over_websocket),
-        "ts": Output("output mpegts, routes mpegts", http("stream.ts", "video=h264,h265&audio=aac,opus&")),
+        "ts": Output("output mpegts, routes mpegts", http("stream.ts", "video=h264,h265&audio=aac,opus,mp3&"), audio=("aac", "opus", "mp3")),
         # Enhanced FLV is newer than Debian's ffmpeg; rtmp.py has it.
         "flv": Output("output flv, routes flv", http("stream.flv", "video=h264&audio=aac,pcma,pcmu&"), tick=MILLISECOND, **sound),
         "rtmp": Output("server rtmp", f"rtmp://127.0.0.1:{server.rtmp}/{name}?video=h264&audio=aac,pcma,pcmu&history=0", tick=MILLISECOND, **sound, refused=refused_over_rtmp),
         "hls ts": Output("routes hls", server.url(f"api/stream.m3u8?src={name}"), "-live_start_index", "0", audio=("aac",)),
-        "hls fmp4": Output("routes hls", server.url(f"api/stream.m3u8?src={name}&mp4=all"), "-live_start_index", "0", audio=("aac", "opus", *PCM)),
+        "hls fmp4": Output("routes hls", server.url(f"api/stream.m3u8?src={name}&mp4=all"), "-live_start_index", "0", audio=("aac", "opus", "mp3", *PCM)),
         "aac": Output("output adts, routes adts", http("stream.aac"), video=(), audio=("aac",)),
         "mjpeg": Output("output mpjpeg, routes mjpeg", http("stream.mjpeg"), "-f", "mpjpeg", **raw),
         "mjpeg ws": Output("output mjpeg, routes mjpeg", f"mjpeg {name}", **raw, read=read_mjpeg, refused=refused_over_websocket),

@@ -149,8 +149,10 @@ def a_library_that_cannot_be_linked_is_refused_when_it_is_needed():
     with prefix("raw") as binary:
         path = library(binary.parent, "raw")
         whole = path.read_bytes()
-        symbol = b"_1as_0lib_1header_0root_bmodule_bloader"
-        path.write_bytes(whole.replace(symbol, b"x" * len(symbol)))
+        # Both doors: that of abi_stable and that of C.
+        for symbol in (b"_1as_0lib_1header_0root_bmodule_bloader", b"patchbay_plugin_v1"):
+            whole = whole.replace(symbol, b"x" * len(symbol))
+        path.write_bytes(whole)
         with playing(binary, "  raw: \"raw:\"\n") as (server, _):
             status, body = ask(server, "api/stream.mp4?src=raw&video=all")
             assert status == 500 and b"linker" in body, (status, body)

@@ -22,6 +22,7 @@ RISING = "aevalsrc='0.4*sin(2*PI*(220+90*t)*t)|0.4*sin(2*PI*(330+90*t)*t)':s=480
 MADE = {
     "pictures.avi": ("-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=10", "-c:v", "mjpeg", "-huffman", "default", "-q:v", "5", "-pix_fmt", "yuvj420p"),
     "raw.y4m": ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=10", "-pix_fmt", "yuv420p"),
+    "sound.mp3": ("-f", "lavfi", "-i", RISING, "-c:a", "libmp3lame", "-write_xing", "0"),
     "s16.wav": ("-f", "lavfi", "-i", RISING, "-ar", "16000", "-c:a", "pcm_s16le"),
     "alaw.wav": ("-f", "lavfi", "-i", RISING, "-ar", "8000", "-ac", "1", "-c:a", "pcm_alaw"),
     "mulaw.wav": ("-f", "lavfi", "-i", RISING, "-ar", "8000", "-ac", "1", "-c:a", "pcm_mulaw"),
@@ -311,6 +312,7 @@ INPUTS = [
     Input("ts posted", "demuxer mpegts", "h264-aac.mp4", posted("mpegts", ".ts")),
     Input("flv posted", "demuxer flv", "h264-aac.mp4", posted("flv", ".flv"), coarse="ms"),
     Input("AAC in ADTS over exec", "demuxer adts", "aac.m4a", piped("-c", "copy", "-f", "adts")),
+    Input("MP3 over exec", "demuxer mp3", "sound.mp3", piped("-c", "copy", "-f", "mp3", "-write_xing", "0")),
     Input("16-bit PCM, a wav file", "demuxer wav", "s16.wav", given("file:{path}")),
     Input("A-law, wav over exec", "demuxer wav", "alaw.wav", piped("-c", "copy", "-f", "wav")),
     Input("mu-law, wav posted", "demuxer wav", "mulaw.wav", posted("wav", "")),

@@ -169,7 +169,7 @@ def the_page():
                 wait(lambda: seen[-1]["width"] == 1280 and seen[-1]["time"] > 1, 30, "pictures of the other size in the page")
                 camera.stop()
                 camera = Camera("--launch", hevc, port=camera.port)
-                wait(lambda: "not matched" in seen[-1]["text"] or seen[-1]["width"] == 320, 30, "a picture or a reason in the page")
+                wait(lambda: "H265" in seen[-1]["text"] or seen[-1]["width"] == 320, 30, "a picture or a reason in the page")
                 return f"640, then 1280 wide, then {seen[-1]['text'].splitlines()[0]!r}"
             except AssertionError as error:
                 raise AssertionError(f"{error}; the page shows {seen[-3:]}, streams {server.json('api/streams')}") from None
