@@ -2,7 +2,7 @@
 
 use patchbay_plugin_api::abi::RawUnit;
 
-use crate::config::{Config, node, patch};
+use crate::config::{Config, node, patch, vars};
 use crate::wire;
 
 /// What the first bytes on the API's port are taken for.
@@ -24,9 +24,9 @@ pub fn config(data: &[u8]) {
     let value = node::Node::string(words.next_back().unwrap_or_default());
     let path: Vec<&str> = words.take(4).collect();
     let Ok(patched) = patch::set(text, &path, &value) else { return };
-    assert!(node::parse(&patched).is_ok(), "{patched}");
+    assert!(vars::parse_raw(&patched).is_ok(), "{patched}");
     if let Ok(without) = patch::delete(&patched, &path) {
-        assert!(node::parse(&without).is_ok(), "{without}");
+        assert!(vars::parse_raw(&without).is_ok(), "{without}");
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Reader {
     tag: usize,
     /// The last frame ended where the buffer begins, so another one must begin there.
     locked: bool,
+    /// Here a tag may begin: at the start, behind a tag, behind a frame. Elsewhere it would depend on how the bytes are cut.
+    is_seam: bool,
     /// Layer, rate and channels of the last frame.
     known: Option<(u8, u32, u8)>,
     clock: SampleClock,
@@ -46,6 +48,7 @@ impl Reader {
             buffer: BytesMut::new(),
             tag: 0,
             locked: false,
+            is_seam: true,
             known: None,
             clock: SampleClock::new(1, live),
             clock_rate: 0,
@@ -65,15 +68,15 @@ impl Reader {
             self.received = self.received.saturating_sub(skipped as u64);
             let step = self.step(last);
             match step {
-                Step::Tag(size) => self.tag = size,
+                Step::Tag(size) => (self.tag, self.locked) = (size, false),
                 Step::Skip(bytes) => {
                     self.buffer.advance(bytes.min(self.buffer.len()));
                     self.lost |= self.known.is_some();
-                    self.locked = false;
+                    (self.locked, self.is_seam) = (false, false);
                 }
                 Step::Frame(header) => {
                     self.frame(header, at);
-                    self.locked = true;
+                    (self.locked, self.is_seam) = (true, true);
                 }
                 Step::More => return,
             }
@@ -82,7 +85,7 @@ impl Reader {
 
     fn step(&self, last: bool) -> Step {
         let data: &[u8] = &self.buffer;
-        if !self.locked && b"ID3".starts_with(data.get(..3).unwrap_or(data)) && !data.is_empty() {
+        if self.is_seam && b"ID3".starts_with(data.get(..3).unwrap_or(data)) && !data.is_empty() {
             return match tag_size(data) {
                 Some(size) => Step::Tag(size),
                 None if last || data.len() >= TAG_HEADER => Step::Skip(1),

@@ -29,8 +29,8 @@ pub(super) fn look<'a>(
         if first.get(..seen) != request.get(..seen) {
             continue;
         }
-        let is_there = seen == request.len() && (head.is_whole || (raw.header.is_empty() && head.has_line));
-        if !is_there {
+        // Not before: a page of another site may send a request line of any path, and says behind it where it is from.
+        if seen < request.len() || !head.is_whole {
             more = true;
         } else if head.has(&raw.header, &raw.value)
             && allowed.is_none_or(|list| list.iter().any(|path| path == head.path()))
@@ -45,7 +45,6 @@ pub(super) fn look<'a>(
 struct Head<'a> {
     line: &'a [u8],
     fields: &'a [u8],
-    has_line: bool,
     is_whole: bool,
 }
 
@@ -60,7 +59,6 @@ impl<'a> Head<'a> {
         Self {
             line,
             fields: fields.get(..end.unwrap_or(fields.len())).unwrap_or_default(),
-            has_line: line_end.is_some(),
             is_whole: line_end.is_some() && end.is_some(),
         }
     }
@@ -150,7 +148,8 @@ mod tests {
             (&b""[..], Look::More),
             (b"G", Look::More),
             (b"OPTIONS r", Look::More),
-            (b"OPTIONS rtsp://h/cam RTSP/1.0\r\n", Look::Raw(0)),
+            (b"OPTIONS rtsp://h/cam RTSP/1.0\r\n", Look::More),
+            (b"OPTIONS rtsp://h/cam RTSP/1.0\r\nCSeq: 1\r\n\r\n", Look::Raw(0)),
             (b"OPTIONS /api HTTP/1.1\r\n", Look::Http),
             (b"PUT /api", Look::Http),
             (b"GET /cam HTTP/1.0\r\n", Look::More),
@@ -161,7 +160,8 @@ mod tests {
             (b"GET /api HTTP/1.1\r\nSec-WebSocket-Protocol: chat\r\n\r\n", Look::Http),
             (b"GET / HTTP/1.0\r\n\r\n", Look::Http),
             (b"GET / HTTP/1.0\r\n\r\nx-sessioncookie: in the body\r\n\r\n", Look::Http),
-            (b"POST /pair-setup HTTP/1.1\r\n", Look::Raw(3)),
+            (b"POST /pair-setup HTTP/1.1\r\n", Look::More),
+            (b"POST /pair-setup HTTP/1.1\r\n\r\n", Look::Raw(3)),
             (b"POST /pair-setups HTTP/1.1\r\n", Look::Http),
         ] {
             assert_eq!(see(first), expected, "{}", String::from_utf8_lossy(first));
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(see(&from("http://nvr:1984")), Look::Raw(1));
         assert_eq!(look(&from("http://evil.example"), patterns().iter(), None, true), Look::Raw(1));
         let only = |path: &str| {
-            let first = b"POST /pair-setup HTTP/1.1\r\n";
+            let first = b"POST /pair-setup HTTP/1.1\r\n\r\n";
             look(first, patterns().iter(), Some(&[path.to_owned()]), false)
         };
         assert_eq!((only("/pair-setup"), only("/api")), (Look::Raw(3), Look::Http));
