@@ -55,7 +55,9 @@ impl<'a> Head<'a> {
         let end = |blank: &[u8]| fields.windows(blank.len()).position(|bytes| bytes == blank);
         // No field at all: the blank line follows at once.
         let at_once = fields.starts_with(b"\r\n") || fields.starts_with(b"\n");
-        let end = if at_once { Some(0) } else { end(b"\r\n\r\n").or_else(|| end(b"\n\n")) };
+        // The first blank line, however lines end.
+        let end =
+            if at_once { Some(0) } else { [end(b"\r\n\r\n"), end(b"\n\n")].into_iter().flatten().min() };
         Self {
             line,
             fields: fields.get(..end.unwrap_or(fields.len())).unwrap_or_default(),
