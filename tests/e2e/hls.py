@@ -247,6 +247,9 @@ def chromium(query, rate=1):
         assert seen["parts"] and 0.95 < seen["drift"] < 1.05 and seen["audio_bytes"] > 10_000, seen
         # How many are shown and how old they are follows from the machine too: what was possible once is not the server's doing when it is not kept.
         assert seen["frames"] > 5 * SECONDS and seen["clocks"] > SECONDS and seen["age_min_ms"] <= OLDEST_MS, seen
+        if SECONDS >= 60:
+            assert seen["frames"] >= 0.9 * 25 * (SECONDS - 3) and seen["dropped"] <= seen["frames"] * 0.02, seen
+            assert seen["age_ms"] <= OLDEST_MS, seen
         print(f"  {seen['frames']} pictures, {seen['dropped']} dropped, {seen['age_ms']} ms old, 95 % {seen['age_p95_ms']}, most {seen['age_max_ms']} (aim {AIM_MS})")
 
 

@@ -49,7 +49,11 @@ impl Chunk {
     pub(super) fn next(&mut self) -> Option<Bytes> {
         match &mut self.0 {
             Way::Small(data) => Some(std::mem::take(data)),
-            Way::Large(id) => HELD.lock().take(*id, Instant::now()),
+            Way::Large(id) => {
+                let part = HELD.lock().take(*id, Instant::now());
+                // A handle in HTTP's queue would keep the whole. Copied while nobody waits for the lock.
+                part.map(|part| Bytes::copy_from_slice(&part))
+            }
         }
     }
 }
@@ -99,12 +103,12 @@ impl Held {
         id
     }
 
-    /// A part is a copy: a handle would keep the whole.
+    /// The next part, of the whole's memory.
     fn take(&mut self, id: u64, now: Instant) -> Option<Bytes> {
         let waiting = self.waiting.get_mut(&id)?;
-        let rest = waiting.all.get(waiting.taken..).unwrap_or_default();
-        let part = Bytes::copy_from_slice(rest.get(..PART).unwrap_or(rest));
-        waiting.taken += part.len();
+        let end = waiting.all.len().min(waiting.taken + PART);
+        let part = waiting.all.slice(waiting.taken..end);
+        waiting.taken = end;
         waiting.at = now;
         Some(part)
     }
