@@ -38,13 +38,17 @@ fn talk(kit: &Kit, session: u64, index: u32, send: &SendTrack) -> Result<bool, S
     host::set_tracks(std::slice::from_ref(&track));
     let before = host::units_read();
     kit.caller.command(session, command::TALK, &TalkOpen { source: SOURCE, send: index, track })?;
-    // What was said before it began to read is not heard: it is spoken to until it hears.
+    // What was said before it began to read is not heard: it is spoken to until it hears. Whoever comes back for more has used what
+    // it read first; a talk that ended before that would leave the camera's loudspeaker silent.
     let mut said = 0;
-    let heard = host::until(LOCAL_LIMIT, || {
-        say(rate, said, PACKETS);
-        said += PACKETS;
-        host::units_read() > before
-    });
+    let mut hears = |before| {
+        host::until(LOCAL_LIMIT, || {
+            say(rate, said, PACKETS);
+            said += PACKETS;
+            host::units_read() > before
+        })
+    };
+    let heard = hears(before) && hears(host::units_read());
     // A talk that cannot be read is no harm to the one under way, and neither is an end that comes twice.
     kit.caller.command_bytes(session, command::TALK, b"{".to_vec())?;
     kit.caller.command(session, command::TALK_END, &TalkEnd { source: SOURCE })?;

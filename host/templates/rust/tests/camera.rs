@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use patchbay_plugin_{{name}}::wire::{HEADER, Message, kind};
 use patchbay_testkit::{Emulator, Material, assert_conforms};
@@ -80,5 +80,10 @@ fn keeps_the_rules() {
         &material,
     );
     assert!(camera.connections() >= 4);
+    // What was sent last may still be on its way to the thread that listens.
+    let end = Instant::now() + Duration::from_secs(5);
+    while HEARD.load(Ordering::Relaxed) == 0 && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
+    }
     assert!(HEARD.load(Ordering::Relaxed) > 0, "nobody spoke");
 }
