@@ -111,7 +111,10 @@ def requests_get_the_right_status():
     with served("streams:\n  demo: \"demo:\"\n  empty:\n") as server:
         post = lambda path, body=OFFER, kind="application/sdp": server.get(path, "POST", body.encode(), {"content-type": kind})  # noqa: E731
         assert post("api/webrtc")[0] == 400
-        assert post("api/webrtc?src=nope")[0] == 404
+        # An unknown stream is told before whatever else is wrong.
+        for body, kind in ((OFFER, "application/sdp"), ("abc", "application/sdp"), ("{", "application/json"), (OFFER.replace("H264", "H269").replace("opus", "opium"), "")):
+            for key in ("src", "dst"):
+                assert post(f"api/webrtc?{key}=nope", body, kind)[::2] == (404, b"stream not found\n"), (key, body)
         status, _, body = post("api/webrtc?dst=nope", OFFER.replace("recvonly", "sendonly"))
         assert status == 404, (status, body)
         assert post("api/webrtc?src=demo", "{", "application/json")[0] == 400

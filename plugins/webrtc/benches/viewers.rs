@@ -219,8 +219,9 @@ async fn sinks(count: usize) {
 
 /// The plugin's own path with real connections; also what the first viewer got.
 async fn patchbay(count: usize) -> (f64, String) {
-    let mux = Mux::new(vec![UdpSocket::bind("127.0.0.1:0").unwrap()], None).unwrap();
-    let address = mux.hub().udp_addresses().next().unwrap();
+    let mut mux = Mux::default();
+    assert!(mux.bind(Instant::now(), &[[127, 0, 0, 1].into()], 0).is_none());
+    let address = mux.hub().udp_addresses()[0];
     let own = vec![candidate::own(address, Transport::Udp, 0)];
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--viewers", &count.to_string()])

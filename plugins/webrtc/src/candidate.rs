@@ -57,11 +57,14 @@ pub fn relay(address: SocketAddr, rank: u16) -> String {
     format!("candidate:{foundation} 1 udp {priority} {ip} {port} typ relay raddr {any} rport 9")
 }
 
-/// Addresses of the machine that may be used, IPv4 first.
-pub fn local_addresses(filters: &Filters) -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+/// Addresses of the machine that may be used now, IPv4 first.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn local_addresses(filters: &Filters) -> std::io::Result<Vec<IpAddr>> {
+    let interfaces = if_addrs::get_if_addrs()?;
     let found = interfaces.into_iter().map(|interface| (interface.name.clone(), interface.ip())).collect();
-    usable(found, filters)
+    Ok(usable(found, filters))
 }
 
 /// What `filters` leave of interface names and addresses.

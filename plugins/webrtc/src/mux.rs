@@ -2,21 +2,19 @@
 //!
 //! A peer is known by the user fragment in its first connectivity check, whose integrity is verified before its address
 //! is remembered; everything else is told apart by address. UDP has one socket per local address, never the wildcard:
-//! the address that an answer comes from must be the one that was asked.
+//! the address that an answer comes from must be the one that was asked. Sockets come and go with the machine's addresses.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
-use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
-use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use parking_lot::{Mutex, RwLock};
+use quinn_udp::{Transmit, UdpSockRef};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::config::Transport;
@@ -25,7 +23,10 @@ use crate::peer::agree::Credentials;
 use crate::stun;
 use crate::turn::Relay;
 
+mod ports;
 pub mod tcp;
+
+use ports::{Port, Ports};
 
 /// Largest datagram that is read, in bytes.
 const MAX_DATAGRAM: usize = 2048;
@@ -35,9 +36,6 @@ const MAX_ADDRESSES: usize = 16;
 
 /// Datagrams that are read before others have their turn.
 const READ_AT_ONCE: usize = 32;
-
-/// Kernel buffers of a UDP socket, in bytes, as far as the system allows.
-const SOCKET_BUFFER: usize = 4 << 20;
 
 /// Totals for `/metrics`.
 #[derive(Debug, Default)]
@@ -59,25 +57,32 @@ pub struct Counters {
 /// The sockets and who uses them. Dropping it closes them.
 pub struct Mux {
     hub: Arc<Hub>,
-    _tasks: JoinSet<()>,
+    /// Who reads the UDP socket of each address.
+    readers: HashMap<SocketAddr, JoinSet<()>>,
+    listener: JoinSet<()>,
+    /// That of all UDP sockets, once the system has chosen it.
+    port: Option<u16>,
 }
 
 /// What sessions and readers share.
 pub struct Hub {
-    ports: Vec<Arc<Port>>,
-    /// Port of the TCP listener.
-    tcp: Option<u16>,
+    local: RwLock<Local>,
     table: Mutex<Table>,
     /// Allocations on TURN servers.
     relays: Mutex<Vec<Arc<Relay>>>,
     counters: Counters,
 }
 
-struct Port {
-    /// Waited for to read alone: otherwise the kernel wakes a thread for each datagram that has left.
-    socket: AsyncFd<UdpSocket>,
-    state: UdpSocketState,
-    address: SocketAddr,
+/// Where this side is reached.
+#[derive(Default)]
+struct Local {
+    ports: Ports,
+    /// Port of the TCP listener.
+    tcp: Option<u16>,
+    /// The addresses that it is reached at.
+    tcp_ips: Vec<IpAddr>,
+    /// Counts changes of the addresses.
+    generation: u64,
 }
 
 #[derive(Default)]
@@ -94,35 +99,70 @@ struct Entry {
     addresses: Vec<SocketAddr>,
 }
 
-impl Mux {
-    /// Takes bound sockets into use: a UDP socket per address, and a TCP listener.
-    pub fn new(udp: Vec<UdpSocket>, tcp: Option<tokio::net::TcpListener>) -> io::Result<Self> {
-        let mut ports = Vec::new();
-        for socket in udp {
-            socket.set_nonblocking(true)?;
-            let reference = SockRef::from(&socket);
-            let _ = reference.set_send_buffer_size(SOCKET_BUFFER);
-            let _ = reference.set_recv_buffer_size(SOCKET_BUFFER);
-            let address = socket.local_addr()?;
-            let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-            ports.push(Arc::new(Port { socket: readable(socket)?, state, address }));
-        }
-        let tcp_port = tcp.as_ref().and_then(|listener| listener.local_addr().ok()).map(|a| a.port());
-        let hub = Arc::new(Hub {
-            ports,
-            tcp: tcp_port,
+impl Default for Mux {
+    fn default() -> Self {
+        let hub = Hub {
+            local: RwLock::default(),
             table: Mutex::default(),
             relays: Mutex::default(),
             counters: Counters::default(),
-        });
-        let mut tasks = JoinSet::new();
-        for port in &hub.ports {
-            tasks.spawn(read(Arc::clone(&hub), Arc::clone(port)));
+        };
+        Self { hub: Arc::new(hub), readers: HashMap::new(), listener: JoinSet::new(), port: None }
+    }
+}
+
+impl Mux {
+    /// Receives UDP at exactly these addresses from now on, as far as they can be bound; on `port`, or with 0 on one that the system
+    /// chooses once. Nothing happens to what is received at an address that stays; one that is gone keeps its socket for a while, because
+    /// it may come back, and is told nobody meanwhile. The error is that of an address that cannot be bound; the next call tries it again.
+    pub fn bind(&mut self, now: Instant, ips: &[IpAddr], port: u16) -> Option<io::Error> {
+        let missing = self.hub.local.read().ports.missing(ips);
+        let (mut bound, mut failed) = (Vec::new(), None);
+        for ip in missing {
+            let chosen = if port == 0 { self.port.unwrap_or(0) } else { port };
+            match Port::bind(ip, chosen) {
+                Ok(port) => {
+                    self.port = Some(port.address.port());
+                    bound.push(Arc::new(port));
+                }
+                Err(error) => {
+                    tracing::debug!(%ip, port, "udp: {error}");
+                    failed = Some(error);
+                }
+            }
         }
-        if let Some(listener) = tcp {
-            tasks.spawn(tcp::accept(Arc::clone(&hub), listener));
+        for port in &bound {
+            let mut reader = JoinSet::new();
+            reader.spawn(read(Arc::clone(&self.hub), Arc::clone(port)));
+            self.readers.insert(port.address, reader);
         }
-        Ok(Self { hub, _tasks: tasks })
+        let mut local = self.hub.local.write();
+        let before = local.ports.addresses();
+        let over = local.ports.arrange(now, ips, bound);
+        if local.ports.addresses() != before {
+            local.generation += 1;
+        }
+        drop(local);
+        for port in over {
+            self.readers.remove(&port.address);
+        }
+        failed
+    }
+
+    /// Accepts connections of this listener from now on, and of no other.
+    pub fn listen(&mut self, listener: TcpListener) {
+        self.hub.local.write().tcp = listener.local_addr().ok().map(|address| address.port());
+        self.listener.abort_all();
+        self.listener.spawn(tcp::accept(Arc::clone(&self.hub), listener));
+    }
+
+    /// The listener is reached at these addresses.
+    pub fn reached_at(&mut self, ips: &[IpAddr]) {
+        let mut local = self.hub.local.write();
+        if local.tcp.is_some() && local.tcp_ips != ips {
+            local.tcp_ips = ips.to_vec();
+            local.generation += 1;
+        }
     }
 
     /// What sessions need of it.
@@ -133,13 +173,25 @@ impl Mux {
 
 impl Hub {
     /// The addresses that UDP is received at.
-    pub fn udp_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.ports.iter().map(|port| port.address)
+    pub fn udp_addresses(&self) -> Vec<SocketAddr> {
+        self.local.read().ports.addresses()
+    }
+
+    /// The addresses that TCP is accepted at.
+    pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        let local = self.local.read();
+        let with_port = |port| local.tcp_ips.iter().map(move |ip| SocketAddr::new(*ip, port)).collect();
+        local.tcp.map(with_port).unwrap_or_default()
     }
 
     /// The port that TCP is accepted at.
     pub fn tcp_port(&self) -> Option<u16> {
-        self.tcp
+        self.local.read().tcp
+    }
+
+    /// Another number each time that these addresses change.
+    pub fn generation(&self) -> u64 {
+        self.local.read().generation
     }
 
     /// Totals.
@@ -214,10 +266,9 @@ impl Hub {
     /// Sends datagrams of `segment` bytes each (the last may be shorter) with one system call. False when the socket has
     /// no room: they are lost.
     pub fn send(&self, local: SocketAddr, remote: SocketAddr, contents: &[u8], segment: usize) -> bool {
-        let same = |port: &&Arc<Port>| port.address == local;
-        let family = |port: &&Arc<Port>| port.address.is_ipv4() == remote.is_ipv4();
         let count = contents.len().div_ceil(segment.max(1)) as u64;
-        let port = match self.ports.iter().find(same) {
+        let own = self.local.read();
+        let port = match own.ports.at(local) {
             Some(port) => port,
             None => {
                 if let Some(relay) = self.relay(local) {
@@ -226,7 +277,7 @@ impl Hub {
                     counter.fetch_add(count, Relaxed);
                     return is_sent;
                 }
-                let Some(port) = self.ports.iter().find(family) else { return false };
+                let Some(port) = own.ports.towards(remote) else { return false };
                 port
             }
         };
@@ -274,20 +325,13 @@ impl Hub {
 
     /// Most datagrams that one call of [`Hub::send`] takes.
     pub fn max_segments(&self) -> usize {
-        self.ports.iter().map(|port| port.state.max_gso_segments()).min().unwrap_or(1)
+        self.local.read().ports.max_segments()
     }
 
     /// The local address of a TCP connection as the candidates name it.
     fn tcp_address(&self, bound: SocketAddr) -> SocketAddr {
-        SocketAddr::new(bound.ip().to_canonical(), self.tcp.unwrap_or(bound.port()))
+        SocketAddr::new(bound.ip().to_canonical(), self.tcp_port().unwrap_or(bound.port()))
     }
-}
-
-/// A socket that is waited for to read alone.
-// What is deprecated is that a type may hand out a descriptor that is not its own; a socket of the standard library does not.
-#[allow(deprecated)]
-fn readable(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
-    AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
 /// Reads one socket for ever.
@@ -311,23 +355,4 @@ async fn read(hub: Arc<Hub>, port: Arc<Port>) {
         drop(ready);
         tokio::task::yield_now().await;
     }
-}
-
-/// Binds one UDP socket per address; addresses that refuse are passed over.
-pub fn bind_udp(addresses: &[IpAddr], port: u16) -> Vec<UdpSocket> {
-    let mut port = port;
-    let mut sockets = Vec::new();
-    for ip in addresses {
-        match UdpSocket::bind((*ip, port)) {
-            Ok(socket) => {
-                // All on the same port when the system may choose it.
-                if port == 0 {
-                    port = socket.local_addr().map_or(0, |address| address.port());
-                }
-                sockets.push(socket);
-            }
-            Err(error) => tracing::debug!(%ip, port, "udp: {error}"),
-        }
-    }
-    sockets
 }

@@ -161,6 +161,18 @@ impl Peer {
         self.drain(&mut core, Instant::now());
     }
 
+    /// Takes further candidates of this side, for addresses that the machine did not have before.
+    pub fn add_own<'a>(&self, lines: impl Iterator<Item = &'a String>) {
+        let mut core = self.core.lock();
+        for line in lines {
+            let init = RTCIceCandidateInit { candidate: line.clone(), ..RTCIceCandidateInit::default() };
+            if let Err(error) = core.connection.add_local_candidate(init) {
+                tracing::debug!("an own candidate cannot be used: {error}");
+            }
+        }
+        self.drain(&mut core, Instant::now());
+    }
+
     /// Answers a later offer of the peer. What is sent goes on meanwhile; after an error all is as before.
     pub fn renegotiate(
         &self,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use patchbay_sdk::Error;
-use patchbay_sdk::api::message::{Connection, Response, SocketMessage};
+use patchbay_sdk::api::message::{Connection, Consume, Media, Response, SocketMessage};
 use patchbay_sdk::routes::{Body, Reply, Request, header, query_pairs, query_value};
+use patchbay_sdk::server::Context;
+use patchbay_sdk::server::is_unknown;
+use patchbay_sdk::{Class, Error};
 use serde_json::{Value, json};
 
 use crate::sdp::MAX_LEN;
@@ -145,16 +147,44 @@ async fn post(engine: &Arc<Engine>, request: &Request, body: Body) -> Result<Rep
     let form = Form::of(&media_type(request), is_publisher);
     let context = body.context();
     let Some(bytes) = read(body).await else { return Ok(Reply::text(413, "the offer is too long")) };
-    let Some(offer) = form.offer(&bytes) else { return Ok(Reply::text(400, "the offer cannot be read")) };
+    let connection = connection(request, form.format_name(), "http");
+    let Some(offer) = form.offer(&bytes) else {
+        known(&context, &stream, &connection).await?;
+        return Ok(Reply::text(400, "the offer cannot be read"));
+    };
     let ask = Ask {
-        stream,
+        stream: stream.clone(),
         query: request.query.clone(),
         offer,
         is_publisher,
-        connection: connection(request, form.format_name(), "http"),
+        connection: connection.clone(),
     };
-    let answer = engine.open(context, ask).await?;
-    Ok(reply(form, &content_type, &answer))
+    match engine.open(context.clone(), ask).await {
+        Ok(answer) => Ok(reply(form, &content_type, &answer)),
+        Err(error) => {
+            if matches!(error.class, Class::Protocol | Class::Unsupported) {
+                known(&context, &stream, &connection).await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// An error when there is no such stream, which comes before whatever is wrong with an offer. What a claim shows that takes nothing and
+/// wakes no camera.
+async fn known(context: &Context, stream: &str, connection: &Connection) -> Result<(), Error> {
+    let claim = Consume {
+        stream: stream.to_owned(),
+        medias: vec![Media { kind: "data".to_owned(), codecs: Vec::new() }],
+        connection: connection.clone(),
+        class: "background".to_owned(),
+        timeout_ms: 1,
+        ..Consume::default()
+    };
+    match context.consume(&claim)?.next().await {
+        Err(error) if is_unknown(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn reply(form: Form, content_type: &str, answer: &Answer) -> Reply {
@@ -191,7 +221,7 @@ async fn patch(engine: &Arc<Engine>, request: &Request, body: Body) -> Result<Re
     };
     let etag = etag.to_owned();
     let Some(bytes) = read(body).await else { return Ok(Reply::text(413, "the fragment is too long")) };
-    Ok(match engine.fragment(&id, &etag, &String::from_utf8_lossy(&bytes)) {
+    Ok(match engine.fragment(&id, &etag, &String::from_utf8_lossy(&bytes)).await {
         Ok(None) => status(204, Vec::new()),
         Ok(Some(restarted)) => {
             let field = |name: &str, value: String| (name.to_owned(), value);

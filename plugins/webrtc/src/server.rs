@@ -1,24 +1,22 @@
 //! The server: one set of sockets, the sessions on them, and what they are told.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use patchbay_media::Kind;
-use patchbay_sdk::api::message::{Connection, Listening};
+use patchbay_sdk::api::message::Connection;
 use patchbay_sdk::server::Context;
 use patchbay_sdk::{Class, Error};
 use rtc::crypto::RTCCryptoProvider;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Listen, Transport};
+use crate::config::{Config, Filters, Transport};
 use crate::feed::Feeds;
-use crate::mux::{Hub, Mux, bind_udp};
+use crate::mux::Hub;
 use crate::peer::agree::Agreed;
 use crate::peer::setup::{SetupError, Use, random_text};
 use crate::peer::{Event, Peer, setup};
@@ -28,6 +26,7 @@ use crate::turn::{self, Relays};
 use crate::{candidate, crypto};
 
 mod again;
+mod listeners;
 mod public;
 mod publish;
 mod talk;
@@ -35,6 +34,7 @@ mod view;
 
 use again::Again;
 pub use again::Trickle;
+use listeners::{ListenError, Listeners};
 
 /// Most sessions at a time.
 const MAX_SESSIONS: usize = 4096;
@@ -61,7 +61,7 @@ pub struct Engine {
 
 enum Sockets {
     Unbound,
-    Bound(Mux),
+    Open(Listeners),
     Closed,
 }
 
@@ -74,8 +74,18 @@ struct Session {
     offers: mpsc::Sender<Again>,
     /// What they all have in common.
     identity: String,
-    /// The candidates that the peer is told.
+    candidates: Candidates,
+}
+
+/// The candidates of this side.
+#[derive(Debug, Clone)]
+struct Candidates {
+    /// All, for the connection.
+    own: Vec<String>,
+    /// Those that the peer is told.
     told: Vec<String>,
+    /// Of which addresses ([`Hub::generation`]).
+    generation: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -151,20 +161,34 @@ impl Engine {
         &self.crypto
     }
 
-    /// The sockets, bound if they were not.
+    /// The sockets, at the addresses that the machine has now.
     async fn hub(&self) -> Result<Arc<Hub>, Error> {
-        let mut sockets = self.sockets.lock().await;
-        match &*sockets {
-            Sockets::Bound(mux) => Ok(Arc::clone(mux.hub())),
-            Sockets::Closed => Err(Error::eof("the server has ended")),
-            Sockets::Unbound => {
-                let mux = bind(&self.config).await?;
-                let hub = Arc::clone(mux.hub());
-                *self.hub.lock() = Some(Arc::clone(&hub));
-                *sockets = Sockets::Bound(mux);
-                Ok(hub)
+        match self.look().await? {
+            (hub, Err(error)) if !listeners::is_bound(&hub) => {
+                drop(hub);
+                Err(Error::unsupported(error.to_string()))
             }
+            (hub, _) => Ok(hub),
         }
+    }
+
+    /// Looks at the addresses of the machine: the sockets follow them.
+    async fn look(&self) -> Result<(Arc<Hub>, Result<(), ListenError>), Error> {
+        let mut sockets = self.sockets.lock().await;
+        if matches!(*sockets, Sockets::Unbound) {
+            *sockets = Sockets::Open(Listeners::default());
+        }
+        let Sockets::Open(listeners) = &mut *sockets else {
+            return Err(Error::eof("the server has ended"));
+        };
+        let hub = Arc::clone(listeners.hub());
+        let before = hub.generation();
+        let looked = listeners.look(&self.config).await;
+        if before != hub.generation() && before > 0 {
+            tracing::info!(udp = ?hub.udp_addresses(), tcp = ?hub.tcp_addresses(), "other addresses");
+        }
+        *self.hub.lock() = Some(Arc::clone(&hub));
+        Ok((hub, looked))
     }
 
     /// The server is wanted (again): it may have been switched off in between.
@@ -217,18 +241,10 @@ impl Engine {
 
     /// Makes the connection of a session.
     async fn connect(&self, hub: &Arc<Hub>, offer: &Description, uses: &[Use]) -> Result<Connected, Error> {
-        let (mut own, own_told) = own_candidates(hub, &self.config);
-        let (mut told, relays) = tokio::join!(self.public.candidates(hub), self.relays.open(hub));
-        told.extend(own_told);
-        for (relay, rank) in relays.iter().zip(0..) {
-            let line = candidate::relay(relay.address(), rank);
-            own.push(line.clone());
-            told.push(line);
-        }
-        // A UDP candidate first: FFmpeg's WHIP gives up at a TCP one.
-        told.sort_by_key(|line| line.contains(" tcp "));
+        let candidates = self.gather(hub).await;
+        let Candidates { own, told, .. } = &candidates;
         let (parts, Agreed { sdp, tracks, .. }) =
-            setup::answer(offer, uses, &own, &told, &self.crypto).map_err(refused)?;
+            setup::answer(offer, uses, own, told, &self.crypto).map_err(refused)?;
         let (peer, events) = Peer::new(hub, parts);
         let answer = Answer::new(random_text(24), sdp, told.clone());
         let close = CancellationToken::new();
@@ -239,11 +255,27 @@ impl Engine {
             close: close.clone(),
             offers: sender,
             identity: offer.identity(),
-            told,
+            candidates,
         };
         self.sessions.lock().insert(answer.id.clone(), session);
         self.totals.lock().sessions += 1;
         Ok(Connected { peer, events, offers, tracks, answer, close })
+    }
+
+    /// The candidates of this side now.
+    async fn gather(&self, hub: &Arc<Hub>) -> Candidates {
+        let generation = hub.generation();
+        let (mut own, own_told) = own_candidates(hub, &self.config.filters);
+        let (mut told, relays) = tokio::join!(self.public.candidates(hub), self.relays.open(hub));
+        told.extend(own_told);
+        for (relay, rank) in relays.iter().zip(0..) {
+            let line = candidate::relay(relay.address(), rank);
+            own.push(line.clone());
+            told.push(line);
+        }
+        // A UDP candidate first: FFmpeg's WHIP gives up at a TCP one.
+        told.sort_by_key(|line| line.contains(" tcp "));
+        Candidates { own, told, generation }
     }
 
     /// Ends a session; false when there is none of this name.
@@ -334,91 +366,30 @@ impl Drop for Open {
 }
 
 /// Candidates of the machine's own addresses: all for the connection, and those that the peer is told.
-fn own_candidates(hub: &Hub, config: &Config) -> (Vec<String>, Vec<String>) {
-    let mut all = Vec::new();
-    let udp: Vec<SocketAddr> = hub.udp_addresses().collect();
-    let rank = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
-    for (index, address) in udp.iter().enumerate() {
-        all.push((address.ip(), Transport::Udp, candidate::own(*address, Transport::Udp, rank(index))));
-    }
-    if let Some(port) = hub.tcp_port() {
-        let only = Listen::parse(&config.listen).and_then(|listen| listen.host.parse::<IpAddr>().ok());
-        let ips: Vec<IpAddr> = match only {
-            Some(ip) if !ip.is_unspecified() => vec![ip],
-            _ => candidate::local_addresses(&config.filters),
-        };
-        for (index, ip) in ips.into_iter().enumerate() {
-            let line = candidate::own(SocketAddr::new(ip, port), Transport::Tcp, rank(index));
-            all.push((ip, Transport::Tcp, line));
+fn own_candidates(hub: &Hub, filters: &Filters) -> (Vec<String>, Vec<String>) {
+    let (mut all, mut told) = (Vec::new(), Vec::new());
+    let of = [(Transport::Udp, hub.udp_addresses()), (Transport::Tcp, hub.tcp_addresses())];
+    for (transport, addresses) in of {
+        for (address, rank) in addresses.into_iter().zip(0..) {
+            let line = candidate::own(address, transport, rank);
+            if candidate::is_told(address.ip(), transport, filters) {
+                told.push(line.clone());
+            }
+            all.push(line);
         }
     }
-    let told = all.iter().filter(|(ip, transport, _)| candidate::is_told(*ip, *transport, &config.filters));
-    let told = told.map(|(_, _, line)| line.clone()).collect();
-    (all.into_iter().map(|(_, _, line)| line).collect(), told)
-}
-
-/// Binds the configured sockets.
-async fn bind(config: &Config) -> Result<Mux, Error> {
-    let listen = Listen::parse(&config.listen);
-    if listen.is_none() && !config.listen.is_empty() {
-        return Err(Error::unsupported(format!("listen: {:?} is no address", config.listen)));
-    }
-    let filters = &config.filters;
-    let ips: Vec<IpAddr> = match listen.as_ref().map(|listen| listen.host.as_str()) {
-        None | Some("" | "0.0.0.0" | "::") => candidate::local_addresses(filters),
-        Some(host) => tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect(),
-    };
-    let allowed = |transport: Transport| {
-        let ips = ips.iter().copied();
-        ips.filter(|ip| filters.allows_network(transport, *ip)).collect::<Vec<_>>()
-    };
-    // Without UDP on the fixed port sessions use one that the system chooses.
-    let port = listen.as_ref().filter(|listen| listen.udp).map_or(0, |listen| listen.port);
-    let udp = bind_udp(&allowed(Transport::Udp), port);
-    let mut tcp = None;
-    if let Some(listen) = listen.as_ref().filter(|listen| listen.tcp && !allowed(Transport::Tcp).is_empty()) {
-        // With port 0 both are the one that UDP got.
-        let port = match listen.port {
-            0 => udp.first().and_then(|socket| socket.local_addr().ok()).map_or(0, |a| a.port()),
-            port => port,
-        };
-        tcp = listen_tcp(&listen.host, port).await;
-    }
-    if udp.is_empty() && tcp.is_none() {
-        return Err(Error::unsupported(format!("cannot listen on {:?}", config.listen)));
-    }
-    Ok(Mux::new(udp, tcp)?)
-}
-
-/// A listener on `host:port`; an empty host is every address of both families.
-async fn listen_tcp(host: &str, port: u16) -> Option<TcpListener> {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    patchbay_sdk::server::listen(&format!("{host}:{port}"))
-        .await
-        .inspect_err(|error| tracing::warn!("{error}"))
-        .ok()
+    (all, told)
 }
 
 /// Runs the server role until the host closes it.
 pub async fn serve(engine: &Arc<Engine>, context: Context) -> Result<(), Error> {
     engine.reopen().await;
-    let hub = engine.hub().await?;
-    let configured = &engine.config.listen;
-    let host = configured.split('/').next().and_then(|a| a.rsplit_once(':')).map_or("", |(host, _)| host);
-    let mut info = serde_json::Map::new();
-    info.insert("listen".to_owned(), configured.clone().into());
-    let udp = hub.udp_addresses().next().map(|address| address.port());
-    for (name, port) in [("tcp", hub.tcp_port()), ("udp", udp)] {
-        let Some(port) = port else { continue };
-        let addr = format!("{host}:{port}/{name}");
-        context.listening(&Listening { protocol: "webrtc".to_owned(), addr, info: info.clone() })?;
-    }
     tokio::select! {
+        error = listeners::keep(engine, &context) => return Err(error),
         _ = context.report(|| engine.metrics()) => {}
         () = context.closed() => {}
         () = context.draining() => {}
     }
-    drop(hub);
     engine.shut().await;
     // Nobody listens when the host closes it, who wants to know when it drains.
     let _ = context.drained();

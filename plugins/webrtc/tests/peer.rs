@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::UdpSocket;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ struct Player {
     /// RTP packets to lose: every so many of those that come for the first time.
     lose: Option<u16>,
     lost: HashSet<u16>,
+    /// Where the last datagram came from.
+    from: Option<SocketAddr>,
 }
 
 impl Player {
@@ -83,14 +85,29 @@ impl Player {
             .unwrap();
         let offer = connection.create_offer(None).unwrap();
         connection.set_local_description(Instant::now(), offer.clone()).unwrap();
-        let player =
-            Self { connection, socket, got: BTreeMap::new(), ssrc: 0, lose: None, lost: HashSet::new() };
+        let player = Self {
+            connection,
+            socket,
+            got: BTreeMap::new(),
+            ssrc: 0,
+            lose: None,
+            lost: HashSet::new(),
+            from: None,
+        };
         (player, offer.sdp)
     }
 
     fn accept(&mut self, answer: &str) {
         let answer = RTCSessionDescription::answer(answer.to_owned()).unwrap();
         self.connection.set_remote_description(Instant::now(), answer).unwrap();
+    }
+
+    /// An offer that starts ICE anew.
+    fn restart(&mut self) -> String {
+        self.connection.restart_ice();
+        let offer = self.connection.create_offer(None).unwrap();
+        self.connection.set_local_description(Instant::now(), offer.clone()).unwrap();
+        offer.sdp
     }
 
     fn want_key(&mut self) {
@@ -132,6 +149,7 @@ impl Player {
             else {
                 continue;
             };
+            self.from = Some(peer_addr);
             let is_rtp = buffer[0] & 0xc0 == 0x80 && !(200..=207).contains(&buffer[1]);
             let sequence = u16::from_be_bytes([buffer[2], buffer[3]]);
             if is_rtp
@@ -171,8 +189,9 @@ impl Rig {
 
     /// The same with a player that knows only these ways to protect packets, if there are any.
     async fn with(profiles: Vec<SrtpProtectionProfile>) -> Self {
-        let mux = Mux::new(vec![UdpSocket::bind("127.0.0.1:0").unwrap()], None).unwrap();
-        let own = vec![candidate::own(mux.hub().udp_addresses().next().unwrap(), Transport::Udp, 0)];
+        let mut mux = Mux::default();
+        assert!(mux.bind(Instant::now(), &[[127, 0, 0, 1].into()], 0).is_none());
+        let own = vec![candidate::own(mux.hub().udp_addresses()[0], Transport::Udp, 0)];
         let (mut player, offer) = Player::new(profiles).await;
         let offer = Description::parse(&offer).unwrap();
         let uses = [Use::Send(offer.sections[0].formats[0].clone())];
@@ -347,6 +366,46 @@ async fn an_offer_that_cannot_be_taken_changes_nothing() {
     rig.peer.close();
     assert_eq!(rig.mux.hub().entries(), (0, 0));
     assert!(rig.peer.renegotiate(&rig.offer, &uses, &[]).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ice_restarts_at_another_address() {
+    let [before, after] = [1, 3].map(|last| IpAddr::from([127, 0, 0, last]));
+    let mut rig = Rig::new().await;
+    rig.peer.start(0, None);
+    rig.send(true, 5000);
+    rig.player.until("packets", |player| player.got.len() >= 5).await;
+    // One more address: the connection stays where it is.
+    let generation = rig.mux.hub().generation();
+    assert!(rig.mux.bind(Instant::now(), &[before, after], 0).is_none());
+    assert_eq!(rig.mux.hub().generation(), generation + 1);
+    rig.send(false, 5000);
+    rig.player.until("more packets", |player| player.got.len() >= 10).await;
+    assert_eq!(rig.player.from.map(|from| from.ip()), Some(before));
+    // The first one is gone, and its socket after a minute as well.
+    let now = Instant::now();
+    for later in [now, now + Duration::from_secs(60)] {
+        assert!(rig.mux.bind(later, &[after], 0).is_none());
+    }
+    let addresses = rig.mux.hub().udp_addresses();
+    assert_eq!(addresses.iter().map(|address| address.ip()).collect::<Vec<_>>(), [after]);
+    let own = vec![candidate::own(addresses[0], Transport::Udp, 0)];
+    rig.peer.add_own(own.iter());
+    let offer = Description::parse(&rig.player.restart()).unwrap();
+    let uses = [Use::Send(offer.sections[0].formats[0].clone())];
+    let agreed = rig.peer.renegotiate(&offer, &uses, &own).unwrap();
+    rig.player.accept(&agreed.sdp);
+    rig.player.until("way to the new address", |player| player.from == Some(addresses[0])).await;
+    let mut sent = 10;
+    while rig.player.got.len() < 40 {
+        rig.send(false, 5000);
+        sent += 5;
+        // What goes out before the new way is chosen is lost.
+        let end = Instant::now() + Duration::from_millis(200);
+        rig.player.until("packets", |player| player.got.len() >= sent || Instant::now() > end).await;
+        assert!(sent < 10_000);
+    }
+    assert!(!rig.peer.gone().is_cancelled());
 }
 
 #[tokio::test(flavor = "multi_thread")]

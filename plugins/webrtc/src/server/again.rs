@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use patchbay_sdk::Error;
 
-use super::{Answer, Engine, refused};
+use super::{Answer, Candidates, Engine, refused};
 use crate::peer::setup::random_text;
 use crate::sdp::{self, Description};
 
@@ -44,12 +44,11 @@ impl Engine {
     pub async fn again(&self, id: &str, offer: &str) -> Result<Option<Answer>, Error> {
         let offer = Description::parse(&sdp::one_transport(offer))
             .map_err(|error| Error::protocol(error.to_string()))?;
-        let (offers, told) = match self.sessions.lock().get(id) {
-            Some(session) if session.identity == offer.identity() => {
-                (session.offers.clone(), session.told.clone())
-            }
+        let offers = match self.sessions.lock().get(id) {
+            Some(session) if session.identity == offer.identity() => session.offers.clone(),
             _ => return Ok(None),
         };
+        let Some(told) = self.told(id).await else { return Ok(None) };
         let (reply, answer) = oneshot::channel();
         let again = Again { offer, told: told.clone(), reply };
         if offers.send(again).await.is_err() {
@@ -63,6 +62,25 @@ impl Engine {
         Ok(Some(answer))
     }
 
+    /// What a session tells its peer now; `None` when it is over. Other candidates than before when the machine has other addresses, which
+    /// its connection gets as well.
+    async fn told(&self, id: &str) -> Option<Vec<String>> {
+        let hub = self.hub().await.ok();
+        let (peer, known) = {
+            let sessions = self.sessions.lock();
+            let session = sessions.get(id)?;
+            (session.peer.clone(), session.candidates.clone())
+        };
+        let Some(hub) = hub.filter(|hub| hub.generation() != known.generation) else {
+            return Some(known.told);
+        };
+        let candidates = self.gather(&hub).await;
+        let Candidates { own, told, .. } = candidates.clone();
+        peer.add_own(own.iter().filter(|line| !known.own.contains(line)));
+        self.sessions.lock().get_mut(id)?.candidates = candidates;
+        Some(told)
+    }
+
     /// Gives a session candidates of its peer.
     pub fn candidates(&self, id: &str, lines: &[String]) {
         let peer = self.sessions.lock().get(id).map(|session| session.peer.clone());
@@ -73,16 +91,21 @@ impl Engine {
 
     /// Takes a fragment (RFC 9725 section 4.3): candidates, or a restart of ICE with them, which is answered. `etag` must be the
     /// session's, or `*`.
-    pub fn fragment(&self, id: &str, etag: &str, fragment: &str) -> Result<Option<Restarted>, Trickle> {
-        let (peer, told) = {
+    pub async fn fragment(&self, id: &str, etag: &str, fragment: &str) -> Result<Option<Restarted>, Trickle> {
+        let peer = {
             let sessions = self.sessions.lock();
             let session = sessions.get(id).ok_or(Trickle::Unknown)?;
             if etag != "*" && etag.trim_matches('"') != session.etag {
                 return Err(Trickle::Other);
             }
-            (session.peer.clone(), session.told.clone())
+            session.peer.clone()
         };
-        let restarted = match sdp::credentials(fragment) {
+        let credentials = sdp::credentials(fragment);
+        let told = match credentials {
+            Some(_) => self.told(id).await.ok_or(Trickle::Unknown)?,
+            None => Vec::new(),
+        };
+        let restarted = match credentials {
             Some((ufrag, password)) => peer.restart(ufrag, password),
             None => Ok(None),
         };

@@ -27,13 +27,21 @@ enum Entry {
     Stun { port: u16 },
 }
 
+/// What STUN servers said.
+struct Known {
+    at: Instant,
+    /// At which addresses of the machine ([`Hub::generation`]): another network has another public address.
+    generation: u64,
+    ips: Vec<IpAddr>,
+}
+
 /// The configured candidates.
 pub(super) struct Addresses {
     entries: Vec<Entry>,
     /// `host:port` of the STUN servers.
     servers: Vec<String>,
     transports: Vec<Transport>,
-    known: tokio::sync::Mutex<Option<(Instant, Vec<IpAddr>)>>,
+    known: tokio::sync::Mutex<Option<Known>>,
     last: Mutex<Vec<IpAddr>>,
 }
 
@@ -67,7 +75,7 @@ impl Addresses {
     }
 
     /// The lines of all entries. Asks STUN servers when an entry wants that and the answer is old.
-    pub(super) async fn candidates(&self, _hub: &Hub) -> Vec<String> {
+    pub(super) async fn candidates(&self, hub: &Hub) -> Vec<String> {
         let mut lines = Vec::new();
         let mut index = 0;
         for entry in &self.entries {
@@ -76,7 +84,7 @@ impl Addresses {
                     lines.extend(candidate::configured(host, *port, &self.transports, &mut index));
                 }
                 Entry::Stun { port } => {
-                    for ip in self.public().await {
+                    for ip in self.public(hub.generation()).await {
                         let host = ip.to_string();
                         lines.extend(candidate::configured(&host, *port, &self.transports, &mut index));
                     }
@@ -87,12 +95,13 @@ impl Addresses {
     }
 
     /// The public addresses of both families, as far as there are any; the last known ones when no server answers.
-    async fn public(&self) -> Vec<IpAddr> {
+    async fn public(&self, generation: u64) -> Vec<IpAddr> {
         let mut known = self.known.lock().await;
-        if let Some((at, ips)) = &*known
-            && at.elapsed() < KNOWN_FOR
+        if let Some(known) = &*known
+            && known.at.elapsed() < KNOWN_FOR
+            && known.generation == generation
         {
-            return ips.clone();
+            return known.ips.clone();
         }
         let (v4, v6) = tokio::join!(self.ask(true), self.ask(false));
         let found: Vec<IpAddr> = v4.into_iter().chain(v6).collect();
@@ -102,7 +111,7 @@ impl Addresses {
             self.last.lock().clone_from(&found);
         }
         let ips = self.last.lock().clone();
-        *known = Some((Instant::now(), ips.clone()));
+        *known = Some(Known { at: Instant::now(), generation, ips: ips.clone() });
         ips
     }
 

@@ -366,7 +366,7 @@ pub(crate) fn failed(error: rtc::shared::error::Error) -> Error {
 
 /// Where to send from: each of the machine's addresses, at a port of the configured range or of the system's choice.
 fn addresses(config: &Config) -> Vec<SocketAddr> {
-    let ips = candidate::local_addresses(&config.filters);
+    let ips = candidate::local_addresses(&config.filters).unwrap_or_default();
     let allowed = ips.into_iter().filter(|ip| config.filters.allows_network(Transport::Udp, *ip));
     let range = match config.filters.udp_ports.as_deref() {
         Some([first, last]) => Some((*first, *last)),
