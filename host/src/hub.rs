@@ -42,7 +42,9 @@ pub struct Piece {
 }
 
 impl Piece {
-    fn len(&self) -> usize {
+    /// Bytes of both.
+    #[allow(clippy::len_without_is_empty)] // a chunk has bytes
+    pub fn len(&self) -> usize {
         self.head.len() + self.rest.len()
     }
 

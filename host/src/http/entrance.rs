@@ -11,9 +11,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, Uri, header::HOST};
 use bytes::BytesMut;
+use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use patchbay_plugin_api::manifest::Raw;
 use patchbay_plugin_api::message::RouteOpen;
 use rustix::net::RecvFlags;
@@ -25,7 +26,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::plugin_route::Close;
-use super::{Peer, asks_login, handle, tls};
+use super::{Peer, asks_login, handle, held, tls};
 use crate::app::{App, RouteEvent};
 use crate::log::Level;
 
@@ -232,7 +233,7 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // What went wrong is the client's, and it has heard of it.
-    let _ = connection.await;
+    held::serve(held::Parts::Shared, connection).await;
 }
 
 /// HTTP/2, which a browser takes over TLS: over HTTP/1.1 it opens six connections to one server and no more.
@@ -244,7 +245,7 @@ where
         as_in_http_1(&mut request);
         answer(Arc::clone(&app), peer.clone(), request)
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Requests)
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_LIMIT)
@@ -255,6 +256,16 @@ where
         .max_send_buf_size(HTTP_BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let _ = connection.await;
+}
+
+/// Runs the requests of an HTTP/2 connection, each for itself.
+#[derive(Clone)]
+struct Requests;
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Requests {
+    fn execute(&self, request: F) {
+        tokio::spawn(held::serve(held::Parts::Copied, request));
+    }
 }
 
 /// The host is in a header and the URI is a path, for all that read them.

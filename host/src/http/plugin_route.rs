@@ -10,7 +10,7 @@ use axum::response::Response;
 use futures_util::stream;
 use patchbay_plugin_api::message::{Class, Connection, History, RouteOpen, Serve, command};
 
-use super::held::Chunk;
+use super::held::{self, Chunk};
 use super::{MAX_BODY, Peer, text};
 use crate::answers::Answer;
 use crate::app::{App, RouteEvent};
@@ -152,10 +152,7 @@ fn whole(answer: &Answer, parts: &Parts) -> Response {
             pieces.push(piece.slice(start..end));
         }
     }
-    *response.body_mut() = match pieces.len() {
-        0 | 1 => Body::from(pieces.pop().unwrap_or_default()),
-        _ => Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>))),
-    };
+    *response.body_mut() = held::body(pieces);
     response
 }
 
@@ -243,27 +240,22 @@ async fn media(app: &Arc<App>, serve: Serve) -> Response {
         let Some(Next::Data(piece)) = served.next().await else {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the stream ended before a key frame");
         };
-        let data = piece.joined();
         let mut response = Response::new(Body::empty());
-        response.headers_mut().insert(CONTENT_LENGTH, data.len().into());
-        *response.body_mut() = Body::from(data);
+        response.headers_mut().insert(CONTENT_LENGTH, piece.len().into());
+        *response.body_mut() = held::body([piece.head, piece.rest]);
         response
     } else {
         let (app, told) = (Arc::clone(app), served.mime().to_owned());
-        let start = (app, told, served, Chunk::new(Bytes::new()), Bytes::new());
-        let body = stream::unfold(start, |(app, told, mut served, mut chunk, mut rest)| async move {
+        let start = (app, told, served, Chunk::new(Bytes::new().into()));
+        let body = stream::unfold(start, |(app, told, mut served, mut chunk)| async move {
             loop {
                 // Ready at once: head and rest leave in one write.
-                let part = chunk.next()?;
+                let part = chunk.next();
                 if !part.is_empty() {
-                    return Some((Ok::<_, std::convert::Infallible>(part), (app, told, served, chunk, rest)));
-                }
-                if !rest.is_empty() {
-                    chunk = Chunk::new(std::mem::take(&mut rest));
-                    continue;
+                    return Some((Ok::<_, std::convert::Infallible>(part), (app, told, served, chunk)));
                 }
                 match served.next().await? {
-                    Next::Data(piece) => (chunk, rest) = (Chunk::new(piece.head), piece.rest),
+                    Next::Data(piece) => chunk = Chunk::new(piece),
                     Next::Mime(mime) if mime == told => {}
                     // An answer has one type: its player asks again.
                     Next::Mime(mime) => {
