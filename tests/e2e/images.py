@@ -269,6 +269,11 @@ def snapshots_have_the_size_that_was_asked_for():
             assert 0 <= int(headers["X-Frame-Age-Ms"]) < 20_000, headers
         fine, coarse = (len(server.get(f"api/frame.jpeg?src=demo&quality={q}")[2]) for q in (95, 10))
         assert coarse < fine / 2, (coarse, fine)
+        decoded = counter(server, "pictures_decoded")
+        for query in ("w=99999", "h=99999999999999999999", "w=8192&h=8192"):
+            status, _, body = server.get(f"api/frame.jpeg?src=demo&{query}&cache=0")
+            assert status == 400 and body.startswith(b"snapshot: a picture of ") and body.endswith(b" pixels is not made\n"), (query, status, body)
+        assert counter(server, "pictures_decoded") == decoded
 
 
 @test

@@ -1,8 +1,9 @@
 //! Settings, and what a request asks for.
 
+use std::num::IntErrorKind;
 use std::time::Duration;
 
-use patchbay_picture::MAX_SIDE;
+use patchbay_picture::{MAX_PIXELS, MAX_SIDE, PictureError};
 use patchbay_sdk::routes::query_values;
 use serde::Deserialize;
 
@@ -45,6 +46,15 @@ impl Look {
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Refuses sizes that no picture is made in, whatever it looks like.
+    pub fn check(&self) -> Result<(), PictureError> {
+        let Self { width, height, .. } = *self;
+        if width.max(height) > MAX_SIDE || u64::from(width) * u64::from(height) > MAX_PIXELS {
+            return Err(PictureError::Size { width, height });
+        }
+        Ok(())
+    }
 }
 
 /// What a request asks for.
@@ -64,8 +74,13 @@ impl Wish {
     /// Reads a raw query string. What cannot be read counts as not asked for; `hardware` and `hw` are ignored.
     pub fn parse(query: &str) -> Self {
         let value = |keys: &[&str]| keys.iter().find_map(|key| query_values(query, key).into_iter().next());
-        let side =
-            |keys: &[&str]| value(keys).and_then(|text| text.parse::<u32>().ok()).unwrap_or(0).min(MAX_SIDE);
+        let side = |keys: &[&str]| {
+            let pixels = value(keys).map_or(Ok(0), |text| text.parse::<u32>());
+            pixels.unwrap_or_else(|error| match error.kind() {
+                IntErrorKind::PosOverflow => u32::MAX,
+                _ => 0,
+            })
+        };
         let turns = match value(&["rotate"]).and_then(|text| text.parse::<i32>().ok()) {
             Some(90) => 1,
             Some(180 | -180) => 2,
@@ -141,14 +156,31 @@ mod tests {
             Wish { stream: "cam".into(), look, cache: Some(Duration::from_secs(1)), max_age: None }
         );
         assert!(Wish::parse("src=cam&width=0&rotate=45").look.is_plain());
-        assert_eq!(Wish::parse("height=4294967295").look.height, MAX_SIDE);
+    }
+
+    #[test]
+    fn sizes_that_no_picture_is_made_in_are_refused() {
+        for (query, is_made) in [
+            ("", true),
+            ("w=8192", true),
+            ("h=8192&w=1", true),
+            ("w=8192&h=4608", true),
+            ("w=8193", false),
+            ("w=8192&h=4609", false),
+            ("height=4294967295", false),
+            ("height=99999999999999999999&w=1", false),
+            ("width=-1", true),
+        ] {
+            assert_eq!(Wish::parse(query).look.check().is_ok(), is_made, "{query}");
+        }
     }
 
     proptest! {
         #[test]
         fn any_query_is_read(query: String) {
             let wish = Wish::parse(&query);
-            prop_assert!(wish.look.quality <= 100 && wish.look.turns < 4 && wish.look.width <= MAX_SIDE);
+            prop_assert!(wish.look.quality <= 100 && wish.look.turns < 4);
+            let _ = wish.look.check();
             let _ = duration(&query);
         }
     }

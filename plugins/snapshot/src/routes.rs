@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::config::{Settings, Wish};
 use crate::decode::CODECS;
+use crate::error::SnapshotError;
 use crate::shots::{Shot, Shots};
 
 /// A source that has not shown a key picture by then has none. Home Assistant gives up after 10 s.
@@ -38,6 +39,9 @@ impl Plugin for Snapshot {
 impl Routes for Snapshot {
     async fn request(self: Arc<Self>, request: Request, body: Body) -> Result<Reply, Error> {
         let wish = Wish::parse(&request.query);
+        if let Err(error) = wish.look.check() {
+            return Ok(Reply::text(400, &SnapshotError::Picture(error).to_string()));
+        }
         let kept = wish.cache.and_then(|limit| self.shots.stored(&wish.stream, wish.look, limit));
         if let Some(kept) = kept {
             return Ok(answer(kept.file, kept.arrival_ns));
