@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -94,7 +95,7 @@ impl Child {
         let failed = |error: io::Error| format!("its process cannot be started: {error}");
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg("runner").env_clear();
+        command.arg0(shown_name(&hello.name)).arg("runner").env_clear();
         let kept = std::env::vars_os()
             .filter(|(name, _)| name.to_str().is_some_and(|name| ENVIRONMENT.contains(&name)));
         command.envs(kept);
@@ -315,6 +316,11 @@ impl Drop for Child {
         let _ = process.kill();
         let _ = process.wait();
     }
+}
+
+/// What a plugin's process is called in `ps` and `top`; of the name that `top` shows the kernel keeps 15 bytes.
+pub(crate) fn shown_name(plugin: &str) -> String {
+    format!("pb-{plugin}")
 }
 
 /// A child's output into the log.

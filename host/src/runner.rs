@@ -4,7 +4,7 @@
 //! plugin, as in the host; one reads the socket.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io::{self, BufReader};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -26,6 +26,7 @@ use patchbay_ring::Mapped;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, Signal};
 
+use crate::child::shown_name;
 use crate::loader::Copy;
 use crate::sandbox::{self, Capability, InForce};
 use crate::wire::{self, Hello, Message, kind};
@@ -110,6 +111,10 @@ fn run() -> io::Result<()> {
     let hello: Hello = serde_json::from_slice(&first.payload)?;
     if first.kind != kind::HELLO || hello.wire != wire::VERSION {
         return Err(io::Error::other("the host speaks another version of the frames"));
+    }
+    // The program is the host's own, of which `ps` would know no more than the link it was started by.
+    if let Ok(name) = CString::new(shown_name(&hello.name)) {
+        rustix::thread::set_name(&name)?;
     }
     restrict(&hello)?;
     if program_name(Path::new(&hello.path)).is_some() {

@@ -6,6 +6,7 @@ Needs the fixture beside the server (`cargo build -p patchbay-plugin-fixture`, i
 """
 import contextlib
 import os
+import pathlib
 import random
 import select
 import shutil
@@ -125,6 +126,9 @@ def third_party():
                     assert server.get("api/fixture", "POST", b"abc")[::2] == (200, b"abc")
                     found = victim(server)
                     assert found["isolation"] == isolation and ("pid" in found) == (isolation == "process") and not found["shipped"], found
+                    if "pid" in found:
+                        name, first = (pathlib.Path(f"/proc/{found['pid']}/{file}").read_bytes() for file in ("comm", "cmdline"))
+                        assert (name, first) == (b"pb-fixture\n", b"pb-fixture\0runner\0"), (name, first)
                     with socket.create_server(("127.0.0.1", 0)) as to:
                         to.settimeout(10)
                         sink = f"fixturesink://127.0.0.1:{to.getsockname()[1]}"
