@@ -11,7 +11,7 @@ use patchbay_plugin_api::manifest::{
 use patchbay_plugin_api::message::{HOST_SERVICE, Head};
 use patchbay_plugin_api::version;
 
-use crate::config::{Config, Isolation, Problem, Severity};
+use crate::config::Isolation;
 
 /// A folder that is searched for plugins.
 #[derive(Debug, Clone)]
@@ -173,28 +173,6 @@ impl Catalogue {
     /// The plugin with this name.
     pub fn by_name(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.manifest.name == name)
-    }
-
-    /// What the configuration says of plugins that are not there, to plugins that do not take it, and of streams that nobody
-    /// dials.
-    pub fn problems(&self, config: &Config) -> Vec<Problem> {
-        let names: Vec<&str> = self.entries.iter().map(|entry| entry.manifest.name.as_str()).collect();
-        let mut problems = config.unknown_plugins(&names);
-        for entry in &self.entries {
-            problems.extend(config.misfits(&entry.manifest.name, &entry.manifest.options));
-        }
-        for stream in &config.streams {
-            let schemes = stream.sources.iter().map(|url| url.split(':').next().unwrap_or(url));
-            problems.extend(schemes.filter(|scheme| self.scheme(scheme).is_none()).map(|scheme| Problem {
-                severity: Severity::Warning,
-                source: stream.file.clone(),
-                line: stream.line,
-                column: 1,
-                message: format!("no plugin dials {scheme}: (stream {})", stream.name),
-                hint: None,
-            }));
-        }
-        problems
     }
 
     fn enabled(&self) -> impl Iterator<Item = &Entry> {

@@ -11,6 +11,7 @@
 mod decode;
 pub mod emit;
 pub mod file;
+pub mod format;
 mod layer;
 pub mod merge;
 pub mod node;
@@ -114,6 +115,24 @@ pub struct Config {
     plugins: BTreeMap<String, Plugin>,
 }
 
+/// One text below a name of a section, such as a source of a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The text, variables replaced.
+    pub text: &'a str,
+    /// Where it stands.
+    pub at: node::Span,
+}
+
+impl Written<'_> {
+    /// What stands before the first colon, in a URL its scheme.
+    pub fn scheme(&self) -> &str {
+        self.text.split(':').next().unwrap_or(self.text)
+    }
+}
+
 impl Config {
     /// Reads and merges the sources. A source or a value that is wrong is left out and reported in
     /// [`Config::problems`]; the rest is in force.
@@ -202,17 +221,54 @@ impl Config {
     /// Settings of a plugin that its option schema does not allow.
     pub fn misfits(&self, plugin: &str, options: &serde_json::Value) -> Vec<Problem> {
         let Some(section) = self.section(plugin) else { return Vec::new() };
-        schema::check(section, options, &format!("{plugin}:"))
+        let streams: Vec<&str> = self.streams.iter().map(|stream| stream.name.as_str()).collect();
+        schema::check(section, options, &format!("{plugin}:"), &streams)
             .into_iter()
-            .map(|misfit| Problem {
-                severity: Severity::Warning,
-                source: self.names.get(usize::from(misfit.at.source)).cloned().unwrap_or_default(),
-                line: misfit.at.line,
-                column: misfit.at.column,
-                message: misfit.message,
-                hint: misfit.hint,
-            })
+            .map(|misfit| self.problem(Severity::Warning, misfit.at, misfit.message, misfit.hint))
             .collect()
+    }
+
+    /// What of the value of an option behind a URL its schema does not allow, each with what to try.
+    pub fn option_misfits(
+        value: &str,
+        schema: &serde_json::Value,
+        name: &str,
+    ) -> Vec<(String, Option<String>)> {
+        schema::check_option(value, schema, name)
+            .into_iter()
+            .map(|misfit| (misfit.message, misfit.hint))
+            .collect()
+    }
+
+    /// A problem of what stands at a place of the sources.
+    pub fn problem(
+        &self,
+        severity: Severity,
+        at: node::Span,
+        message: String,
+        hint: Option<String>,
+    ) -> Problem {
+        let source = self.names.get(usize::from(at.source)).cloned().unwrap_or_default();
+        Problem { severity, source, line: at.line, column: at.column, message, hint }
+    }
+
+    /// The texts below the names of a section such as `streams:`, with their places.
+    pub fn written(&self, section: &str) -> Vec<Written<'_>> {
+        let mut all = Vec::new();
+        for (key, value) in self.section(section).and_then(Node::entries).unwrap_or_default() {
+            let Some(name) = key.text() else { continue };
+            let value = value.get("url").unwrap_or(value);
+            let items = match &value.kind {
+                node::Kind::List(items) => items.as_slice(),
+                _ => std::slice::from_ref(value),
+            };
+            for item in items.iter().filter(|item| !item.is_null()) {
+                if let Some(text) = item.as_string() {
+                    all.push(Written { name, text, at: item.span });
+                }
+            }
+        }
+        all
     }
 
     /// The files among the sources that were read, and those that were missing.

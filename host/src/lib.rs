@@ -17,6 +17,7 @@ pub mod blobs;
 pub mod bridge;
 pub mod catalogue;
 pub mod chain;
+pub mod check;
 pub mod child;
 pub mod cli;
 pub mod config;

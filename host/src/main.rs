@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use patchbay::app::{App, End};
 use patchbay::catalogue::{Catalogue, Entry, Folder, Rules};
+use patchbay::check as settings;
 use patchbay::cli::{self, Command, Serve};
-use patchbay::config::{Config, Sources, Variables};
+use patchbay::config::{Config, Severity, Sources, Variables};
 use patchbay::loader;
 use patchbay::log::{self, Level};
 use patchbay::program;
@@ -216,21 +217,25 @@ fn conformance(asked: &cli::PluginsCheck) -> ExitCode {
 
 fn check(serve: &Serve) -> ExitCode {
     let config = load(serve);
-    for problem in &config.problems {
-        say(&problem.to_string());
-    }
     let catalogue = catalogue(serve, &config);
-    for problem in catalogue.problems(&config) {
+    let mut problems = config.problems.clone();
+    problems.extend(settings::problems(&catalogue, &config));
+    for problem in &problems {
         say(&problem.to_string());
     }
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        problems.iter().partition(|problem| problem.severity == Severity::Error);
     // A server does without a file that is not there.
     let sources = sources(serve);
     let mut missing = sources.files().filter(|file| !serve.config.is_empty() && !file.exists()).peekable();
-    if config.has_errors() || missing.peek().is_some() {
+    if !errors.is_empty() || missing.peek().is_some() {
         missing.for_each(|file| say(&format!("{}: error: there is no such file", file.display())));
         return ExitCode::FAILURE;
     }
-    say("the configuration can be used");
+    match warnings.len() {
+        0 => say("the configuration can be used"),
+        _ => say("the configuration can be used, but not what is warned of"),
+    }
     ExitCode::SUCCESS
 }
 

@@ -102,7 +102,7 @@ impl App {
     /// What would be wrong, or do nothing, if this were the configuration file.
     pub fn try_config(&self, text: &str) -> Vec<Problem> {
         let config = Config::load_with(&self.sources_of_config, Variables::of_process(), Some(text));
-        let of_plugins = self.catalogue().problems(&config);
+        let of_plugins = crate::check::problems(&self.catalogue(), &config);
         config.problems.into_iter().chain(of_plugins).collect()
     }
 

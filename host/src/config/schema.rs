@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::format;
 use super::node::{Kind, Node, Span};
 use super::problem::nearest;
 use super::settings::{Plugin, parse_boolean};
@@ -25,18 +26,33 @@ pub(super) struct Misfit {
 }
 
 /// Looks for what does not fit; `name` is how the whole is called. Keywords that are not known allow everything.
-pub(super) fn check(section: &Node, schema: &Value, name: &str) -> Vec<Misfit> {
+/// `streams` are the names that there are.
+pub(super) fn check(section: &Node, schema: &Value, name: &str, streams: &[&str]) -> Vec<Misfit> {
     let mut found = Vec::new();
     // `rtsp: off` is a switch, not settings.
     if section.entries().is_some() {
-        Check { found: &mut found, top: true }.value(section, section.span, schema, name, 0);
+        Check { found: &mut found, streams, top: true }.value(section, section.span, schema, name, 0);
     }
     found.truncate(MAX_MISFITS);
     found
 }
 
+/// The same for the value of an option in a URL. Plugins take more words there than a form offers (0 and 1, URLs), so a word is
+/// told only when it looks like a slip of one that is known.
+pub(super) fn check_option(value: &str, schema: &Value, name: &str) -> Vec<Misfit> {
+    let mut found = Vec::new();
+    let is = |kind: &str| Types::of(schema).0.iter().any(|known| known == kind);
+    if !is("boolean") {
+        let node = Node::plain(value);
+        Check { found: &mut found, streams: &[], top: false }.value(&node, node.span, schema, name, 0);
+        found.retain(|misfit| schema.get("enum").is_none() || misfit.hint.is_some());
+    }
+    found
+}
+
 struct Check<'a> {
     found: &'a mut Vec<Misfit>,
+    streams: &'a [&'a str],
     /// Keys of the host may stand here too.
     top: bool,
 }
@@ -113,6 +129,10 @@ impl Check<'_> {
                 self.say(at, format!("{name} must be one of {}", words.join(", ")), hint);
             }
         }
+        let form = schema.get("format").and_then(Value::as_str).unwrap_or_default();
+        if let Err(fault) = format::judge(form, text, self.streams) {
+            self.say(at, format!("{name} {fault}"), fault.hint());
+        }
         let Ok(number) = text.parse::<f64>() else { return };
         let limit = |key: &str| schema.get(key).and_then(Value::as_f64);
         if let Some(least) = limit("minimum").filter(|least| number < *least) {
@@ -187,7 +207,22 @@ mod tests {
             let hint = misfit.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
             format!("{}:{} {}{hint}", misfit.at.line, misfit.at.column, misfit.message)
         };
-        check(&root, schema, "cam:").into_iter().map(shown).collect()
+        check(&root, schema, "cam:", &["yard"]).into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn options_of_urls_are_told_when_they_look_like_slips() {
+        let told = |value: &str, schema: Value| {
+            check_option(value, &schema, "#x").pop().map(|misfit| misfit.message)
+        };
+        let ways = json!({"type": "string", "enum": ["tcp", "udp"]});
+        assert_eq!(told("tpc", ways.clone()), Some("#x must be one of tcp, udp".to_owned()));
+        assert_eq!(told("ws://h/x", ways), None);
+        assert_eq!(told("1", json!({"type": "boolean"})), None);
+        let time = json!({"type": "integer", "maximum": 9});
+        assert_eq!(told("a", time.clone()), Some("#x must be a whole number".to_owned()));
+        assert_eq!(told("10", time.clone()), Some("#x must be at most 9".to_owned()));
+        assert_eq!(told("", time), None);
     }
 
     #[test]
@@ -225,6 +260,19 @@ mod tests {
         );
         assert_eq!(found("host: a\nnames:\n- [b]\n", &schema), ["3:3 item 1 of cam: names must be a text"]);
         assert_eq!(found("off", &schema), none);
+        let formats = json!({"properties": {
+            "listen": {"type": "string", "format": "listen"}, "of": {"format": "stream"},
+            "urls": {"type": ["array", "string"], "items": {"format": "ice-url"}, "format": "ice-url"},
+        }});
+        assert_eq!(found("listen: ':1'\nof: yard\nurls: stun:h\n", &formats), none);
+        assert_eq!(
+            found("listen: abc\nof: yrad\nurls:\n- stun:h\n- h:1\n", &formats),
+            [
+                "1:1 cam: listen has no port (write HOST:PORT)",
+                "2:1 cam: of names a stream that is not there (did you mean \"yard\"?)",
+                "5:3 item 2 of cam: urls begins with none of stun:, stuns:, turn:, turns:",
+            ]
+        );
         // Schemas of others may say anything.
         for odd in [json!(null), json!(7), json!({"type": 3, "properties": [], "enum": {}, "required": "x"})]
         {
