@@ -24,6 +24,7 @@
 //! with a line in the log, `tracing` events reach the host's log, and nothing may block a worker.
 
 pub mod blob;
+pub mod clock;
 pub mod demuxer;
 pub mod entry;
 pub mod error;

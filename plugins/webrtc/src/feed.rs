@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use patchbay_media::{Codec, Kind, Parameters, Unit};
-use patchbay_rtp::clock::WallClock;
+use patchbay_rtp::clock::{Now, WallClock};
 use patchbay_rtp::packetize::{History, Packetizer, Packets, Times};
 use patchbay_sdk::Error;
 use patchbay_sdk::api::Host;
+use patchbay_sdk::clock::{host_ns, unix_ns};
 use patchbay_sdk::reader::{self, Item, Reader};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -257,7 +258,7 @@ impl Run {
     }
 
     /// The frames of a unit.
-    fn frames(&mut self, unit: &Unit, line: u64, wall: &WallClock, now_ns: i64) -> Vec<Frame> {
+    fn frames(&mut self, unit: &Unit, line: u64, wall: &WallClock, now: Now) -> Vec<Frame> {
         let Self { parameters, packetizer, regroup, packets, .. } = self;
         let mut frames = Vec::new();
         let clock_rate = if regroup.is_some() { 8000 } else { parameters.clock_rate };
@@ -267,7 +268,7 @@ impl Run {
             if packetizer.packetize(unit, sets, packets) == 0 {
                 return;
             }
-            let unix_ns = wall.unix_ns(unit.pts, clock_rate, now_ns);
+            let unix_ns = wall.unix_ns(unit.pts, clock_rate, now);
             let mut frame = Frame::new(packets, line, packetizer.timestamp(unit.pts), unix_ns);
             frame.is_key = unit.key;
             frame.is_leading = is_hevc && leading::is_leading(unit);
@@ -372,7 +373,7 @@ impl Feed {
             let mut state = self.state.lock();
             let State { runs, wall, .. } = &mut *state;
             let run = runs.get(&track)?;
-            let unix_ns = wall.unix_ns(newest, run.parameters.clock_rate, unix_now());
+            let unix_ns = wall.unix_ns(newest, run.parameters.clock_rate, now());
             (run.packetizer.clone(), run.parameters.clone(), unix_ns)
         };
         let units = if parameters.codec == Codec::Hevc { leading::closed(units) } else { units };
@@ -408,7 +409,7 @@ impl Feed {
                 Item::Unit { track, unit, sequence, .. } => {
                     if let Some(run) = runs.get_mut(&track) {
                         self.counters.units.fetch_add(1, Relaxed);
-                        let made = run.frames(&unit, self.line, wall, unix_now());
+                        let made = run.frames(&unit, self.line, wall, now());
                         frames.extend(made.into_iter().map(|frame| Arc::new(Frame { sequence, ..frame })));
                     }
                     let of_track = watchers.iter().filter(|watcher| watcher.track == track);
@@ -429,10 +430,10 @@ impl Feed {
             }
             guard.position = position;
         }
-        let now = Instant::now();
+        let sent_at = Instant::now();
         for (peer, index) in out {
             for frame in &frames {
-                peer.send(index, frame, now);
+                peer.send(index, frame, sent_at);
             }
         }
     }
@@ -454,9 +455,8 @@ fn key_track(state: &State) -> Option<u32> {
     state.runs.iter().find(|(_, run)| run.is_keyed()).map(|(id, _)| *id)
 }
 
-fn unix_now() -> i64 {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(unix.as_nanos()).unwrap_or(i64::MAX)
+fn now() -> Now {
+    Now { host_ns: host_ns(), unix_ns: unix_ns() }
 }
 
 /// The reading task: one wake for all peers. It holds the feed only while it works: the last peer ends it.

@@ -43,36 +43,37 @@ impl Reports {
     }
 }
 
-/// Difference between the source's clock and ours from which on its wall time is set anew.
-const CLOCK_JUMP_NS: u64 = 2_000_000_000;
+/// The time of day is set anew when it goes this much apart from the host's clock, ns; what is less is the reading of both.
+const SET_NS: u64 = 500_000_000;
 
-/// Counts of a source's tracks that are told apart.
-const ORIGINS_MAX: usize = 8;
+/// A moment, on both clocks of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The clock that the host places units on, ns: `CLOCK_MONOTONIC`.
+    pub host_ns: i64,
+    /// Unix time, ns.
+    pub unix_ns: i64,
+}
 
-/// Wall time of all sources that count on one clock, so that sound and picture stay together, also when they come from two.
-/// Clones share it.
+/// Wall time of the host's clock, which the units of all sources lie on: sound and picture stay together, also when they come
+/// from two, and however far what comes lies behind now. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct WallClock {
-    /// Unix times of pts 0, ns, the newest last. More than one when tracks do not count from the same instant, or after a
-    /// break; at most `ORIGINS_MAX`.
-    origins_ns: Arc<Mutex<Vec<i64>>>,
+    /// Unix time less the host's, ns. It changes only when the time of day is set, for all tracks at once.
+    ahead_ns: Arc<Mutex<Option<i64>>>,
 }
 
 impl WallClock {
-    /// Unix time of a presentation time, ns. A first unit far from all others sets a new origin.
-    pub fn unix_ns(&self, pts: i64, clock_rate: u32, now_ns: i64) -> i64 {
-        let offset = i128::from(pts) * 1_000_000_000 / i128::from(clock_rate.max(1));
-        let offset = i64::try_from(offset).unwrap_or(0);
-        let is_near = |origin: &&i64| origin.saturating_add(offset).abs_diff(now_ns) < CLOCK_JUMP_NS;
-        let mut origins_ns = self.origins_ns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(origin) = origins_ns.iter().rfind(is_near) {
-            return origin.saturating_add(offset);
-        }
-        if origins_ns.len() >= ORIGINS_MAX {
-            origins_ns.remove(0);
-        }
-        origins_ns.push(now_ns.saturating_sub(offset));
-        now_ns
+    /// Unix time of a presentation time, ns.
+    pub fn unix_ns(&self, pts: i64, clock_rate: u32, now: Now) -> i64 {
+        let time_ns = i128::from(pts) * 1_000_000_000 / i128::from(clock_rate.max(1));
+        let read_ns = now.unix_ns.saturating_sub(now.host_ns);
+        let mut ahead_ns = self.ahead_ns.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead_ns = match *ahead_ns {
+            Some(known_ns) if known_ns.abs_diff(read_ns) < SET_NS => known_ns,
+            _ => *ahead_ns.insert(read_ns),
+        };
+        i64::try_from(time_ns).unwrap_or(0).saturating_add(ahead_ns)
     }
 }
 
@@ -130,16 +131,34 @@ mod tests {
         assert_eq!(reports.poll(Some(7), &media), Some((8000, 0)), "a camera that lives in 1970");
     }
 
+    const MS: i64 = 1_000_000;
+
+    /// How far the wall time of a unit that lies `lag_ms` behind now is from what it was when the time of day was not set.
+    fn off_ms(wall: &WallClock, lag_ms: i64, read_late_ms: i64, set_ms: i64) -> i64 {
+        let (host_ms, ahead_ms) = (500_000_000, 1_700_000_000_000);
+        let now = Now { host_ns: host_ms * MS, unix_ns: (host_ms + ahead_ms + read_late_ms + set_ms) * MS };
+        let unix_ns = wall.unix_ns((host_ms - lag_ms) * 90, 90_000, now);
+        (unix_ns - (host_ms - lag_ms + ahead_ms) * MS) / MS
+    }
+
     #[test]
-    fn tracks_that_count_from_the_same_instant_share_one_wall_clock() {
+    fn however_far_a_track_lags_all_have_one_wall_clock() {
         let wall = WallClock::default();
-        let second = 1_000_000_000;
-        assert_eq!(wall.unix_ns(90_000, 90_000, 100 * second), 100 * second);
-        // The sound of the same instant arrives 300 ms later.
-        assert_eq!(wall.unix_ns(48_000, 48_000, 100 * second + 300_000_000), 100 * second);
-        // Tracks that count from elsewhere keep an origin of their own, and do not move the others.
-        assert_eq!(wall.unix_ns(900_000_000, 8_000, 101 * second), 101 * second);
-        assert_eq!(wall.unix_ns(180_000, 90_000, 101 * second + 5), 101 * second);
-        assert_eq!(wall.clone().unix_ns(900_008_000, 8_000, 102 * second + 9), 102 * second);
+        for lag_ms in [0, 100, 1_950, 2_050, 1_950, 20_000, 20, 120, -900, 3_600_000] {
+            assert_eq!(off_ms(&wall, lag_ms, lag_ms % 7, 0), 0, "{lag_ms}");
+        }
+        let first = WallClock::default();
+        assert_eq!(off_ms(&first, 20_000, 0, 0), 0, "and who lags may be the first");
+        assert_eq!(off_ms(&first.clone(), 0, 0, 0), 0);
+    }
+
+    #[test]
+    fn who_sets_the_time_of_day_sets_it_for_all_tracks() {
+        let wall = WallClock::default();
+        assert_eq!(off_ms(&wall, 0, 0, 0), 0);
+        for lag_ms in [0, 100, 5_000] {
+            assert_eq!(off_ms(&wall, lag_ms, 0, 86_400_000), 86_400_000);
+        }
+        assert_eq!(off_ms(&wall, 0, 0, -40_000), -40_000);
     }
 }

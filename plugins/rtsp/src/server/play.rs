@@ -15,13 +15,14 @@ mod udp;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use patchbay_fanout::{Buffer, Fanout, Join, Limits, Tracks, Writer};
-use patchbay_rtp::clock::WallClock;
+use patchbay_rtp::clock::{self, WallClock};
 use patchbay_sdk::Error;
+use patchbay_sdk::clock::{host_ns, unix_ns};
 pub use patchbay_sdk::server::Wanted;
 use tokio::sync::watch;
 
@@ -75,8 +76,7 @@ impl Clock {
 
     /// The same with the wall time.
     pub fn now(self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { at: self.at(), unix_ns: i64::try_from(unix.as_nanos()).unwrap_or(i64::MAX) }
+        Now { at: self.at(), wall: clock::Now { host_ns: host_ns(), unix_ns: unix_ns() } }
     }
 }
 

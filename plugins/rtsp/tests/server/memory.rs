@@ -10,6 +10,7 @@ use patchbay_media::{Parameters, Unit};
 use patchbay_plugin_rtsp::server::rings::{RingReader, Rings};
 use patchbay_plugin_rtsp::server::streams::{Claim, Intake, Streams, Voice};
 use patchbay_sdk::api::message::{Bound, BoundTrack, Clock, Consume, ConsumerCounters, Publish};
+use patchbay_sdk::clock::host_ns;
 use patchbay_sdk::reader::Item;
 use patchbay_sdk::source::Tracks;
 use patchbay_sdk::talk::Offer;
@@ -35,6 +36,10 @@ struct Inner {
 
 struct Source {
     items: Vec<Item>,
+    /// Clock rate by track.
+    rates: HashMap<u32, u32>,
+    /// Its units' time 0 on the host's clock, in seconds.
+    zero_s: i64,
     end: watch::Sender<u64>,
 }
 
@@ -67,18 +72,26 @@ impl Memory {
         let mut inner = self.inner.lock();
         let mut bound = Bound::default();
         for (source, id, parameters) in tracks {
-            inner
-                .sources
-                .entry(*source)
-                .or_insert_with(|| Source { items: Vec::new(), end: watch::Sender::new(0) });
+            let source_of = inner.sources.entry(*source).or_insert_with(|| Source {
+                items: Vec::new(),
+                rates: HashMap::new(),
+                zero_s: host_ns() / 1_000_000_000,
+                end: watch::Sender::new(0),
+            });
+            source_of.rates.insert(*id, parameters.clock_rate);
             bound.tracks.push(BoundTrack { source: *source, epoch: 0, info: track::info(*id, parameters) });
         }
         inner.streams[name].send_replace(Some(bound));
     }
 
-    /// Adds a unit to a source.
+    /// Adds a unit to a source, on the host's clock as the host places it.
     pub(crate) fn push(&self, source: u64, track: u32, unit: Unit) {
-        let sequence = self.inner.lock().sources[&source].items.len() as u64;
+        let (sequence, zero) = {
+            let inner = self.inner.lock();
+            let source = &inner.sources[&source];
+            (source.items.len() as u64, source.zero_s * i64::from(source.rates[&track]))
+        };
+        let unit = Unit { pts: unit.pts.saturating_add(zero), dts: unit.dts.saturating_add(zero), ..unit };
         self.item(source, Item::Unit { track, sequence, arrival_ns: 0, unit });
     }
 

@@ -116,8 +116,8 @@ async fn s09_a_source_that_counts_milliseconds_begins_where_it_was_said() {
     let mut peer = Peer::connect(&host, "cam?history=0").await;
     let (description, reply) = peer.play().await;
     assert!(description.contains("MPEG4-GENERIC/48000/1"), "{description}");
-    push(&host.memory, 1000, 30);
-    let (media, reports) = frames(&mut peer, |m| is_last(&m[0], 1029) && !m[1].is_empty()).await;
+    push(&host.memory, 0, 30);
+    let (media, reports) = frames(&mut peer, |m| is_last(&m[0], 29) && !m[1].is_empty()).await;
     let info = rtp_info(&reply);
     assert_start(info[0], &media[0], &reports, 0);
     assert_start(info[1], &media[1], &reports, 2);

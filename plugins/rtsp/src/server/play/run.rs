@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use patchbay_media::{Kind, Parameters, Unit};
-use patchbay_rtp::clock::WallClock;
+use patchbay_rtp::clock::{self, WallClock};
 use patchbay_rtp::packetize::{History, Packetizer, Packets, Refused, Times};
 use patchbay_rtp::rtcp::{self, SenderReport};
 use patchbay_rtp::sdp;
@@ -29,13 +29,13 @@ pub struct Seed {
     pub timestamp: u32,
 }
 
-/// The moment of a unit, on both clocks.
+/// The moment of a unit.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// Monotonic.
+    /// Since the server's start.
     pub at: Duration,
-    /// Unix time, ns.
-    pub unix_ns: i64,
+    /// The same on the machine's clocks.
+    pub wall: clock::Now,
 }
 
 /// What a joining viewer gets of a track before live.
@@ -215,9 +215,9 @@ impl Run {
         unit
     }
 
-    /// Notes that a unit of this time arrived about now.
+    /// Notes the wall time of a unit.
     pub fn set_clock(&mut self, pts: i64, wall: &WallClock, now: Now) {
-        let unix_ns = wall.unix_ns(pts, self.parameters.clock_rate, now.unix_ns);
+        let unix_ns = wall.unix_ns(pts, self.parameters.clock_rate, now.wall);
         self.clock = self
             .packetizer
             .as_ref()
