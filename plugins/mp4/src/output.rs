@@ -105,7 +105,7 @@ impl Mux for Fragments {
 }
 
 impl Fragments {
-    fn starts(&self, index: usize, units: &[Unit]) -> Vec<i64> {
+    fn starts(&mut self, index: usize, units: &[Unit]) -> Vec<i64> {
         self.muxer.starts(units.first().map(|unit| (index, unit)))
     }
 }

@@ -108,6 +108,8 @@ struct Track {
     next_decode: Option<i64>,
     /// How long a unit usually lasts.
     nominal: i64,
+    /// Audio: 0 of the viewers that came before any of it. What lies before that would be put there, over what follows.
+    begin: i64,
     /// Audio that waits for its group.
     waiting: Vec<Frame>,
     flac: Option<flac::Framer>,
@@ -127,6 +129,7 @@ impl Track {
             timescale,
             next_decode: None,
             nominal: i64::from((timescale / 25).max(1)),
+            begin: i64::MIN,
             waiting: Vec::new(),
             flac: flac::Framer::new(parameters),
         }
@@ -215,6 +218,7 @@ impl Muxer {
             let mut new = Track::new(&parameters, old.timescale);
             new.next_decode = old.next_decode;
             new.nominal = old.nominal;
+            new.begin = old.begin;
             *old = new;
         }
         self.init = build_init(&self.tracks, &self.options, |_| true)?;
@@ -222,7 +226,7 @@ impl Muxer {
     }
 
     /// Muxes a unit. Pictures come out at once, with the sound that waited; sound alone when enough is together.
-    /// Before the first key picture nothing comes out.
+    /// Before the first key picture nothing comes out, nor does sound that lies before it.
     pub fn push(&mut self, track: usize, unit: &Unit) -> Option<Chunk> {
         let is_video = self.tracks.get(track)?.is_video();
         if unit.data.is_empty() {
@@ -277,6 +281,9 @@ impl Muxer {
         let times = self.timeline.place(index, pts, dts, unit.discontinuity);
         let track = self.tracks.get_mut(index)?;
         track.nominal = duration;
+        if times.dts < track.begin {
+            return None;
+        }
         // A run has no holes.
         let late = track.ms(100);
         let hole = track
@@ -314,16 +321,18 @@ impl Muxer {
     /// Per track: the decoding time of the next fragment, which a viewer that joins now and gets no history subtracts
     /// from live times. `next` is the unit that comes next, when it is known already (the key picture that such
     /// viewers wait for).
-    pub fn starts(&self, next: Option<(usize, &Unit)>) -> Vec<i64> {
-        let Some(lead) = self.lead() else { return vec![0; self.tracks.len()] };
-        let decode = self.next_decode(lead, next);
-        self.starts_at(lead, decode)
+    pub fn starts(&mut self, next: Option<(usize, &Unit)>) -> Vec<i64> {
+        let known = self.lead().and_then(|lead| Some((lead, self.known_next(lead, next)?)));
+        match known {
+            Some((lead, decode)) => self.starts_at(lead, decode),
+            None => vec![0; self.tracks.len()],
+        }
     }
 
     /// What a viewer gets that joins now: the pictures of `track` from the newest key unit to the newest unit pushed, in
     /// decoding order, as one fragment that starts at 0, and the starts for the fragments that follow. Without units
     /// only the starts.
-    pub fn history(&self, units: &[Unit], track: usize, mode: Mode) -> History {
+    pub fn history(&mut self, units: &[Unit], track: usize, mode: Mode) -> History {
         let (Some(t), Some(newest)) = (self.tracks.get(track), units.last()) else {
             return History { data: Bytes::new(), starts: self.starts(None) };
         };
@@ -391,11 +400,7 @@ impl Muxer {
         video.or((!self.tracks.is_empty()).then_some(0))
     }
 
-    /// Decoding time of the next fragment of track `index`.
-    fn next_decode(&self, index: usize, next: Option<(usize, &Unit)>) -> i64 {
-        self.known_next(index, next).unwrap_or(0)
-    }
-
+    /// Decoding time of the next fragment of track `index`; `None` before its first unit.
     fn known_next(&self, index: usize, next: Option<(usize, &Unit)>) -> Option<i64> {
         let track = self.tracks.get(index)?;
         if let Some((_, unit)) = next.filter(|(of, _)| *of == index) {
@@ -416,7 +421,7 @@ impl Muxer {
     }
 
     /// The starts of all tracks when a viewer begins with `decode` of track `lead`, or earlier when sound lags.
-    fn starts_at(&self, lead: usize, decode: i64) -> Vec<i64> {
+    fn starts_at(&mut self, lead: usize, decode: i64) -> Vec<i64> {
         let rate = self.tracks.get(lead).map_or(1, |t| t.timescale);
         let earliest = decode.saturating_sub(rescale(MAX_LAG_MS, 1_000, rate));
         let begins = self
@@ -426,11 +431,17 @@ impl Muxer {
             .filter(|(index, _)| *index != lead)
             .filter_map(|(index, t)| Some(rescale(self.known_next(index, None)?, t.timescale, rate)));
         let start = begins.filter(|begin| *begin >= earliest).min().map_or(decode, |begin| decode.min(begin));
-        self.tracks
-            .iter()
-            .enumerate()
-            .map(|(index, t)| if index == lead { start } else { rescale(start, rate, t.timescale) })
-            .collect()
+        let is_unknown: Vec<bool> =
+            (0..self.tracks.len()).map(|index| self.known_next(index, None).is_none()).collect();
+        let starts =
+            self.tracks.iter_mut().zip(is_unknown).enumerate().map(|(index, (track, is_unknown))| {
+                let start = if index == lead { start } else { rescale(start, rate, track.timescale) };
+                if is_unknown {
+                    track.begin = track.begin.max(start);
+                }
+                start
+            });
+        starts.collect()
     }
 }
 

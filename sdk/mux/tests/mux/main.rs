@@ -6,6 +6,7 @@ mod flv_peers;
 mod flv_shapes;
 mod fmp4_header;
 mod fmp4_players;
+mod fmp4_viewers;
 mod mp4_files;
 mod mp4_shapes;
 mod mpegts_peers;
