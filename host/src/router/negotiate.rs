@@ -3,12 +3,44 @@
 use super::*;
 
 /// Where a track may come from.
+#[derive(Clone, Copy)]
 enum Candidate {
     Publisher(u64),
     /// A configured source, by its index.
     Slot(usize),
     /// Nothing else has what is wanted.
     Transcoder,
+}
+
+/// What a consumer asks for.
+struct Wish {
+    stream: String,
+    medias: Vec<Media>,
+    /// The source that asks, when a source does: it gets nothing of itself.
+    guard: String,
+    /// What it has now.
+    old: Vec<BoundTrack>,
+}
+
+/// What there is for a consumer.
+#[derive(Default)]
+struct Found {
+    bound: Vec<BoundTrack>,
+    /// A source that may have more in a moment.
+    pending: Option<u64>,
+    /// A transcoder is about to say what it gives: a player that starts without its track may never take it.
+    starting: bool,
+}
+
+/// What a source gave for a media.
+enum Taken {
+    Nothing,
+    /// Its tracks are not all known.
+    Unready,
+    /// The media has what it wants.
+    Enough,
+    /// The source was just dialled: nothing is bound before it tells what it has.
+    Wait,
 }
 
 impl Core {
@@ -85,115 +117,107 @@ impl Core {
         else {
             return;
         };
-        let (name, medias, guard) =
-            (consumer.stream.clone(), consumer.medias.clone(), consumer.guard.clone());
-        let (old, since) = (consumer.bound.clone(), consumer.since);
-        let slots = self.streams.get(&name).map_or(0, |stream| stream.slots.len());
-        let publishers = self.streams.get(&name).map(|stream| stream.publishers.clone()).unwrap_or_default();
-        let mut bound: Vec<BoundTrack> = Vec::new();
-        let mut pending = None;
-        // A transcoder that is about to say what it gives: a player that starts without its track may never take it.
-        let mut starting = false;
-        'medias: for media in &medias {
-            let all = media.codecs.iter().any(|codec| codec == "all");
-            // A publisher's tracks come first: whoever pushes is there now.
-            let mut candidates: Vec<Candidate> =
-                publishers.iter().copied().map(Candidate::Publisher).collect();
-            candidates.extend((0..slots).map(Candidate::Slot));
-            candidates.push(Candidate::Transcoder);
+        let wish = Wish {
+            stream: consumer.stream.clone(),
+            medias: consumer.medias.clone(),
+            guard: consumer.guard.clone(),
+            old: consumer.bound.clone(),
+        };
+        let found = self.find(now, &wish);
+        self.settle_for(now, id, &wish, found);
+    }
+
+    /// What there is for a consumer, now and soon.
+    fn find(&mut self, now: Time, wish: &Wish) -> Found {
+        let stream = self.streams.get(&wish.stream);
+        // A publisher's tracks come first: whoever pushes is there now.
+        let publishers = stream.map(|stream| stream.publishers.clone()).unwrap_or_default();
+        let mut candidates: Vec<Candidate> = publishers.into_iter().map(Candidate::Publisher).collect();
+        candidates.extend((0..stream.map_or(0, |stream| stream.slots.len())).map(Candidate::Slot));
+        candidates.push(Candidate::Transcoder);
+        let mut found = Found::default();
+        for media in &wish.medias {
             let mut is_unready = false;
-            for candidate in candidates {
-                let source_id = match candidate {
-                    Candidate::Publisher(id) => id,
-                    // What the stream has is not known yet, or who asks for its picture could not take that.
-                    Candidate::Transcoder if is_unready || self.lacks(&name, &medias, media, &bound) => {
-                        continue;
-                    }
-                    Candidate::Transcoder => {
-                        let Some(id) = self.transcoder(now, &name, media, &guard, &old) else { continue };
-                        if self.is_starting(now, id) {
-                            starting = true;
-                        }
-                        id
-                    }
-                    Candidate::Slot(index) => {
-                        let url = self
-                            .streams
-                            .get(&name)
-                            .and_then(|s| s.slots.get(index))
-                            .map(|slot| slot.url.clone());
-                        let is_own = |url: &str| url == guard || self.are_transcoders(url, &guard);
-                        if !guard.is_empty() && url.as_deref().is_some_and(is_own) {
-                            continue;
-                        }
-                        let Some(id) = self.source_of(now, &name, index) else { continue };
-                        id
-                    }
-                };
-                let Some(source) = self.sources.get(&source_id) else { continue };
-                match source.phase {
-                    Phase::Live => {}
-                    Phase::Idle => {
-                        self.dial(now, source_id);
-                        pending = Some(source_id);
-                        if old.is_empty() {
-                            break 'medias;
-                        }
-                    }
-                    Phase::Connecting { .. } if old.is_empty() => {
-                        pending = Some(source_id);
-                        if self.sources.get(&source_id).is_some_and(|s| s.failures == 0) {
-                            break 'medias;
-                        }
-                        continue;
-                    }
-                    _ => {}
-                }
-                let Some(source) = self.sources.get(&source_id) else { continue };
-                if source.phase != Phase::Live {
-                    // Down: what was bound stays bound.
-                    let kept: Vec<BoundTrack> = old
-                        .iter()
-                        .filter(|b| b.source == source_id && b.info.kind == media.kind && !bound.contains(b))
-                        .cloned()
-                        .collect();
-                    let found = !kept.is_empty();
-                    bound.extend(kept.into_iter().take(if all { usize::MAX } else { 1 }));
-                    if found && !all {
-                        continue 'medias;
-                    }
-                    if !found && matches!(source.phase, Phase::Waiting { .. }) {
-                        pending = pending.or(Some(source_id));
-                    }
+            for candidate in &candidates {
+                let Some(source) = self.source_for(now, wish, media, *candidate, is_unready, &mut found)
+                else {
                     continue;
-                }
-                let taken = |bound: &[BoundTrack], id: u32| {
-                    bound.iter().any(|b| b.source == source_id && b.info.id == id)
                 };
-                let waits = now.saturating_sub(source.told_at) < READY_LIMIT;
-                let mut unready = false;
-                for (epoch, track) in source.tracks.iter().filter(|(_, track)| track.kind == media.kind) {
-                    if taken(&bound, track.id) || !codecs::accepts(media, track) {
-                        continue;
-                    }
-                    if !codecs::is_ready(track) {
-                        unready |= waits;
-                        continue;
-                    }
-                    bound.push(BoundTrack { source: source_id, epoch: *epoch, info: track.clone() });
-                    if !all {
-                        continue 'medias;
-                    }
-                }
-                is_unready |= unready;
-                if unready
-                    || (!source.is_final && waits && !source.tracks.iter().any(|(_, t)| t.kind == media.kind))
-                {
-                    pending = Some(source_id);
+                match self.take_from(now, wish, media, source, &mut found) {
+                    Taken::Nothing => {}
+                    Taken::Unready => is_unready = true,
+                    Taken::Enough => break,
+                    Taken::Wait => return found,
                 }
             }
         }
-        let send = self.accepted(&name);
+        found
+    }
+
+    /// The source behind a candidate, when it is one for this media.
+    fn source_for(
+        &mut self,
+        now: Time,
+        wish: &Wish,
+        media: &Media,
+        candidate: Candidate,
+        is_unready: bool,
+        found: &mut Found,
+    ) -> Option<u64> {
+        match candidate {
+            Candidate::Publisher(id) => Some(id),
+            Candidate::Slot(index) => {
+                let stream = self.streams.get(&wish.stream);
+                let url = stream.and_then(|stream| stream.slots.get(index)).map(|slot| slot.url.as_str());
+                let is_own = |url: &str| url == wish.guard || self.are_transcoders(url, &wish.guard);
+                if !wish.guard.is_empty() && url.is_some_and(is_own) {
+                    return None;
+                }
+                self.source_of(now, &wish.stream, index)
+            }
+            // What the stream has is not known yet, or who asks for its picture could not take that.
+            Candidate::Transcoder
+                if is_unready || self.lacks(&wish.stream, &wish.medias, media, &found.bound) =>
+            {
+                None
+            }
+            Candidate::Transcoder => {
+                let id = self.transcoder(now, &wish.stream, media, &wish.guard, &wish.old)?;
+                found.starting |= self.is_starting(now, id);
+                Some(id)
+            }
+        }
+    }
+
+    /// Binds what a source has for a media; dials the source when nobody has yet.
+    fn take_from(&mut self, now: Time, wish: &Wish, media: &Media, id: u64, found: &mut Found) -> Taken {
+        let Some(source) = self.sources.get(&id) else { return Taken::Nothing };
+        match source.phase {
+            Phase::Live => return take_live(now, source, media, id, found),
+            Phase::Idle => {
+                self.dial(now, id);
+                found.pending = Some(id);
+                if wish.old.is_empty() {
+                    return Taken::Wait;
+                }
+            }
+            Phase::Connecting { .. } if wish.old.is_empty() => {
+                found.pending = Some(id);
+                return if source.failures == 0 { Taken::Wait } else { Taken::Nothing };
+            }
+            _ => {}
+        }
+        match self.sources.get(&id) {
+            Some(source) if source.phase == Phase::Live => take_live(now, source, media, id, found),
+            Some(source) => keep_bound(source, wish, media, id, found),
+            None => Taken::Nothing,
+        }
+    }
+
+    /// Binds a consumer to what was found, lets it wait, or gives it up.
+    fn settle_for(&mut self, now: Time, id: u64, wish: &Wish, found: Found) {
+        let send = self.accepted(&wish.stream);
+        let Found { bound, pending, starting } = found;
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
         consumer.pending = pending;
         let first = consumer.deadline.is_some();
@@ -206,7 +230,7 @@ impl Core {
         }
         let is_new =
             |source: &Source| matches!(source.phase, Phase::Connecting { .. }) && source.failures == 0;
-        let is_new = now.saturating_sub(since) < FIRST_DIAL
+        let is_new = now.saturating_sub(consumer.since) < FIRST_DIAL
             && pending.and_then(|p| self.sources.get(&p)).is_some_and(is_new);
         if first && (starting || is_new) {
             // A player that starts without a track may never take it.
@@ -217,16 +241,16 @@ impl Core {
                 if !consumer.kept {
                     self.give_up(id);
                 }
-            } else if !first && !old.is_empty() && pending.is_none() {
+            } else if !first && !wish.old.is_empty() && pending.is_none() {
                 let message = self.mismatch(id);
                 self.refuse(id, Ended { class: Class::Unsupported, message, retry_after_ms: 0 });
             }
             return;
         }
-        let same = bound.len() == old.len()
+        let same = bound.len() == wish.old.len()
             && bound
                 .iter()
-                .zip(&old)
+                .zip(&wish.old)
                 .all(|(a, b)| a.source == b.source && a.info.id == b.info.id && a.info.codec == b.info.codec);
         // A camera that is away for a moment accepts what it did.
         let same = same && (send.is_empty() || consumer.send == send);
@@ -283,4 +307,48 @@ impl Core {
             }));
         format!("streams: codecs not matched: {left} => {right}")
     }
+}
+
+/// Whether a media takes every track that fits, not the first one.
+fn takes_all(media: &Media) -> bool {
+    media.codecs.iter().any(|codec| codec == "all")
+}
+
+/// Binds what a live source has for a media.
+fn take_live(now: Time, source: &Source, media: &Media, id: u64, found: &mut Found) -> Taken {
+    let waits = now.saturating_sub(source.told_at) < READY_LIMIT;
+    let mut unready = false;
+    for (epoch, track) in source.tracks.iter().filter(|(_, track)| track.kind == media.kind) {
+        let is_taken = found.bound.iter().any(|b| b.source == id && b.info.id == track.id);
+        if is_taken || !codecs::accepts(media, track) {
+            continue;
+        }
+        if !codecs::is_ready(track) {
+            unready |= waits;
+            continue;
+        }
+        found.bound.push(BoundTrack { source: id, epoch: *epoch, info: track.clone() });
+        if !takes_all(media) {
+            return Taken::Enough;
+        }
+    }
+    if unready || (!source.is_final && waits && !source.tracks.iter().any(|(_, t)| t.kind == media.kind)) {
+        found.pending = Some(id);
+    }
+    if unready { Taken::Unready } else { Taken::Nothing }
+}
+
+/// A source that is down: what was bound stays bound.
+fn keep_bound(source: &Source, wish: &Wish, media: &Media, id: u64, found: &mut Found) -> Taken {
+    let fits = |b: &&BoundTrack| b.source == id && b.info.kind == media.kind && !found.bound.contains(b);
+    let most = if takes_all(media) { usize::MAX } else { 1 };
+    let kept: Vec<BoundTrack> = wish.old.iter().filter(fits).take(most).cloned().collect();
+    if kept.is_empty() {
+        if matches!(source.phase, Phase::Waiting { .. }) {
+            found.pending = found.pending.or(Some(id));
+        }
+        return Taken::Nothing;
+    }
+    found.bound.extend(kept);
+    if takes_all(media) { Taken::Nothing } else { Taken::Enough }
 }
