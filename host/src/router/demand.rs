@@ -107,6 +107,14 @@ impl Core {
         for consumer in self.consumers.values() {
             if let Some(pending) = consumer.pending {
                 want(pending, None, consumer.purpose);
+                for track in self
+                    .sources
+                    .get(&pending)
+                    .map(|source| told_in_units(source, consumer))
+                    .unwrap_or_default()
+                {
+                    want(pending, Some(track), consumer.purpose);
+                }
             }
             for track in &consumer.bound {
                 want(track.source, Some(track.info.id), consumer.purpose);
@@ -152,4 +160,21 @@ impl Core {
             self.forget(id);
         }
     }
+}
+
+/// The tracks that a consumer waits for when one of them can say only by its units what it is, as the picture of a camera that describes no
+/// parameter sets. All of them: a session that begins with some of its tracks may have to begin anew for the others.
+fn told_in_units(source: &Source, consumer: &Consumer) -> Vec<u32> {
+    let mut tracks = Vec::new();
+    let mut is_unready = false;
+    for media in &consumer.medias {
+        let accepted =
+            source.tracks.iter().filter(|(_, t)| t.kind == media.kind && codecs::accepts(media, t));
+        let all = media.codecs.iter().any(|codec| codec == "all");
+        for (_, track) in accepted.take(if all { usize::MAX } else { 1 }) {
+            is_unready |= !codecs::is_ready(track);
+            tracks.push(track.id);
+        }
+    }
+    if is_unready { tracks } else { Vec::new() }
 }

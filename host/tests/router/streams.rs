@@ -36,6 +36,35 @@ fn a_source_is_dialled_for_its_first_reader_once_for_all_and_closed_after_the_li
 }
 
 #[test]
+fn tracks_that_say_by_their_units_what_they_are_are_demanded_before_anybody_has_them() {
+    let mut core = core(&["rtsp://a"]);
+    let player = core.attach(at(0), &ask("cam", "video&audio"), "").unwrap();
+    let source = opened(&drain(&mut core))[0].0;
+    let mut tracks = picture_and_sound();
+    tracks[0].1.extradata.clear();
+    tracks.push((0, TrackInfo { id: 2, extradata: String::new(), ..tracks[0].1.clone() }));
+    core.tracks(at(1), source, tracks.clone(), told());
+    let actions = drain(&mut core);
+    let demanded = |actions: &[Action]| {
+        let demand = |action: &Action| match action {
+            Action::Demand { demand, .. } => Some(demand.tracks.clone()),
+            _ => None,
+        };
+        actions.iter().filter_map(demand).collect::<Vec<_>>()
+    };
+    assert_eq!(demanded(&actions), [[0, 1]], "the sound with it, not the other picture: {actions:?}");
+    assert_eq!(bound_to(&actions, player), None);
+    tracks[0].1.extradata = "AQ==".to_owned();
+    core.tracks(at(2), source, tracks, told());
+    let actions = drain(&mut core);
+    assert_eq!(bound_to(&actions, player).map(|tracks| tracks.len()), Some(2));
+    assert!(
+        demanded(&actions).iter().all(|tracks| *tracks == [0, 1]),
+        "the session goes on as it is: {actions:?}"
+    );
+}
+
+#[test]
 fn a_later_source_is_not_dialled_when_an_earlier_one_has_everything() {
     let mut core = core(&["rtsp://a", "rtsp://b"]);
     core.attach(at(0), &ask("cam", "video&audio"), "").unwrap();
