@@ -6,13 +6,15 @@ Each test prints a line; the last line is `N passed, N failed, N skipped`.
 import concurrent.futures
 import contextlib
 import functools
+import os
 import pathlib
 import queue
+import shutil
 import socket
 import threading
 import time
 
-from exact import program, units
+from exact import frames as hashes, program, stretches, units
 from run import Camera, Server, Skip, clip, free_port, metrics, peer, probe, run, wait
 from runner import main, test
 
@@ -66,6 +68,22 @@ def a_login_is_asked_through_tls_and_tunnels():
             done = run("ffprobe", "-v", "error", *way, f"{scheme}://{at}", limit=30)
             assert done.returncode and b"401" in done.stderr, (scheme, done.stderr)
         gst(f"rtsph://{at}", "user-id=viewer", "user-pw=secret")
+
+
+# Programs that encode a codec; with "ffmpeg" one that is new enough to send AV1.
+ENCODERS = {
+    "vp8": "libvpx -deadline realtime -cpu-used 8",
+    "vp9": "libvpx-vp9 -deadline good -cpu-used 5 -auto-alt-ref 1 -lag-in-frames 12",
+    "av1": "libaom-av1 -usage realtime -cpu-used 8 -lag-in-frames 0",
+    "mpeg4": "mpeg4 -bf 2",
+}
+
+
+def new_ffmpeg():
+    """The FFmpeg of PyPI's `imageio-ffmpeg`, which tests/run installs; Debian's sends no AV1."""
+    root = pathlib.Path(__file__).resolve().parent.parent.parent
+    found = [os.environ.get("PATCHBAY_FFMPEG"), *(root / "target/peers").glob("lib/python*/site-packages/imageio_ffmpeg/binaries/ffmpeg-linux*")]
+    return next((str(path) for path in found if path and pathlib.Path(path).exists()), None)
 
 
 def shown(server, name):
@@ -146,6 +164,65 @@ def gstreamers_players_share_a_group():
                 result.result()
         made = lambda: [value for name, value in metrics(server).items() if "rtsp_packetize_runs" in name]
         wait(lambda: made() == [2], 10, "one run for each of the two tracks")
+
+
+@test
+def av1_vp8_vp9_mpeg4_and_l24_go_in_by_announce_and_by_rtsp_and_out_byte_for_byte():
+    peer("ffmpeg", "ffmpeg")
+    newer = new_ffmpeg()
+    codecs = [*ENCODERS, "pcm_s24be"] if newer else ["vp8", "vp9", "mpeg4", "pcm_s24be"]
+    lines = "".join(f"  {codec}:\n  {codec}-relay: rtsp://127.0.0.1:@PORT@/{codec}\n" for codec in codecs)
+
+    def measure(server, codec):
+        command = newer if codec == "av1" else shutil.which("ffmpeg")
+        path = server.path / f"{codec}.nut"
+        is_video = codec in ENCODERS
+        source = "testsrc2=s=320x240:r=25:d=4" if is_video else "aevalsrc=random(0)*0.9:s=48000:d=4"
+        encode = f"-c:v {ENCODERS[codec]} -g 25 -b:v 500k" if is_video else f"-c:a {codec}"
+        made = run("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", source, *encode.split(), path, limit=60)
+        assert made.returncode == 0, made.stderr.decode()
+        # FFmpeg marks no packet of VP9 over RTP as a key, and copies none before one unless told to.
+        look = lambda source, *options: run(command, "-nostdin", "-v", "error", *options, "-i", source, "-c", "copy", "-copyinkf", "-t", "2", "-f", "framemd5", "-", limit=60)
+        sample = lambda source, *options: run(command, "-nostdin", "-v", "error", *options, "-i", source, "-t", "2", "-f", "s24be", "-", limit=60).stdout
+        with program(command, "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", path, "-c", "copy", "-strict", "experimental", "-f", "rtsp",
+                     "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{server.rtsp}/{codec}") as publisher:
+            live = lambda: (server.json("api/streams")[codec]["producers"] or [{}])[0].get("state") == "live"
+            wait(live, 20, f"{codec} published", publisher)
+            for name, transport in ((codec, "tcp"), (f"{codec}-relay", "udp")):
+                url, way = f"rtsp://127.0.0.1:{server.rtsp}/{name}", ("-rtsp_transport", transport, "-analyzeduration", "500000")
+                if is_video:
+                    part = hashes(look(url, *way).stdout.decode())["video"]
+                    whole = hashes(run(command, "-nostdin", "-v", "error", "-i", path, "-c", "copy", "-f", "framemd5", "-").stdout.decode())["video"]
+                    assert len(part) > 30 and len(whole) == 100, (name, transport, len(part), len(whole))
+                    assert len(stretches(part, whole, again=False)) == 1, (name, transport)
+                else:
+                    part, whole = sample(url, *way), run("ffmpeg", "-v", "error", "-i", path, "-f", "s24be", "-").stdout
+                    assert len(part) > 100_000 and part in whole + whole, (name, len(part))
+        return codec
+
+    port = free_port()
+    with Server(streams="streams:\n" + lines.replace("@PORT@", str(port)), rtsp=port) as server, concurrent.futures.ThreadPoolExecutor() as pool:
+        done = [result.result() for result in [pool.submit(measure, server, codec) for codec in codecs]]
+    return ", ".join(done) + ("" if newer else "; no ffmpeg that sends AV1: pip install imageio-ffmpeg")
+
+
+@test
+def gstreamers_cameras_and_players_of_vp8_vp9_and_l24():
+    """One camera with all of them: also what of several tracks a player asks for."""
+    peer("gst-launch-1.0", "gstreamer1.0-tools")
+    raw = "videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1"
+    camera = Camera("--launch", f"( {raw} ! vp8enc deadline=1 keyframe-max-dist=25 ! rtpvp8pay name=pay0 pt=96 picture-id-mode=15-bit "
+                    f"{raw} ! vp9enc deadline=1 cpu-used=8 keyframe-max-dist=25 ! rtpvp9pay name=pay1 pt=97 "
+                    "audiotestsrc is-live=true freq=440 ! audio/x-raw,rate=48000,channels=2 ! rtpL24pay name=pay2 pt=98 )")
+    try:
+        with Server(streams=f"streams:\n  cam: rtsp://127.0.0.1:{camera.port}/cam\n") as server:
+            for query, depayload in (("video=vp8", "rtpvp8depay ! vp8dec"), ("video=vp9", "rtpvp9depay ! vp9dec"), ("audio=l24", "rtpL24depay")):
+                done = run("gst-launch-1.0", "-q", "rtspsrc", f"location=rtspt://127.0.0.1:{server.rtsp}/cam?{query}", "latency=100", "!",
+                           *depayload.split(), "!", "identity", "eos-after=30", "!", "fakesink", limit=30)
+                paused = b"gst_rtspsrc_pause" in done.stderr and b"Received end-of-file" in done.stderr
+                assert done.returncode == 0 or paused, (query, done.stderr.decode())
+    finally:
+        camera.stop()
 
 
 @test

@@ -57,9 +57,9 @@ ISOLATION = ISOLATION if os.environ.get("PATCHBAY_ISOLATION") == "process" else 
 class Server:
     """A running server with its own folder and free ports."""
 
-    def __init__(self, streams="streams:\n  demo: \"demo:\"\n", extra="", binary=BINARY, preexec=None, api="", http=None):
+    def __init__(self, streams="streams:\n  demo: \"demo:\"\n", extra="", binary=BINARY, preexec=None, api="", http=None, rtsp=None):
         self.folder = tempfile.TemporaryDirectory()
-        self.http, self.rtsp = http or free_port(), free_port()
+        self.http, self.rtsp = http or free_port(), rtsp or free_port()
         webrtc = "" if "webrtc:" in extra else f"webrtc:\n  listen: 127.0.0.1:{free_port()}\n"
         self.path = pathlib.Path(self.folder.name)
         (self.path / "plugins.yaml").write_text(

@@ -3,7 +3,7 @@
 use patchbay_plugin_api::message::{Media, TrackInfo};
 
 /// FFmpeg's name and the one that go2rtc's filters, media strings and errors use.
-const NAMES: [(&str, &str); 16] = [
+const NAMES: [(&str, &str); 18] = [
     ("h264", "H264"),
     ("hevc", "H265"),
     ("vp8", "VP8"),
@@ -19,6 +19,8 @@ const NAMES: [(&str, &str); 16] = [
     ("mp3", "MP3"),
     ("pcm_s16be", "L16"),
     ("pcm_s16le", "PCML"),
+    ("pcm_s24be", "L24"),
+    ("pcm_u8", "L8"),
     ("flac", "FLAC"),
 ];
 
@@ -81,7 +83,7 @@ pub(super) fn accepts(media: &Media, track: &TrackInfo) -> bool {
 
 /// Whether everything is known that a reader needs.
 pub(super) fn is_ready(track: &TrackInfo) -> bool {
-    let needs_parameters = matches!(track.codec.as_str(), "h264" | "hevc" | "aac");
+    let needs_parameters = matches!(track.codec.as_str(), "h264" | "hevc" | "av1" | "aac");
     !track.codec.is_empty() && (!needs_parameters || !track.extradata.is_empty())
 }
 

@@ -35,11 +35,13 @@ pub enum Codec {
     PcmMulaw,
     PcmS16be,
     PcmS16le,
+    PcmS24be,
+    PcmU8,
     AdpcmG722,
     AdpcmG726,
 }
 
-const NAMES: [(Codec, &str); 19] = [
+const NAMES: [(Codec, &str); 21] = [
     (Codec::H264, "h264"),
     (Codec::Hevc, "hevc"),
     (Codec::Av1, "av1"),
@@ -57,6 +59,8 @@ const NAMES: [(Codec, &str); 19] = [
     (Codec::PcmMulaw, "pcm_mulaw"),
     (Codec::PcmS16be, "pcm_s16be"),
     (Codec::PcmS16le, "pcm_s16le"),
+    (Codec::PcmS24be, "pcm_s24be"),
+    (Codec::PcmU8, "pcm_u8"),
     (Codec::AdpcmG722, "adpcm_g722"),
     (Codec::AdpcmG726, "adpcm_g726"),
 ];
@@ -96,7 +100,7 @@ pub struct Parameters {
     /// Ticks per second of `pts`, `dts` and `duration`; never 0.
     pub clock_rate: u32,
     /// FFmpeg's extradata: `AVCDecoderConfigurationRecord` (H.264), `HEVCDecoderConfigurationRecord` (H.265),
-    /// `AudioSpecificConfig` (AAC), `OpusHead` (Opus), the Y4M header's parameters (raw video); else empty.
+    /// `AV1CodecConfigurationRecord` (AV1), the headers of MPEG-4 Visual, `AudioSpecificConfig` (AAC), `OpusHead` (Opus), the Y4M header's parameters (raw video); else empty.
     /// Empty for H.264, H.265 and AAC means "not known yet".
     pub extradata: Bytes,
     /// Width in pixels after cropping, 0 unknown.

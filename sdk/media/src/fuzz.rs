@@ -5,7 +5,22 @@ use bytes::{Bytes, BytesMut};
 use crate::access_unit::{AccessUnitSplitter, Role, role};
 use crate::assembler::{Assembler, Flags};
 use crate::codec::Codec;
-use crate::{aac, annexb, codec_string, h264, h265, jpeg, nal, opus};
+use crate::{Parameters, aac, annexb, av1, codec_string, h264, h265, jpeg, mpeg4, nal, opus, vp8, vp9};
+
+/// Frames of AV1, VP8, VP9 and MPEG-4 Visual.
+pub fn frames(data: &[u8]) {
+    assert!(vp8::size(data).is_none() || vp8::is_key(data), "only key frames have a size");
+    assert!(vp9::KeyFrame::parse(data).is_none() || vp9::is_key(data), "only key frames have a size");
+    let _ = (mpeg4::is_key(data), av1::is_key(data));
+    if let Some((header, record)) = av1::configuration(data) {
+        assert!(header.width > 0 && header.height > 0, "a picture has a size");
+        let again = record.get(av1::RECORD_HEAD..).and_then(av1::configuration);
+        assert_eq!(again, Some((header, record.clone())), "a record holds its sequence header");
+        let parameters = Parameters { extradata: record, ..Parameters::video(Codec::Av1, 90_000) };
+        assert!(codec_string::of(&parameters).is_some(), "browsers are told what it is");
+    }
+    let _ = av1::SequenceHeader::parse(data);
+}
 
 /// H.264 parameter sets, slices and records.
 pub fn h264_sps(data: &[u8]) {

@@ -73,6 +73,20 @@ proptest! {
     }
 
     #[test]
+    fn frames(
+        data in proptest::collection::vec(any::<u8>(), 0..60),
+        // What is before the colours of a sequence header by libaom, with other bits in it.
+        mut sequence in Just([0x0a, 11, 0, 0, 0, 0x0c, 0xc4, 0xff, 0x67, 0x36, 0xbe, 0x40, 0x10]),
+        at in 2_usize..13,
+        value: u8,
+    ) {
+        fuzz::frames(&data);
+        fuzz::frames(&sequence);
+        sequence[at] = value;
+        fuzz::frames(&sequence);
+    }
+
+    #[test]
     fn byte_streams(data in stream()) {
         fuzz::annexb(&data);
         fuzz::assembler(&data);

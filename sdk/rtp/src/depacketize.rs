@@ -7,29 +7,35 @@
 //! | access units of H.264 and H.265 | R1, R2, R10 to R19, R30 to R36 |
 //! | audio | R40 to R56 |
 //! | JPEG | R60 to R66 |
+//! | AV1, VP8, VP9, MPEG-4 Visual | R71, R72 |
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 use patchbay_media::assembler::Flags;
-use patchbay_media::{Assembler, Codec, Parameters, Unit, h265 as hevc};
+use patchbay_media::{Assembler, Codec, DtsEstimator, Parameters, Unit, h265 as hevc};
 
 use self::nal_units::NalUnits;
+use self::pictures::Pictures;
 use self::timeline::{Stamp, Timeline};
 use crate::sdp::Media;
 use crate::{RtpPacket, Unsupported};
 
 mod aac;
 mod access_unit;
+mod av1;
 mod h264;
 mod h265;
 mod jpeg;
 mod latm;
 mod mpa;
+mod mpeg4;
 mod nal_units;
+mod pictures;
 mod simple;
 mod timeline;
+mod vpx;
 
 /// A step back of more sequence numbers than this is a sender that began anew, less a late packet (C67).
 const MAX_LATE: i16 = 64;
@@ -67,8 +73,8 @@ pub struct Faults {
 /// Units of one media. Packets go in in sequence order: over UDP put [`crate::Reorder`] before it.
 ///
 /// `pts` is the RTP time, endless and repaired, in ticks of [`Parameters::clock_rate`]; it begins with the first packet's
-/// value, or with [`Self::start_at_arrival`] at its arrival. After a loss units of H.264 and H.265 are dropped up to the next key unit, unless
-/// [`Self::keep_incomplete`] was called; the next unit is marked as a discontinuity.
+/// value, or with [`Self::start_at_arrival`] at its arrival. After a loss units of video (but JPEG) are dropped up to the next key unit,
+/// unless [`Self::keep_incomplete`] was called; the next unit is marked as a discontinuity.
 #[derive(Debug)]
 pub struct Depacketizer {
     parameters: Parameters,
@@ -79,6 +85,8 @@ pub struct Depacketizer {
     loss: LossPolicy,
     /// `None` for other codecs than H.264 and H.265.
     assembler: Option<Assembler>,
+    /// Decoding times of MPEG-4 Visual; other codecs have none of their own.
+    decoding_times: Option<DtsEstimator>,
     /// The next unit does not continue the one before.
     discontinuity: bool,
     frames: Vec<Frame>,
@@ -104,6 +112,11 @@ struct Frame {
 enum Body {
     Data(Bytes),
     NalUnits(Vec<Bytes>),
+    /// A picture, and whether decoding can start with it.
+    Picture {
+        data: Bytes,
+        key: bool,
+    },
     /// New configuration.
     Parameters(Parameters),
 }
@@ -155,6 +168,10 @@ enum Format {
     Latm(latm::Latm),
     Jpeg(Box<jpeg::Jpeg>),
     Mpa(mpa::Mpa),
+    Vp8(Pictures<vpx::Vp8>),
+    Vp9(Pictures<vpx::Vp9>),
+    Av1(Pictures<av1::Av1>),
+    Mpeg4(Pictures<mpeg4::Mpeg4>),
     Simple(simple::Simple),
 }
 
@@ -170,6 +187,10 @@ impl Depacketizer {
             "MP4A-LATM" => Format::Latm(latm::Latm::new(media, &parameters)),
             "JPEG" => Format::Jpeg(Box::new(jpeg::Jpeg::new(media.dimensions, &parameters))),
             "MPA" => Format::Mpa(mpa::Mpa::new(&parameters)),
+            "VP8" => Format::Vp8(Pictures::new(vpx::Vp8, &parameters)),
+            "VP9" => Format::Vp9(Pictures::new(vpx::Vp9, &parameters)),
+            "AV1" => Format::Av1(Pictures::new(av1::Av1::default(), &parameters)),
+            "MP4V-ES" => Format::Mpeg4(Pictures::new(mpeg4::Mpeg4, &parameters)),
             encoding => Format::Simple(simple::Simple::new(encoding, &parameters).ok_or_else(unsupported)?),
         };
         let assembler = matches!(parameters.codec, Codec::H264 | Codec::Hevc)
@@ -177,6 +198,8 @@ impl Depacketizer {
         Ok(Self {
             timeline: Timeline::new(parameters.clock_rate),
             payload_types: media.payload_types.clone(),
+            decoding_times: (parameters.codec == Codec::Mpeg4)
+                .then(|| DtsEstimator::new(parameters.clock_rate)),
             parameters,
             format,
             order: Order::default(),
@@ -264,6 +287,10 @@ impl Depacketizer {
             Format::Latm(format) => format.push(packet, arrival, out),
             Format::Jpeg(format) => format.push(packet, arrival, out),
             Format::Mpa(format) => format.push(packet, arrival, out),
+            Format::Vp8(format) => format.push(packet, arrival, out),
+            Format::Vp9(format) => format.push(packet, arrival, out),
+            Format::Av1(format) => format.push(packet, arrival, out),
+            Format::Mpeg4(format) => format.push(packet, arrival, out),
             Format::Simple(format) => format.push(packet, arrival, out),
         };
         if result.is_err() {
@@ -286,6 +313,10 @@ impl Depacketizer {
         match &mut self.format {
             Format::H264(format) => format.flush(&mut self.frames),
             Format::H265(format) => format.flush(&mut self.frames),
+            Format::Vp8(format) => format.flush(&mut self.frames),
+            Format::Vp9(format) => format.flush(&mut self.frames),
+            Format::Av1(format) => format.flush(&mut self.frames),
+            Format::Mpeg4(format) => format.flush(&mut self.frames),
             _ => {}
         }
         self.drain();
@@ -299,6 +330,10 @@ impl Depacketizer {
             Format::Latm(format) => format.lost(),
             Format::Jpeg(format) => format.lost(),
             Format::Mpa(format) => format.lost(),
+            Format::Vp8(format) => format.lost(),
+            Format::Vp9(format) => format.lost(),
+            Format::Av1(format) => format.lost(),
+            Format::Mpeg4(format) => format.lost(),
             Format::Simple(_) => {}
         }
         self.discontinuity = true;
@@ -330,12 +365,41 @@ impl Depacketizer {
                 }
                 return;
             }
+            Body::Picture { data, key } => {
+                let stamp = self.timeline.stamp(frame.timestamp, frame.arrival, 0, false);
+                self.discontinuity |= stamp.discontinuity;
+                if let Some(picture) = frame.picture {
+                    let mut unit = Unit::new(stamp.pts, key, data);
+                    unit.incomplete = frame.incomplete;
+                    self.picture(unit, picture);
+                }
+                return;
+            }
         };
         let stamp = self.timeline.stamp(frame.timestamp, frame.arrival, frame.duration, frame.snap);
         let mut unit = Unit::new(stamp.pts, true, data);
         unit.duration = frame.duration;
         unit.incomplete = frame.incomplete;
         unit.discontinuity = std::mem::take(&mut self.discontinuity) | stamp.discontinuity;
+        self.items.push_back(Item::Unit(unit));
+    }
+
+    fn picture(&mut self, mut unit: Unit, picture: Picture) {
+        if unit.incomplete && !self.loss.keep {
+            self.loss.waits_for_key |= picture.is_reference || picture.gap_before;
+        }
+        let is_of_use = !unit.data.is_empty() && (!unit.incomplete || self.loss.keep);
+        if !is_of_use || !self.loss.passes(&unit, picture, false, self.parameters.clock_rate) {
+            self.faults.dropped_units += 1;
+            self.discontinuity = true;
+            return;
+        }
+        if let Some(times) = &mut self.decoding_times {
+            let time = times.push(unit.pts);
+            unit.dts = time.dts;
+            self.discontinuity |= !time.continues;
+        }
+        unit.discontinuity |= std::mem::take(&mut self.discontinuity);
         self.items.push_back(Item::Unit(unit));
     }
 

@@ -8,7 +8,7 @@ use patchbay_media::{Codec, MAX_UNIT_BYTES, Parameters, Unit, nal};
 use crate::{Depacketizer, Item, Packetizer, Packets, RtpPacket, rtcp, sdp};
 
 /// SDPs whose media the first byte picks.
-const MEDIAS: [&str; 16] = [
+const MEDIAS: [&str; 22] = [
     "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n",
     "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H265/90000\r\n",
     "m=audio 0 RTP/AVP 96\r\na=rtpmap:96 MPEG4-GENERIC/16000\r\n",
@@ -25,6 +25,12 @@ const MEDIAS: [&str; 16] = [
     "m=audio 0 RTP/AVP 96\r\na=rtpmap:96 AAL2-G726-24/8000\r\n",
     "m=audio 0 RTP/AVP 96\r\na=rtpmap:96 MPEG4-GENERIC/16000\r\na=fmtp:96 constantsize=7\r\n",
     "m=video 0 RTP/AVP 26\r\na=x-dimensions:2560,1440\r\n",
+    "m=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n",
+    "m=video 0 RTP/AVP 96\r\na=rtpmap:96 VP9/90000\r\n",
+    "m=video 0 RTP/AVP 96\r\na=rtpmap:96 AV1/90000\r\n",
+    "m=video 0 RTP/AVP 96\r\na=rtpmap:96 MP4V-ES/90000\r\na=fmtp:96 config=000001B001\r\n",
+    "m=audio 0 RTP/AVP 96\r\na=rtpmap:96 L24/48000/2\r\n",
+    "m=audio 0 RTP/AVP 96\r\na=rtpmap:96 L8/8000\r\n",
 ];
 
 /// An RTP packet.
@@ -78,7 +84,7 @@ pub fn sdp(data: &[u8]) {
 /// step, marker), one of length, and the payload.
 pub fn depacketize(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
-    let text = MEDIAS.get(usize::from(choice & 15)).copied().unwrap_or_default();
+    let text = MEDIAS.get(usize::from(choice & 15 | (choice & 0x20) >> 1)).copied().unwrap_or_default();
     let session = sdp::parse(text.as_bytes());
     let Some(Ok(mut depacketizer)) = session.medias.first().map(Depacketizer::new) else { return };
     if choice & 0x10 != 0 {

@@ -18,6 +18,7 @@ mod h265;
 mod history;
 mod jpeg;
 mod parameter_sets;
+mod pictures;
 
 pub use history::{History, Times};
 
@@ -193,7 +194,13 @@ pub fn clock_rate(parameters: &Parameters) -> u32 {
         Codec::Opus => 48_000,
         Codec::Mp2 | Codec::Mp3 => 90_000,
         Codec::AdpcmG722 => 8000,
-        Codec::Aac | Codec::PcmAlaw | Codec::PcmMulaw | Codec::PcmS16be | Codec::PcmS16le
+        Codec::Aac
+        | Codec::PcmAlaw
+        | Codec::PcmMulaw
+        | Codec::PcmS16be
+        | Codec::PcmS16le
+        | Codec::PcmS24be
+        | Codec::PcmU8
             if parameters.sample_rate > 0 =>
         {
             parameters.sample_rate
@@ -322,6 +329,9 @@ impl Packetizer {
                 let record = parameter_sets.map(|parameters| &*parameters.extradata);
                 av1::write(&unit.data, unit.key, record, &mut writer);
             }
+            Codec::Vp8 => pictures::vp8(&unit.data, &mut writer),
+            Codec::Vp9 => pictures::vp9(&unit.data, &mut writer),
+            Codec::Mpeg4 => pictures::mpeg4(&unit.data, &mut writer),
             Codec::Mjpeg => self.refused = jpeg::write(&unit.data, &mut writer).err(),
             Codec::Aac => audio::aac(&unit.data, &mut writer),
             Codec::Opus => audio::opus(&unit.data, self.is_first, &mut writer),
@@ -331,6 +341,7 @@ impl Packetizer {
                 audio::samples(&swapped, 2 * self.channels, self.is_first, &mut writer);
             }
             Codec::PcmS16be => audio::samples(&unit.data, 2 * self.channels, self.is_first, &mut writer),
+            Codec::PcmS24be => audio::samples(&unit.data, 3 * self.channels, self.is_first, &mut writer),
             _ => audio::samples(&unit.data, self.channels, self.is_first, &mut writer),
         }
         self.is_first = false;
@@ -341,12 +352,16 @@ impl Packetizer {
 /// Whether units of the codec can be sent over RTP.
 pub fn is_supported(codec: Codec) -> bool {
     use Codec::{
-        Aac, AdpcmG722, Av1, H264, Hevc, Mjpeg, Mp2, Mp3, Opus, PcmAlaw, PcmMulaw, PcmS16be, PcmS16le,
+        Aac, AdpcmG722, Av1, H264, Hevc, Mjpeg, Mp2, Mp3, Mpeg4, Opus, PcmAlaw, PcmMulaw, PcmS16be, PcmS16le,
+        PcmS24be, PcmU8, Vp8, Vp9,
     };
     matches!(
         codec,
         H264 | Hevc
             | Av1
+            | Vp8
+            | Vp9
+            | Mpeg4
             | Mjpeg
             | Aac
             | Opus
@@ -356,6 +371,8 @@ pub fn is_supported(codec: Codec) -> bool {
             | PcmMulaw
             | PcmS16be
             | PcmS16le
+            | PcmS24be
+            | PcmU8
             | AdpcmG722
     )
 }

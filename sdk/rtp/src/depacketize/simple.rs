@@ -1,4 +1,4 @@
-//! Audio whose packets are units: Opus (RFC 7587), G.711, G.722, G.726 and PCM (RFC 3551), R50 to R54.
+//! Audio whose packets are units: Opus (RFC 7587), G.711, G.722, G.726 and PCM (RFC 3551, RFC 3190), R50 to R56.
 
 use std::time::Duration;
 
@@ -41,7 +41,9 @@ impl Simple {
             Codec::Opus => Layout::Opus,
             // G.722 has 8 bits for two samples, and its clock counts one of the two (R53).
             Codec::PcmAlaw | Codec::PcmMulaw | Codec::AdpcmG722 => Layout::Samples { bits: 8 },
+            Codec::PcmU8 => Layout::Samples { bits: 8 },
             Codec::PcmS16be | Codec::PcmS16le => Layout::Samples { bits: 16 },
+            Codec::PcmS24be => Layout::Samples { bits: 24 },
             // Units are in the order that FFmpeg calls adpcm_g726: first sample in the highest bits, as AAL2 has it.
             Codec::AdpcmG726 => match encoding.strip_prefix("AAL2-G726-") {
                 Some(rate) => Layout::Samples { bits: g726_bits(rate)? },
@@ -60,8 +62,8 @@ impl Simple {
     ) -> Result<(), Malformed> {
         let (duration, data) = match self.layout {
             Layout::Opus => (opus::packet_samples(&packet.payload).ok_or(Malformed)?, packet.payload.clone()),
-            Layout::Samples { bits: 16 } => {
-                let frame = 2 * self.channels;
+            Layout::Samples { bits: bits @ (16 | 24) } => {
+                let frame = bits as usize / 8 * self.channels;
                 let count = packet.payload.len() / frame;
                 (u32::try_from(count).unwrap_or(0), packet.payload.slice(..count * frame))
             }

@@ -1,6 +1,8 @@
 //! AV1 (RTP Payload Format For AV1, version 1.0): OBUs without their sizes, each with its length in the packet (W = 0), cut at
 //! the payload limit.
 
+use patchbay_media::av1::{Obu, RECORD_HEAD, kind, obus};
+
 use super::Writer;
 
 /// Bits of the aggregation header (section 4.4): the first element goes on from the last packet; the last one goes on in the next;
@@ -9,21 +11,14 @@ const CONTINUES: u8 = 0x80;
 const CUT: u8 = 0x40;
 const NEW_SEQUENCE: u8 = 0x08;
 
-const SEQUENCE_HEADER: u8 = 1;
-const TEMPORAL_DELIMITER: u8 = 2;
-const TILE_LIST: u8 = 8;
-const PADDING: u8 = 15;
-
-/// Bytes before the OBUs in an `AV1CodecConfigurationRecord`.
-const RECORD_HEAD: usize = 4;
-
 /// Sends a temporal unit; its last packet has the marker. A key unit without a sequence header gets the one of `record`.
 pub(super) fn write(unit: &[u8], key: bool, record: Option<&[u8]>, writer: &mut Writer<'_>) {
-    let has_header = obus(unit).any(|obu| obu.kind() == SEQUENCE_HEADER);
+    let has_header = obus(unit).any(|obu| obu.kind() == kind::SEQUENCE_HEADER);
     let config = record.and_then(|record| record.get(RECORD_HEAD..)).filter(|_| key && !has_header);
     let sets = obus(config.unwrap_or_default());
     let starts = key && (has_header || config.is_some_and(|config| !config.is_empty()));
-    let kept = |obu: &Obu<'_>| !matches!(obu.kind(), TEMPORAL_DELIMITER | TILE_LIST | PADDING);
+    let kept =
+        |obu: &Obu<'_>| !matches!(obu.kind(), kind::TEMPORAL_DELIMITER | kind::TILE_LIST | kind::PADDING);
     let mut out = Packing { payload: vec![if starts { NEW_SEQUENCE } else { 0 }], writer };
     for obu in sets.chain(obus(unit)).filter(kept) {
         out.element(&obu);
@@ -31,72 +26,6 @@ pub(super) fn write(unit: &[u8], key: bool, record: Option<&[u8]>, writer: &mut 
     if out.payload.len() > 1 {
         out.writer.packet(true, &[&out.payload]);
     }
-}
-
-/// One OBU, its header without the size field.
-struct Obu<'a> {
-    header: [u8; 2],
-    header_len: usize,
-    payload: &'a [u8],
-}
-
-impl Obu<'_> {
-    fn kind(&self) -> u8 {
-        self.header[0] >> 3 & 0xf
-    }
-
-    fn len(&self) -> usize {
-        self.header_len + self.payload.len()
-    }
-
-    /// Bytes of the element from `start` on, at most `len`, in two parts.
-    fn part(&self, start: usize, len: usize) -> (&[u8], &[u8]) {
-        let end = start + len;
-        let head = self.header.get(start.min(self.header_len)..end.min(self.header_len)).unwrap_or_default();
-        let from = start.saturating_sub(self.header_len);
-        let to = end.saturating_sub(self.header_len).min(self.payload.len());
-        (head, self.payload.get(from..to).unwrap_or_default())
-    }
-}
-
-/// The OBUs of a low-overhead bitstream (AV1 specification section 5.2); ends where it is none.
-fn obus(mut rest: &[u8]) -> impl Iterator<Item = Obu<'_>> {
-    std::iter::from_fn(move || {
-        let (&first, mut after) = rest.split_first()?;
-        if first & 0x80 != 0 {
-            return None;
-        }
-        let mut header = [first & !0x02, 0];
-        let mut header_len = 1;
-        if first & 0x04 != 0 {
-            let (&extension, behind) = after.split_first()?;
-            header[1] = extension;
-            (header_len, after) = (2, behind);
-        }
-        let len = if first & 0x02 == 0 {
-            after.len()
-        } else {
-            let (len, behind) = leb128(after)?;
-            after = behind;
-            len
-        };
-        let (payload, behind) = after.split_at_checked(len)?;
-        rest = behind;
-        Some(Obu { header, header_len, payload })
-    })
-}
-
-/// A number of at most 32 bits (section 4.10.5) and what follows it.
-fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut value = 0_u64;
-    for (place, byte) in bytes.iter().take(8).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * place);
-        if byte & 0x80 == 0 {
-            let value = u32::try_from(value).ok()?;
-            return Some((usize::try_from(value).ok()?, bytes.get(place + 1..)?));
-        }
-    }
-    None
 }
 
 struct Packing<'a, 'b> {
@@ -146,6 +75,9 @@ mod tests {
     use bytes::Bytes;
     use patchbay_media::{Codec, Parameters, Unit};
     use proptest::prelude::*;
+
+    use patchbay_media::av1::kind::{SEQUENCE_HEADER, TEMPORAL_DELIMITER};
+    use patchbay_media::av1::leb128;
 
     use super::super::{Packetizer, Packets};
     use super::*;

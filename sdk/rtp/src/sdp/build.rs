@@ -109,6 +109,9 @@ fn rtpmap(parameters: &Parameters) -> Option<String> {
         Codec::H264 => format!("H264/{clock_rate}"),
         Codec::Hevc => format!("H265/{clock_rate}"),
         Codec::Av1 => format!("AV1/{clock_rate}"),
+        Codec::Vp8 => format!("VP8/{clock_rate}"),
+        Codec::Vp9 => format!("VP9/{clock_rate}"),
+        Codec::Mpeg4 => format!("MP4V-ES/{clock_rate}"),
         Codec::Mjpeg => format!("JPEG/{clock_rate}"),
         Codec::Aac => format!("MPEG4-GENERIC/{clock_rate}/{channels}"),
         Codec::Opus => "opus/48000/2".to_owned(),
@@ -116,6 +119,8 @@ fn rtpmap(parameters: &Parameters) -> Option<String> {
         Codec::PcmMulaw => with_channels("PCMU"),
         // RTP has no little-endian PCM; the packetizer swaps (S46).
         Codec::PcmS16be | Codec::PcmS16le => with_channels("L16"),
+        Codec::PcmS24be => with_channels("L24"),
+        Codec::PcmU8 => with_channels("L8"),
         Codec::AdpcmG722 => with_channels("G722"),
         Codec::Mp2 | Codec::Mp3 => format!("MPA/{clock_rate}"),
         _ => return None,
@@ -126,6 +131,8 @@ fn fmtp(parameters: &Parameters) -> Option<String> {
     match parameters.codec {
         Codec::H264 => Some(h264_fmtp(&parameters.extradata)),
         Codec::Hevc => hevc_fmtp(&parameters.extradata),
+        Codec::Av1 => av1_fmtp(&parameters.extradata),
+        Codec::Mpeg4 => mpeg4_fmtp(&parameters.extradata),
         Codec::Aac => Some(aac_fmtp(&parameters.extradata)),
         Codec::Opus => Some(format!("sprop-stereo={}", u8::from(parameters.channels != 1))),
         _ => None,
@@ -159,6 +166,24 @@ fn hevc_fmtp(extradata: &[u8]) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
+/// RTP Payload Format For AV1, section 7.2.1, from an `AV1CodecConfigurationRecord`.
+fn av1_fmtp(record: &[u8]) -> Option<String> {
+    let [_, profile_level, flags, ..] = record else { return None };
+    Some(format!("profile={}; level-idx={}; tier={}", profile_level >> 5, profile_level & 0x1f, flags >> 7))
+}
+
+/// RFC 6416 section 7.1.
+fn mpeg4_fmtp(config: &[u8]) -> Option<String> {
+    // The level stands behind the start code of the visual object sequence; without it simple profile, level 1.
+    let level = match config {
+        [0, 0, 1, 0xb0, level, ..] => *level,
+        _ => 1,
+    };
+    let mut text = format!("profile-level-id={level}; config=");
+    write_hex(config, &mut text);
+    (!config.is_empty()).then_some(text)
+}
+
 /// RFC 3640 section 4.1, mode AAC-hbr.
 fn aac_fmtp(config: &[u8]) -> String {
     let mut text =
@@ -166,11 +191,15 @@ fn aac_fmtp(config: &[u8]) -> String {
             .to_owned();
     if !config.is_empty() {
         text.push_str("; config=");
-        for byte in config {
-            let _ = write!(text, "{byte:02X}");
-        }
+        write_hex(config, &mut text);
     }
     text
+}
+
+fn write_hex(bytes: &[u8], text: &mut String) {
+    for byte in bytes {
+        let _ = write!(text, "{byte:02X}");
+    }
 }
 
 /// Without line breaks, so that no value can add a line.

@@ -23,6 +23,8 @@ impl Media {
             "PCMA" => Codec::PcmAlaw,
             "PCMU" => Codec::PcmMulaw,
             "L16" => Codec::PcmS16be,
+            "L24" => Codec::PcmS24be,
+            "L8" => Codec::PcmU8,
             // Hikvision and FFmpeg say PCM for little-endian samples (R51).
             "PCM" => Codec::PcmS16le,
             "G722" => Codec::AdpcmG722,

@@ -88,9 +88,13 @@ impl Map {
     }
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 19] = [
     "H264",
     "H265",
+    "AV1",
+    "VP8",
+    "VP9",
+    "MP4V-ES",
     "JPEG",
     "MPEG4-GENERIC",
     "MP4A-LATM",
@@ -98,6 +102,8 @@ const KNOWN: [&str; 13] = [
     "PCMA",
     "PCMU",
     "L16",
+    "L24",
+    "L8",
     "PCM",
     "G722",
     "MPA",
@@ -110,6 +116,9 @@ fn canonical(name: &str) -> String {
     match name.as_str() {
         "HEVC" => "H265".into(),
         "MJPEG" => "JPEG".into(),
+        // GStreamer, before the formats were standards.
+        "VP8-DRAFT-IETF-01" => "VP8".into(),
+        "VP9-DRAFT-IETF-01" => "VP9".into(),
         "G711A" => "PCMA".into(),
         "G711U" => "PCMU".into(),
         _ => name,
@@ -120,7 +129,7 @@ fn default_clock(encoding: &str) -> u32 {
     match encoding {
         "OPUS" => 48000,
         "PCMA" | "PCMU" | "G722" | "PCM" | "L8" | "DVI4" | "GSM" => 8000,
-        "L16" => 44100,
+        "L16" | "L24" => 44100,
         _ if encoding.contains("G726") => 8000,
         _ => 90000,
     }

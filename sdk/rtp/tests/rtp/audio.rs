@@ -315,6 +315,26 @@ fn mpeg_audio_frames_and_fragments() {
 }
 
 #[test]
+fn r56_l24_and_l8_pass_through() {
+    let mut feed = Feed::new("m=audio 0 RTP/AVP 98\r\na=rtpmap:98 L24/48000/2\r\n");
+    // Half a sample at the end is none.
+    feed.hex(0, true, "010203 040506 070809 0a0b0c 0d").hex(2, false, "111213 141516");
+    let units = feed.units();
+    assert_eq!(data(&units), ["0102030405060708090a0b0c", "111213141516"]);
+    assert_eq!(units.iter().map(|unit| (unit.pts, unit.duration)).collect::<Vec<_>>(), [(0, 2), (2, 1)]);
+    let parameters = feed.depacketizer.parameters();
+    let known = (parameters.codec.name(), parameters.sample_rate, parameters.channels);
+    assert_eq!(known, ("pcm_s24be", 48_000, 2));
+    assert!(crate::server::describe(parameters).contains("a=rtpmap:96 L24/48000/2\r\n"));
+    let mut feed = Feed::new("m=audio 0 RTP/AVP 98\r\na=rtpmap:98 L8/11025\r\n");
+    feed.hex(0, true, "800102");
+    assert_eq!(data(&feed.units()), ["800102"]);
+    let parameters = feed.depacketizer.parameters();
+    assert_eq!((parameters.codec.name(), parameters.sample_rate), ("pcm_u8", 11_025));
+    assert!(crate::server::describe(parameters).contains("a=rtpmap:96 L8/11025\r\n"));
+}
+
+#[test]
 fn r55_r73_unknown_encodings_are_refused_not_fatal() {
     for media in [
         "m=audio 0 RTP/AVP 5\r\n",

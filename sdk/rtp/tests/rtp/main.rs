@@ -9,6 +9,7 @@ mod h265;
 mod history;
 mod jpeg;
 mod order;
+mod pictures;
 mod properties;
 mod round_trip;
 mod sdp;

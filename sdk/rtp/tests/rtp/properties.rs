@@ -48,7 +48,7 @@ proptest! {
 
     #[test]
     fn sdp_with_attributes(
-        names in proptest::collection::vec(prop::sample::select(vec!["H264", "H265", "opus", "L16", "PCM", "JPEG", "mpeg4-generic", "MP4A-LATM", "x"]), 1..5),
+        names in proptest::collection::vec(prop::sample::select(vec!["H264", "H265", "AV1", "VP9", "MP4V-ES", "L24", "opus", "L16", "PCM", "JPEG", "mpeg4-generic", "MP4A-LATM", "x"]), 1..5),
         lines in proptest::collection::vec("(config|sprop-vps|sprop-sps|sprop-pps|sprop-parameter-sets|sizelength|mode)=[A-Za-z0-9/+=,]{0,60}", 0..8),
     ) {
         let mut text = String::new();
@@ -64,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn depacketize_each(choice in 0u8..32, mut data in bytes()) {
+    fn depacketize_each(choice in 0u8..64, mut data in bytes()) {
         data.insert(0, choice);
         fuzz::depacketize(&data);
     }

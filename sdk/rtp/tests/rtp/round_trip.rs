@@ -199,6 +199,8 @@ fn samples_are_divided_between_packets_and_keep_their_times() {
         (Codec::PcmMulaw, 2, 2),
         (Codec::PcmS16be, 1, 2),
         (Codec::PcmS16le, 2, 4),
+        (Codec::PcmS24be, 2, 6),
+        (Codec::PcmU8, 1, 1),
         (Codec::AdpcmG722, 1, 1),
     ] {
         let mut parameters = Parameters::audio(codec, 8000, channels);

@@ -77,7 +77,7 @@ fn mismatch(bound: &Bound) -> String {
     let codecs: Vec<String> =
         bound.tracks.iter().map(|bound| format!("{}:{}", bound.info.kind, bound.info.codec)).collect();
     format!(
-        "streams: codecs not matched: {} => video:h264, video:hevc, video:mjpeg, audio:aac, audio:opus, audio:pcm",
+        "streams: codecs not matched: {} => video:h264, video:hevc, video:av1, video:vp9, video:vp8, video:mjpeg, audio:aac, audio:opus, audio:pcm",
         codecs.join(", ")
     )
 }
@@ -96,7 +96,7 @@ fn is_complete(info: &patchbay_sdk::api::message::TrackInfo) -> bool {
     let Some(Parameters { codec, extradata, .. }) = track::parameters(info) else {
         return !info.codec.is_empty();
     };
-    !(matches!(codec, Codec::H264 | Codec::Hevc | Codec::Aac) && extradata.is_empty())
+    !(matches!(codec, Codec::H264 | Codec::Hevc | Codec::Av1 | Codec::Aac) && extradata.is_empty())
 }
 
 /// The query for the host: with the default filters when the player gave none (S14).
