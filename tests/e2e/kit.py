@@ -445,12 +445,12 @@ def a_program_comes_changes_and_goes_while_the_server_runs():
 # What the host does not forgive: what a program does once it has started, and the host's words for it.
 WRONGS = {
     "silent": ("while True: time.sleep(1)", "it has not answered for 2 s"),
-    "garbage": ("host.socket.sendall(os.urandom(4096)); time.sleep(9)", "a frame that breaks the protocol"),
-    "toolong": ("host.socket.sendall(HEADER.pack(2 << 20, EMIT, 0, 0, 0, 0)); time.sleep(9)", "a frame that breaks the protocol"),
-    "unknown": ("[host.send(999) for _ in range(30)]; time.sleep(9)", "it breaks the protocol (a frame of no kind)"),
-    "again": ("[host.send(44) for _ in range(30)]; time.sleep(9)", "it breaks the protocol (a frame of no kind)"),
-    "units": ("[host.send(PUSH, 1, payload=bytes(100)) for _ in range(30_000)]; time.sleep(9)", "it floods the host with units"),
-    "closed": ("host.socket.shutdown(2); time.sleep(9)", "it closed its socket"),
+    "garbage": ("host.socket.sendall(os.urandom(4096)); time.sleep(99)", "a frame that breaks the protocol"),
+    "toolong": ("host.socket.sendall(HEADER.pack(2 << 20, EMIT, 0, 0, 0, 0)); time.sleep(99)", "a frame that breaks the protocol"),
+    "unknown": ("[host.send(999) for _ in range(30)]; time.sleep(99)", "it breaks the protocol (a frame of no kind)"),
+    "again": ("[host.send(44) for _ in range(30)]; time.sleep(99)", "it breaks the protocol (a frame of no kind)"),
+    "units": ("[host.send(PUSH, 1, payload=bytes(100)) for _ in range(30_000)]; time.sleep(99)", "it floods the host with units"),
+    "closed": ("host.socket.shutdown(2); time.sleep(99)", "it closed its socket"),
     "gone": ("os._exit(7)", "exit status: 7"),
 }
 

@@ -8,6 +8,7 @@ Ends with 1 when one of them failed, after all have run, and a table of what too
 import os
 import pathlib
 import queue
+import resource
 import subprocess
 import sys
 import threading
@@ -60,7 +61,8 @@ def main():
     at = lines.index("alone") if "alone" in lines else len(lines)
     run(lines[:at], lanes)
     run(lines[at + 1:], 1)
-    print(f"\n== {len(results)} scripts in {time.monotonic() - begun:.0f} s, {lanes} at once")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"\n== {len(results)} scripts in {time.monotonic() - begun:.0f} s, {lanes} at once; {used.ru_utime + used.ru_stime:.0f} s of CPU time")
     for line, code, took in results:
         print(f"{'ok    ' if code == 0 else 'FAILED'} {took:5.0f} s  {line}")
     sys.exit(1 if any(code for _, code, _ in results) else 0)

@@ -268,20 +268,26 @@ def sound_and_picture_are_as_far_apart_as_they_were_sent():
         print(f"  {source}: {error * 1000:.1f} ms", flush=True)
         assert abs(error) < 0.040, (label, error)
 
-    for transport in ("tcp", "udp"):
+    def announced(transport):
         with Server(streams="streams:\n  s:\n") as server:
             with program("ffmpeg", "-nostdin", "-v", "error", "-re", "-i", path, "-c", "copy", "-f", "rtsp", "-rtsp_transport", transport,
                          f"rtsp://127.0.0.1:{server.rtsp}/s") as publisher:
                 live = lambda: (server.json("api/streams")["s"]["producers"] or [{}])[0].get("state") == "live"
                 wait(live, 15, "publisher", publisher)
                 measure(server, f"ffmpeg announces over {transport}", transport)
-    for transport in ("tcp", "udp"):
+
+    def dialled(transport):
         camera = Camera("--file", str(path))
         try:
             with Server(streams=f"streams:\n  s: rtsp://127.0.0.1:{camera.port}/cam#transport={transport}\n") as server:
                 measure(server, f"gst-rtsp-server over {transport}", transport)
         finally:
             camera.stop()
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = [pool.submit(way, transport) for way in (announced, dialled) for transport in ("tcp", "udp")]
+        for result in results:
+            result.result()
 
 
 class Detour:

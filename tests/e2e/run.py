@@ -75,7 +75,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(10)
+                self.process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -96,7 +96,7 @@ class Server:
     def get(self, path, method="GET", data=None, headers=None):
         request = urllib.request.Request(self.url(path), data=data, method=method, headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read()
@@ -107,7 +107,12 @@ class Server:
         return json.loads(body)
 
 
+# What is waited for comes within moments or never: no machine is too slow for a minute, and how long it took is nobody's fault.
+PATIENCE = 60
+
+
 def wait(condition, limit, what, process=None):
+    limit = max(limit, PATIENCE)
     end = time.monotonic() + limit
     while not condition():
         if process and process.poll() is not None:
@@ -118,7 +123,7 @@ def wait(condition, limit, what, process=None):
 
 
 def run(*command, limit=60, **more):
-    return subprocess.run([str(part) for part in command], capture_output=True, timeout=limit, stdin=subprocess.DEVNULL, **more)
+    return subprocess.run([str(part) for part in command], capture_output=True, timeout=limit + PATIENCE, stdin=subprocess.DEVNULL, **more)
 
 
 def probe(source, *options):
