@@ -95,6 +95,11 @@ fn messages() -> String {
     let mut out = format!("abi {ABI}\n");
     let files = [
         ("message", include_str!("../src/message.rs")),
+        ("message", include_str!("../src/message/open.rs")),
+        ("message", include_str!("../src/message/track.rs")),
+        ("message", include_str!("../src/message/talk.rs")),
+        ("message", include_str!("../src/message/session.rs")),
+        ("message", include_str!("../src/message/player.rs")),
         ("message", include_str!("../src/message/service.rs")),
         ("manifest", include_str!("../src/manifest.rs")),
     ];
