@@ -3,6 +3,7 @@
 mod annexb;
 mod clock;
 mod container;
+mod frames;
 #[doc(hidden)]
 pub mod fuzz;
 
@@ -23,6 +24,7 @@ use crate::source::{Control, Session};
 pub use annexb::AnnexB;
 pub use clock::{FrameClock, SampleClock};
 pub use container::{Container, Event, Piece, Place, run};
+pub use frames::{FrameParser, FrameReader, Frames};
 
 /// For the macro.
 #[doc(hidden)]

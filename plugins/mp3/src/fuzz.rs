@@ -1,15 +1,10 @@
 //! Target of the fuzz tests.
 
-use patchbay_sdk::demuxer::fuzz::drive;
+use patchbay_sdk::demuxer::fuzz::file_or_live;
 
 use crate::reader::Reader;
 
-/// Any bytes: the first chooses kind and pieces; in a file the pieces change nothing.
+/// Any bytes, live or of a file.
 pub fn mp3(data: &[u8]) {
-    let Some((choice, stream)) = data.split_first() else { return };
-    let live = choice & 1 != 0;
-    let in_pieces = drive(&mut Reader::new(live), stream, usize::from(choice >> 1) + 1);
-    if !live {
-        assert_eq!(in_pieces, drive(&mut Reader::new(false), stream, usize::MAX), "pieces change nothing");
-    }
+    file_or_live(data, Reader::new);
 }

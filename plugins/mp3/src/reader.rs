@@ -1,26 +1,24 @@
 //! Frames of MPEG audio become units. ISO/IEC 11172-3 2.4.1, ISO/IEC 13818-3.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use patchbay_sdk::Error;
-use patchbay_sdk::demuxer::{Container, Event, Piece, SampleClock};
+use patchbay_sdk::demuxer::{FrameParser, FrameReader, Frames};
 use patchbay_sdk::media::mpa::Header;
-use patchbay_sdk::media::{Codec, Parameters, Unit};
-
-/// Bytes in which the first frame must come, behind the tag.
-const PROBE_BYTES: u64 = 1 << 20;
+use patchbay_sdk::media::{Codec, Parameters};
 
 /// Bytes of an ID3v2 tag's header.
 const TAG_HEADER: usize = 10;
 
 /// Reads a stream of frames.
-///
-/// The first frame's sample rate is the clock of the whole stream, also when a later frame has another rate.
+pub type Reader = FrameReader<MpegAudio>;
+
+/// Layer, rate and channels.
+type Kind = (u8, u32, u8);
+
+/// Finds frames of MPEG audio.
 #[derive(Debug)]
-pub struct Reader {
-    live: bool,
+pub struct MpegAudio {
     buffer: BytesMut,
     /// Bytes of a tag that are still to come.
     tag: usize,
@@ -28,54 +26,47 @@ pub struct Reader {
     locked: bool,
     /// Here a tag may begin: at the start, behind a tag, behind a frame. Elsewhere it would depend on how the bytes are cut.
     is_seam: bool,
-    /// Layer, rate and channels of the last frame.
-    known: Option<(u8, u32, u8)>,
-    clock: SampleClock,
-    clock_rate: u32,
-    /// Bytes so far, without tags.
-    received: u64,
-    /// Bytes were left out before the next frame.
-    lost: bool,
-    done: bool,
-    events: VecDeque<Event>,
 }
 
-impl Reader {
-    /// A reader that looks for its first frame.
-    pub fn new(live: bool) -> Self {
-        Self {
-            live,
-            buffer: BytesMut::new(),
-            tag: 0,
-            locked: false,
-            is_seam: true,
-            known: None,
-            clock: SampleClock::new(1, live),
-            clock_rate: 0,
-            received: 0,
-            lost: false,
-            done: false,
-            events: VecDeque::new(),
-        }
+impl Default for MpegAudio {
+    fn default() -> Self {
+        Self { buffer: BytesMut::new(), tag: 0, locked: false, is_seam: true }
+    }
+}
+
+impl FrameParser for MpegAudio {
+    const FORMAT: &'static str = "mp3";
+    type Kind = Kind;
+
+    fn push(&mut self, data: &[u8], at: Duration, frames: &mut Frames<Kind>) {
+        self.buffer.extend_from_slice(data);
+        self.read(at, false, frames);
     }
 
+    fn end(&mut self, frames: &mut Frames<Kind>) {
+        self.read(Duration::ZERO, true, frames);
+    }
+}
+
+impl MpegAudio {
     /// Takes what is whole; `last`: nothing follows.
-    fn read(&mut self, at: Duration, last: bool) {
+    fn read(&mut self, at: Duration, last: bool, frames: &mut Frames<Kind>) {
         loop {
             let skipped = self.tag.min(self.buffer.len());
             self.buffer.advance(skipped);
             self.tag -= skipped;
-            self.received = self.received.saturating_sub(skipped as u64);
-            let step = self.step(last);
-            match step {
+            frames.skip_tag(skipped);
+            match self.step(last) {
                 Step::Tag(size) => (self.tag, self.locked) = (size, false),
                 Step::Skip(bytes) => {
                     self.buffer.advance(bytes.min(self.buffer.len()));
-                    self.lost |= self.known.is_some();
+                    if frames.has_begun() {
+                        frames.lose();
+                    }
                     (self.locked, self.is_seam) = (false, false);
                 }
                 Step::Frame(header) => {
-                    self.frame(header, at);
+                    self.frame(header, at, frames);
                     (self.locked, self.is_seam) = (true, true);
                 }
                 Step::More => return,
@@ -109,35 +100,13 @@ impl Reader {
         if self.locked || is_followed { Step::Frame(header) } else { next_start(data) }
     }
 
-    fn frame(&mut self, header: Header, at: Duration) {
-        let now = (header.layer, header.sample_rate, header.channels);
-        if self.known.is_none() {
-            self.clock_rate = header.sample_rate;
-            self.clock = SampleClock::new(header.sample_rate, self.live);
-        }
-        if self.known != Some(now) {
-            let codec = if header.layer == 3 { Codec::Mp3 } else { Codec::Mp2 };
-            let mut parameters = Parameters::audio(codec, header.sample_rate, header.channels);
-            parameters.clock_rate = self.clock_rate;
-            self.events.push_back(match self.known {
-                Some(_) => Event::TrackChanged { track: 0, parameters },
-                None => Event::Tracks(vec![parameters]),
-            });
-            self.known = Some(now);
-        }
-        let ticks =
-            u64::from(header.samples) * u64::from(self.clock_rate) / u64::from(header.sample_rate.max(1));
-        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX).max(1);
-        let (pts, gap) = self.clock.next(at, ticks);
-        let mut unit = Unit::new(pts, true, self.buffer.split_to(header.len).freeze());
-        unit.duration = ticks;
-        unit.discontinuity = gap || std::mem::take(&mut self.lost);
-        self.events.push_back(Event::Unit { track: 0, unit });
-    }
-
-    fn fail(&mut self, why: &str) {
-        self.events.push_back(Event::Error(Error::protocol(format!("mp3: {why}"))));
-        self.done = true;
+    fn frame(&mut self, header: Header, at: Duration, frames: &mut Frames<Kind>) {
+        let Header { layer, sample_rate, channels, .. } = header;
+        let codec = if layer == 3 { Codec::Mp3 } else { Codec::Mp2 };
+        let parameters = || Some(Parameters::audio(codec, sample_rate, channels));
+        frames.is_of((layer, sample_rate, channels), sample_rate, parameters);
+        let data = self.buffer.split_to(header.len).freeze();
+        frames.push(at, u64::from(header.samples), sample_rate, Some(data));
     }
 }
 
@@ -166,34 +135,4 @@ fn tag_size(data: &[u8]) -> Option<usize> {
     let is_size = size.iter().all(|byte| byte & 0x80 == 0);
     let size = size.iter().fold(0_usize, |size, byte| size << 7 | usize::from(*byte));
     is_size.then_some(size + TAG_HEADER * if flags & 0x10 != 0 { 2 } else { 1 })
-}
-
-impl Container for Reader {
-    fn push(&mut self, piece: Piece) {
-        if self.done {
-            return;
-        }
-        self.buffer.extend_from_slice(&piece.data);
-        self.received += piece.data.len() as u64;
-        self.read(piece.at, false);
-        if self.known.is_none() && self.received > PROBE_BYTES {
-            self.fail("no frame in the first MiB");
-        }
-    }
-
-    fn end(&mut self) {
-        if self.done {
-            return;
-        }
-        self.read(Duration::ZERO, true);
-        if self.known.is_none() {
-            self.fail("the bytes end before the first frame");
-        }
-        self.done = true;
-    }
-
-    fn poll(&mut self) -> Event {
-        let quiet = if self.done { Event::End } else { Event::NeedData };
-        self.events.pop_front().unwrap_or(quiet)
-    }
 }

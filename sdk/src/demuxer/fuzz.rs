@@ -75,17 +75,22 @@ pub fn drive(container: &mut impl Container, data: &[u8], piece: usize) -> Outco
     outcome
 }
 
+/// Any bytes through what `container` makes, live or of a file: the first chooses kind and pieces. In a file the pieces change nothing.
+pub fn file_or_live<C: Container>(data: &[u8], container: impl Fn(bool) -> C) {
+    let Some((choice, stream)) = data.split_first() else { return };
+    in_pieces(choice & 1 != 0, usize::from(choice >> 1) + 1, stream, container);
+}
+
+fn in_pieces<C: Container>(live: bool, piece: usize, stream: &[u8], container: impl Fn(bool) -> C) {
+    let outcome = drive(&mut container(live), stream, piece);
+    if !live {
+        assert_eq!(outcome, drive(&mut container(false), stream, usize::MAX), "pieces change nothing");
+    }
+}
+
 /// Byte streams: the first byte chooses codec, kind and pieces. In a file the pieces change nothing.
 pub fn annexb(data: &[u8]) {
     let Some((choice, stream)) = data.split_first() else { return };
     let codec = if choice & 1 == 0 { Codec::H264 } else { Codec::Hevc };
-    let live = choice & 2 != 0;
-    let in_pieces = drive(&mut AnnexB::new(codec, live), stream, usize::from(choice >> 2) + 1);
-    if !live {
-        assert_eq!(
-            in_pieces,
-            drive(&mut AnnexB::new(codec, false), stream, usize::MAX),
-            "pieces change nothing"
-        );
-    }
+    in_pieces(choice & 2 != 0, usize::from(choice >> 2) + 1, stream, |live| AnnexB::new(codec, live));
 }
