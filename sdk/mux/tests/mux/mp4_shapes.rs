@@ -29,6 +29,20 @@ struct Track<'a> {
     offset: u64,
 }
 
+impl Track<'static> {
+    /// Three pictures of 10 bytes, 100 ms each, right behind the head of the file's first box.
+    fn pictures() -> Self {
+        let entry = jpeg_entry();
+        Self { id: 1, timescale: 10, entry, edits: NO_EDITS, size: 10, count: 3, duration: 1, offset: 8 }
+    }
+
+    /// Samples of A-law, a byte each.
+    fn sound(count: u32, offset: u64) -> Self {
+        let entry = alaw_entry();
+        Self { id: 2, timescale: 8_000, entry, edits: NO_EDITS, size: 1, count, duration: 1, offset }
+    }
+}
+
 impl Track<'_> {
     fn trak(&self) -> Vec<u8> {
         let offset = [words(&[0, 1]), self.offset.to_be_bytes().to_vec()].concat();
@@ -114,26 +128,8 @@ fn file(bytes: &[u8]) -> Result<Run, Error> {
 /// 100 s of pictures, 200 MB, then all the sound: read by seeking to and fro, with little memory.
 #[test]
 fn tracks_one_behind_the_other() {
-    let video = Track {
-        id: 1,
-        timescale: 10,
-        entry: jpeg_entry(),
-        edits: NO_EDITS,
-        size: 200_000,
-        count: 1_000,
-        duration: 1,
-        offset: 4_096,
-    };
-    let audio = Track {
-        id: 2,
-        timescale: 8_000,
-        entry: alaw_entry(),
-        edits: NO_EDITS,
-        size: 1,
-        count: 800_000,
-        duration: 1,
-        offset: 4_096 + 200_000_000,
-    };
+    let video = Track { size: 200_000, count: 1_000, offset: 4_096, ..Track::pictures() };
+    let audio = Track::sound(800_000, 4_096 + 200_000_000);
     let head = moov(&[video, audio]);
     let size = 4_096 + 200_000_000 + 800_000;
     let run = run(size, |at, piece| {
@@ -160,16 +156,7 @@ fn tracks_one_behind_the_other() {
 fn edits_move_a_track() {
     // 500 ms of nothing, then from media time 3 on.
     let edits: &[u32] = &[0, 2, 500, u32::MAX, 0x1_0000, 1_000, 3, 0x1_0000];
-    let track = |edits| Track {
-        id: 7,
-        timescale: 100,
-        entry: jpeg_entry(),
-        edits,
-        size: 10,
-        count: 4,
-        duration: 2,
-        offset: 8,
-    };
+    let track = |edits| Track { id: 7, timescale: 100, edits, count: 4, duration: 2, ..Track::pictures() };
     let mdat = boxed(b"mdat", &[&[9; 40]]);
     let times = |edits| -> Vec<i64> {
         file(&[mdat.clone(), moov(&[track(edits)])].concat())
@@ -185,16 +172,7 @@ fn edits_move_a_track() {
 
 #[test]
 fn sizes_of_64_bits_and_files_cut_off() {
-    let track = Track {
-        id: 1,
-        timescale: 10,
-        entry: jpeg_entry(),
-        edits: NO_EDITS,
-        size: 10,
-        count: 3,
-        duration: 1,
-        offset: 16,
-    };
+    let track = Track { offset: 16, ..Track::pictures() };
     let mut mdat = words(&[1]);
     mdat.extend_from_slice(b"mdat");
     mdat.extend_from_slice(&46_u64.to_be_bytes());
@@ -209,16 +187,7 @@ fn sizes_of_64_bits_and_files_cut_off() {
     assert_eq!(file(&huge).err(), Some(Error::TooLarge { kind: *b"moov", size: u64::from(u32::MAX) }));
     // The media ends in the second sample.
     let at = moov.len() as u64 + 8;
-    let track = Track {
-        id: 1,
-        timescale: 10,
-        entry: jpeg_entry(),
-        edits: NO_EDITS,
-        size: 10,
-        count: 3,
-        duration: 1,
-        offset: at,
-    };
+    let track = Track { offset: at, ..Track::pictures() };
     let cut = [self::moov(&[track]), words(&[38]), b"mdat".to_vec(), vec![5; 15]].concat();
     assert_eq!(file(&cut).unwrap().units.len(), 1);
 }
@@ -226,53 +195,16 @@ fn sizes_of_64_bits_and_files_cut_off() {
 /// Counts that no bytes stand behind end at once.
 #[test]
 fn counts_without_bytes() {
-    let mut track = Track {
-        id: 1,
-        timescale: 10,
-        entry: jpeg_entry(),
-        edits: NO_EDITS,
-        size: 10,
-        count: u32::MAX,
-        duration: 1,
-        offset: 8,
-    };
     let mdat = boxed(b"mdat", &[&[5; 30]]);
-    assert!(file(&[mdat.clone(), moov(&[Track { ..track }])].concat()).unwrap().units.len() < 100);
-    track = Track {
-        id: 1,
-        timescale: 10,
-        entry: jpeg_entry(),
-        edits: NO_EDITS,
-        size: 0,
-        count: u32::MAX,
-        duration: 1,
-        offset: 8,
-    };
-    assert!(file(&[mdat, moov(&[track])].concat()).unwrap().units.is_empty());
+    let units = |track| file(&[mdat.clone(), moov(&[track])].concat()).unwrap().units.len();
+    assert!(units(Track { count: u32::MAX, ..Track::pictures() }) < 100);
+    assert_eq!(units(Track { count: u32::MAX, size: 0, ..Track::pictures() }), 0);
 }
 
 /// A small file with everything a mutation can hurt.
 fn seed() -> Vec<u8> {
-    let video = Track {
-        id: 1,
-        timescale: 10,
-        entry: jpeg_entry(),
-        edits: NO_EDITS,
-        size: 10,
-        count: 3,
-        duration: 1,
-        offset: 8,
-    };
-    let audio = Track {
-        id: 2,
-        timescale: 8_000,
-        entry: alaw_entry(),
-        edits: NO_EDITS,
-        size: 1,
-        count: 20,
-        duration: 1,
-        offset: 38,
-    };
+    let video = Track::pictures();
+    let audio = Track::sound(20, 38);
     let trex = boxed(b"trex", &[&words(&[0, 1, 1, 1, 10, 0])]);
     let mut head = moov(&[video, audio]);
     let mvex = boxed(b"mvex", &[&trex]);
