@@ -41,6 +41,7 @@ class Mode {
   constructor({ url, video, image, microphone, iceServers, media = new Set(['video', 'audio']), pictures = false }) {
     Object.assign(this, { url, video, image, microphone, iceServers, media, pictures });
     this.stop = new AbortController();
+    this.playing = false;
     /** Called once with the reason when it played and no longer does. */
     this.lost = () => {};
     /** Called with the reason when the camera cannot be spoken to, or not any more; what is seen goes on. */
@@ -54,6 +55,21 @@ class Mode {
     socket.binaryType = 'arraybuffer';
     this.stop.signal.addEventListener('abort', () => socket.close());
     return socket;
+  }
+
+  /** Settles when `run` calls `shown()`, with the first picture. `fail(reason, soon)` refuses this way before that; afterwards the player hears of the loss. */
+  begin(run) {
+    const { signal } = this.stop;
+    return new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(new Unable('stopped')));
+      const shown = () => { this.playing = true; resolve(); };
+      run(shown, (reason, soon) => {
+        if (signal.aborted) return;
+        if (this.playing) this.lost(reason, soon);
+        else reject(new Unable(reason, soon));
+        this.close();
+      });
+    });
   }
 
   /** Grows with what comes; null: this way does not tell. */
@@ -77,15 +93,7 @@ class Mse extends Mode {
     const opened = new Promise((done) => source.addEventListener('sourceopen', done, { once: true }));
     this.queue = [];
     const socket = this.socket();
-    let playing = false;
-    return new Promise((resolve, reject) => {
-      const fail = (reason, soon) => {
-        if (signal.aborted) return;
-        if (playing) this.lost(reason, soon);
-        else reject(new Unable(reason, soon));
-        this.close();
-      };
-      signal.addEventListener('abort', () => reject(new Unable('stopped')));
+    return this.begin((shown, fail) => {
       socket.onopen = () => {
         const wanted = CODECS.filter((codec) => this.media.has(/^(avc|hvc)/.test(codec) ? 'video' : 'audio'));
         const known = wanted.filter((codec) => Source.isTypeSupported(`video/mp4; codecs="${codec}"`));
@@ -107,7 +115,7 @@ class Mse extends Mode {
         this.buffer = source.addSourceBuffer(message.value);
         this.buffer.mode = 'segments';
         this.buffer.addEventListener('updateend', () => this.append(source));
-        firstPicture(video, signal, 20000).then(() => { playing = true; resolve(); }, (error) => fail(error.message));
+        firstPicture(video, signal, 20000).then(shown, (error) => fail(error.message));
         play(video);
         this.append(source);
       };
@@ -172,15 +180,7 @@ class WebRtc extends Mode {
     const socket = this.socket();
     const tcpOnly = this.tcpOnly === true;
     const fits = (candidate) => !tcpOnly || / tcp /i.test(candidate);
-    let playing = false;
-    await new Promise((resolve, reject) => {
-      const fail = (reason) => {
-        if (signal.aborted) return;
-        if (playing) this.lost(reason);
-        else reject(new Unable(reason));
-        this.close();
-      };
-      signal.addEventListener('abort', () => reject(new Unable('stopped')));
+    await this.begin((shown, fail) => {
       const limit = setTimeout(() => { if (!peer.remoteDescription) fail('no answer'); }, ANSWER_LIMIT);
       signal.addEventListener('abort', () => clearTimeout(limit));
       peer.onicecandidate = ({ candidate }) => {
@@ -189,8 +189,8 @@ class WebRtc extends Mode {
         }
       };
       peer.onconnectionstatechange = () => {
-        if (peer.connectionState === 'failed') fail(playing ? 'connection lost' : 'no way to the server’s WebRTC port');
-        if (peer.connectionState === 'disconnected' && playing) setTimeout(() => { if (peer.connectionState === 'disconnected') fail('connection lost'); }, 5000);
+        if (peer.connectionState === 'failed') fail(this.playing ? 'connection lost' : 'no way to the server’s WebRTC port');
+        if (peer.connectionState === 'disconnected' && this.playing) setTimeout(() => { if (peer.connectionState === 'disconnected') fail('connection lost'); }, 5000);
       };
       socket.onopen = async () => {
         try {
@@ -226,14 +226,13 @@ class WebRtc extends Mode {
         heard(message.value);
         video.srcObject = media;
         firstPicture(video, signal, 6000).then(() => {
-          playing = true;
+          shown();
           // The session goes on without its signalling; only somebody who speaks may be told something yet.
           if (!voice) socket.close();
-          resolve();
         }, (error) => fail(peer.connectionState === 'connected' ? error.message : 'no way to the server’s WebRTC port'));
         play(video);
       };
-      socket.onclose = () => { if (!playing && !signal.aborted && !peer.remoteDescription) fail('connection lost'); };
+      socket.onclose = () => { if (!this.playing && !signal.aborted && !peer.remoteDescription) fail('connection lost'); };
     });
   }
 
@@ -312,17 +311,11 @@ class Mjpeg extends Mode {
     const { image } = this;
     const { signal } = this.stop;
     const socket = this.socket();
-    let newest = null, busy = false, playing = false;
+    let newest = null, busy = false;
     this.came = 0;
-    return new Promise((resolve, reject) => {
-      const fail = (reason, soon) => {
-        if (signal.aborted) return;
-        if (playing) this.lost(reason, soon);
-        else reject(new Unable(reason, soon));
-        this.close();
-      };
+    return this.begin((shown, fail) => {
       const limit = setTimeout(() => fail('no picture in 10 s'), 10000);
-      signal.addEventListener('abort', () => { clearTimeout(limit); reject(new Unable('stopped')); if (image.src.startsWith('blob:')) URL.revokeObjectURL(image.src); });
+      signal.addEventListener('abort', () => { clearTimeout(limit); if (image.src.startsWith('blob:')) URL.revokeObjectURL(image.src); });
       // One after the other: of those that come meanwhile the newest is shown.
       const show = async () => {
         busy = true;
@@ -332,7 +325,7 @@ class Mjpeg extends Mode {
           newest = null;
           try {
             await image.decode();
-            if (!playing) { playing = true; clearTimeout(limit); resolve(); }
+            if (!this.playing) { clearTimeout(limit); shown(); }
           } catch { /* the next one */ }
           if (old.startsWith('blob:')) URL.revokeObjectURL(old);
         }
