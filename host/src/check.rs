@@ -204,7 +204,7 @@ impl Check<'_> {
                     }
                     Fault::NoHost => Some(format!("write {scheme}:https://HOST/PATH")),
                     Fault::Port { .. } if rest.contains('@') => {
-                        Some("a / or # in a password is written %2F or %23".to_owned())
+                        Some("a / in a password is written %2F".to_owned())
                     }
                     fault => fault.hint(),
                 };
@@ -218,7 +218,9 @@ impl Check<'_> {
         let Some(known) = schema.get("properties").and_then(Value::as_object) else { return };
         let address = |key: &str| ["address", "username", "password"].contains(&key);
         let is_option = |key: &str, property: &Value| !address(key) || property.get("x-in").is_some();
-        for option in written.text.split('#').skip(1).filter(|option| !option.is_empty()) {
+        let behind = written.text.split_once("://").map_or(written.text, |(_, rest)| rest);
+        let behind = if schema.get("x-url").is_none() { format::without_user_info(behind) } else { behind };
+        for option in behind.split('#').skip(1).filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
             if HOST_OPTIONS.contains(&key) {
                 continue;

@@ -52,6 +52,7 @@ fn sources_that_cannot_be_dialled_are_told() {
     for (url, told) in [
         ("rtsp://u:p@192.0.2.1:554/x?a=b#transport=udp#media=video", ""),
         ("rtsp://[2001:db8::1]/x#timeout=30#linger=5#video=copy#transport=ws://h/x", ""),
+        ("rtsp://u:a#trasport=@h/x", ""),
         ("rtspx://camera.local", ""),
         ("http://192.0.2.1:8080/?action=stream", ""),
         ("exec:sh -c 'x' #killsignal=15", ""),
@@ -66,7 +67,7 @@ fn sources_that_cannot_be_dialled_are_told() {
         ),
         (
             "rtsp://u:p/w@h/x",
-            "the rtsp: URL of stream \"cam\" has a port that is not a number from 1 to 65535 (a / or # in a password is written %2F or %23)",
+            "the rtsp: URL of stream \"cam\" has a port that is not a number from 1 to 65535 (a / in a password is written %2F)",
         ),
         ("tcp://192.0.2.1", "the tcp: URL of stream \"cam\" has no port (write HOST:PORT)"),
         (
@@ -133,4 +134,25 @@ fn settings_and_names_that_cannot_work_are_told() {
         said("app: {modules: [api]}\nstreams: {a: 'rtsp://h'}\n"),
         [warning(2, "rtsp: is not in \"app.modules\" (stream \"a\")")]
     );
+}
+
+/// Whoever copies an example must get a configuration.
+#[test]
+fn examples_in_documents_are_read() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = |path: &str| std::fs::read_dir(root.join(path)).unwrap().map(|entry| entry.unwrap().path());
+    let documents = folder("docs").filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let of_plugins = folder("plugins").map(|path| path.join("README.md")).filter(|path| path.exists());
+    let mut examples = 0;
+    for path in documents.chain(of_plugins).chain([root.join("README.md")]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for example in text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("plugins.yaml"), example).unwrap();
+            let config = Config::load(&Sources::of_folder(folder.path()), Variables::default());
+            assert!(config.problems.is_empty(), "{}: {:?}", path.display(), config.problems);
+            examples += 1;
+        }
+    }
+    assert!(examples > 15, "{examples} examples");
 }

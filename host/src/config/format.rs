@@ -156,16 +156,17 @@ fn host_and_port(text: &str, least: u16) -> Result<(&str, Option<u16>), Fault> {
     Ok((host, port.map(number).transpose()?))
 }
 
-/// What stands behind `scheme:`: `//[user[:password]@]host[:port]` and whatever follows. The user info ends at the last `@` before
-/// the first `/`.
+/// What stands behind `scheme:`: `//[user[:password]@]host[:port]` and whatever follows.
 pub fn authority(rest: &str, needs_port: bool) -> Result<(), Fault> {
-    let rest = rest.strip_prefix("//").ok_or(Fault::NoHost)?;
-    let end = rest.find('/').unwrap_or(rest.len());
-    let rest = match rest.get(..end).and_then(|place| place.rfind('@')) {
-        Some(at) => rest.get(at + 1..).unwrap_or_default(),
-        None => rest,
-    };
+    let rest = without_user_info(rest.strip_prefix("//").ok_or(Fault::NoHost)?);
     place(rest.split(['/', '?', '#']).next().unwrap_or_default(), needs_port)
+}
+
+/// What stands behind the user info, which ends at the last `@` before the first `/` and may hold a `#`.
+pub fn without_user_info(rest: &str) -> &str {
+    let end = rest.find('/').unwrap_or(rest.len());
+    let at = rest.get(..end).and_then(|place| place.rfind('@'));
+    at.and_then(|at| rest.get(at + 1..)).unwrap_or(rest)
 }
 
 /// `stun:host[:port]` and its kin (RFC 7064, RFC 7065).

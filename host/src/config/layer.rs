@@ -101,18 +101,7 @@ impl Reader {
         let source = self.names.last().cloned().unwrap_or_default();
         let document = match node::parse(text) {
             Ok(document) => document,
-            Err(error) => {
-                let ParseError { line, column, message, hint } = errors(error);
-                self.problems.push(Problem {
-                    severity: Severity::Error,
-                    source,
-                    line,
-                    column,
-                    message,
-                    hint,
-                });
-                return None;
-            }
+            Err(error) => return self.refuse(errors(error)),
         };
         for (key, span, first) in document.duplicates {
             let mut second = Node { span, ..Node::plain("") };
@@ -143,22 +132,17 @@ impl Reader {
         Some(root)
     }
 
+    /// The source that is being read is no YAML.
+    fn refuse(&mut self, ParseError { line, column, message, hint }: ParseError) -> Option<Node> {
+        let source = self.names.last().cloned().unwrap_or_default();
+        self.problems.push(Problem { severity: Severity::Error, source, line, column, message, hint });
+        None
+    }
+
     fn value(&mut self, text: &str) -> Option<Node> {
         match node::parse(text) {
             Ok(document) => Some(document.root.unwrap_or_else(|| Node::plain(""))),
-            Err(error) => {
-                let source = self.names.last().cloned().unwrap_or_default();
-                let ParseError { line, column, message, hint } = error;
-                self.problems.push(Problem {
-                    severity: Severity::Error,
-                    source,
-                    line,
-                    column,
-                    message,
-                    hint,
-                });
-                None
-            }
+            Err(error) => self.refuse(error),
         }
     }
 
