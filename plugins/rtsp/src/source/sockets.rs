@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -133,6 +133,8 @@ pub(super) struct Udp {
     /// Groups that were joined.
     groups: BTreeMap<usize, IpAddr>,
     buffer: Vec<u8>,
+    /// A packet that waits while the reports before it are read.
+    held: Option<Datagram>,
 }
 
 impl Udp {
@@ -143,6 +145,7 @@ impl Udp {
     pub(super) fn clear(&mut self) {
         self.pairs.clear();
         self.groups.clear();
+        self.held = None;
     }
 
     /// The group of a media.
@@ -209,40 +212,65 @@ impl Udp {
         let _ = if from_rtcp { rtcp } else { rtp }.try_send_to(data, to);
     }
 
-    /// The next datagram of any port that comes from `peer`, or to a group from anyone. Errors, such as the peer's port being closed, are passed over.
+    /// The next datagram of any port that comes from `peer`, or to a group from anyone. Errors, such as the peer's port being
+    /// closed, are passed over. Reports go before the packets that wait beside them: those that a camera sends before its
+    /// first packets say where these lie.
     pub(super) async fn receive(&mut self, peer: Option<IpAddr>) -> Datagram {
         self.buffer.resize(MAX_DATAGRAM, 0);
-        let (pairs, groups, buffer) = (&self.pairs, &self.groups, &mut self.buffer);
         poll_fn(|context| {
-            let mut is_pending = true;
-            for (index, pair) in pairs {
-                let is_group = groups.contains_key(index);
-                for (socket, to_rtcp) in pair.iter().zip([false, true]) {
-                    let mut is_empty = false;
-                    for _ in 0..MAX_PASSED_OVER {
-                        let mut read = ReadBuf::new(buffer);
-                        match socket.poll_recv_from(context, &mut read) {
-                            Poll::Ready(Ok(from)) if is_group || peer == Some(from.ip().to_canonical()) => {
-                                let data = Bytes::copy_from_slice(read.filled());
-                                let from_port = from.port();
-                                return Poll::Ready(Datagram { index: *index, to_rtcp, from_port, data });
-                            }
-                            Poll::Ready(_) => {}
-                            Poll::Pending => {
-                                is_empty = true;
-                                break;
-                            }
-                        }
-                    }
-                    is_pending &= is_empty;
-                }
+            if self.held.is_none() {
+                self.held = match self.poll_ports(context, peer, false) {
+                    Poll::Ready(packet) => packet,
+                    // Some port has more.
+                    Poll::Pending => None,
+                };
             }
-            if !is_pending {
-                context.waker().wake_by_ref();
+            // What was sent before this packet is there now, if it was not a moment ago.
+            match self.poll_ports(context, peer, true) {
+                Poll::Ready(Some(report)) => Poll::Ready(report),
+                _ => self.held.take().map_or(Poll::Pending, Poll::Ready),
             }
-            Poll::Pending
         })
         .await
+    }
+
+    /// The next datagram of the RTP or RTCP ports; `None`: they are empty. Pending, with a wake: not looked at to the end.
+    fn poll_ports(
+        &mut self,
+        context: &mut Context<'_>,
+        peer: Option<IpAddr>,
+        to_rtcp: bool,
+    ) -> Poll<Option<Datagram>> {
+        let mut is_empty = true;
+        for (index, [rtp, rtcp]) in &self.pairs {
+            let (socket, is_group) = (if to_rtcp { rtcp } else { rtp }, self.groups.contains_key(index));
+            let mut passed_over = 0;
+            loop {
+                let mut read = ReadBuf::new(&mut self.buffer);
+                match socket.poll_recv_from(context, &mut read) {
+                    Poll::Ready(Ok(from)) if is_group || peer == Some(from.ip().to_canonical()) => {
+                        let data = Bytes::copy_from_slice(read.filled());
+                        return Poll::Ready(Some(Datagram {
+                            index: *index,
+                            to_rtcp,
+                            from_port: from.port(),
+                            data,
+                        }));
+                    }
+                    Poll::Ready(_) if passed_over < MAX_PASSED_OVER => passed_over += 1,
+                    Poll::Ready(_) => {
+                        is_empty = false;
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+        }
+        if is_empty {
+            return Poll::Ready(None);
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

@@ -271,6 +271,43 @@ async fn s60_units_over_udp() {
 }
 
 #[tokio::test]
+async fn a_report_over_udp_is_taken_before_the_packets_that_wait_beside_it() {
+    let host = host(Config::default()).await;
+    let mut events = host.memory.may_publish("cam");
+    let mut peer = Peer::connect(&host, "cam").await;
+    let sockets: Vec<_> = (0..4).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let port = |index: usize| sockets[index].local_addr().unwrap().port();
+    let replies = announce(&mut peer, |media| {
+        format!("RTP/AVP/UDP;unicast;client_port={}-{};mode=record", port(2 * media), port(2 * media + 1))
+    })
+    .await;
+    let url = peer.url.clone();
+    peer.ask("RECORD", &url, "", "").await;
+    for (media, reply) in replies.iter().enumerate() {
+        let ports = header(reply, "Transport").unwrap();
+        let ports = ports.split("server_port=").nth(1).unwrap().split(';').next().unwrap().to_owned();
+        for (socket, to) in ports.split('-').enumerate() {
+            sockets[2 * media + socket].connect(("127.0.0.1", to.parse().unwrap())).unwrap();
+        }
+    }
+    // All of it is there before the server looks, in any order, and the first packet of the sound is lost.
+    let mut sender = Sender::new();
+    sender.packets(1, &frame_of_sound(0));
+    for number in 1..4 {
+        for packet in sender.packets(1, &frame_of_sound(number)) {
+            sockets[2].send(&packet).unwrap();
+        }
+    }
+    sockets[3].send(&sender.report(1, NEW_YEAR_NS, 0)).unwrap();
+    assert!(matches!(next(&mut events).await, Published::Accepted(..)));
+    assert!(matches!(next(&mut events).await, Published::Tracks(_)));
+    let told = next(&mut events).await;
+    let Published::Clock(clock) = told else { panic!("a unit before its report: {told:?}") };
+    let Published::Unit(1, unit) = next(&mut events).await else { panic!("no sound") };
+    assert_eq!((clock.unix_ns, unit.pts - clock.pts), (NEW_YEAR_NS, 1024));
+}
+
+#[tokio::test]
 async fn s62_a_name_that_nobody_may_publish_is_404() {
     let host = host(Config::default()).await;
     let mut peer = Peer::connect(&host, "other").await;

@@ -16,6 +16,8 @@ const TRIES: usize = 32;
 const QUEUE: usize = 512;
 /// Receive buffer, so that a burst of a key unit is not lost.
 const RECEIVE_BUFFER: usize = 1 << 20;
+/// Reports that are read before a packet that waits.
+const REPORTS_MAX: usize = 16;
 /// Largest datagram.
 const DATAGRAM_MAX: usize = 65_536;
 
@@ -87,28 +89,47 @@ impl Received {
         Self { sender, receiver, tasks: JoinSet::new() }
     }
 
-    /// Reads the sockets of a media; only datagrams of the client's address count.
+    /// Reads the sockets of a media; only datagrams of the client's address count. Reports go before the packets that wait
+    /// beside them: those that a publisher sends before its first packets say where these lie.
     pub(super) fn listen(&mut self, track: usize, sockets: &Sockets) {
-        for (socket, is_rtcp) in [(&sockets.rtp, false), (&sockets.rtcp, true)] {
-            let (socket, sender) = (Arc::clone(socket), self.sender.clone());
-            let from_ip = sockets.to.0.ip().to_canonical();
-            self.tasks.spawn(async move {
-                let mut buffer = BytesMut::new();
-                loop {
-                    buffer.reserve(DATAGRAM_MAX);
-                    match socket.recv_buf_from(&mut buffer).await {
-                        Ok((_, from)) if from.ip().to_canonical() == from_ip => {
-                            let data = buffer.split().freeze();
-                            let _ = sender.try_send(Datagram { track, is_rtcp, data });
-                        }
-                        Ok(_) => buffer.clear(),
-                        // An ICMP answer to what was sent: the client's port is closed, for now.
-                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                        Err(_) => return,
-                    }
+        let (rtp, rtcp) = (Arc::clone(&sockets.rtp), Arc::clone(&sockets.rtcp));
+        let (sender, from_ip) = (self.sender.clone(), sockets.to.0.ip().to_canonical());
+        self.tasks.spawn(async move {
+            let mut buffer = BytesMut::new();
+            let mut reports = BytesMut::new();
+            let hand_on = |is_rtcp: bool, buffer: &mut BytesMut, from: SocketAddr| {
+                if from.ip().to_canonical() == from_ip {
+                    let _ = sender.try_send(Datagram { track, is_rtcp, data: buffer.split().freeze() });
                 }
-            });
-        }
+                buffer.clear();
+            };
+            // An ICMP answer to what was sent: the client's port is closed, for now.
+            let is_lasting = |error: &io::Error| error.kind() != io::ErrorKind::ConnectionRefused;
+            let (mut rtp_is_open, mut rtcp_is_open) = (true, true);
+            while rtp_is_open || rtcp_is_open {
+                buffer.reserve(DATAGRAM_MAX);
+                reports.reserve(DATAGRAM_MAX);
+                tokio::select! {
+                    biased;
+                    read = rtcp.recv_buf_from(&mut reports), if rtcp_is_open => match read {
+                        Ok((_, from)) => hand_on(true, &mut reports, from),
+                        Err(error) => rtcp_is_open = !is_lasting(&error),
+                    },
+                    read = rtp.recv_buf_from(&mut buffer), if rtp_is_open => match read {
+                        Ok((_, from)) => {
+                            // What was sent before this packet is there now, if it was not a moment ago.
+                            for _ in 0..REPORTS_MAX {
+                                let Ok((_, from)) = rtcp.try_recv_buf_from(&mut reports) else { break };
+                                hand_on(true, &mut reports, from);
+                                reports.reserve(DATAGRAM_MAX);
+                            }
+                            hand_on(false, &mut buffer, from);
+                        }
+                        Err(error) => rtp_is_open = !is_lasting(&error),
+                    },
+                }
+            }
+        });
     }
 
     pub(super) async fn next(&mut self) -> Datagram {
