@@ -477,9 +477,9 @@ fn shortest(timescale: u32) -> i64 {
     i64::from(timescale / 1_000) + 1
 }
 
+/// A picture that should be shown before it is decoded is shown then: by less than 0 FFmpeg moves all pictures of the track.
 fn offset_of(presentation: i64, decode: i64) -> i32 {
-    let offset = presentation.saturating_sub(decode);
-    i32::try_from(offset).unwrap_or(if offset < 0 { i32::MIN } else { i32::MAX })
+    i32::try_from(presentation.saturating_sub(decode).max(0)).unwrap_or(i32::MAX)
 }
 
 fn codec_name(parameters: &Parameters) -> String {

@@ -195,6 +195,36 @@ fn sound_that_begins_before_the_first_picture_lies_over_nothing() {
     }
 }
 
+/// A group that is sent again, as over WebRTC, lies behind pictures that are shown after those that follow it. A picture that
+/// is shown before it is decoded makes FFmpeg move all pictures of the track against the sound.
+#[test]
+fn no_picture_is_shown_before_it_is_decoded() {
+    let mut muxer = Muxer::new(&tracks(), Options::default()).unwrap();
+    let (mut seen, mut starts) = ([Vec::new(), Vec::new()], None);
+    let mut before = Vec::new();
+    for (number, (dts, pts, key)) in [
+        (0, 7_200, true),
+        (3_600, 14_400, false),
+        (14_401, 14_401, true),
+        (9_000, 10_800, false),
+        (14_400, 18_000, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let data = Bytes::copy_from_slice(&[0, 0, 0, 2, 0x65, number as u8]);
+        let unit = Unit { dts: 900_000 + dts, ..Unit::new(900_000 + pts, key, data) };
+        let starts = starts.get_or_insert_with(|| muxer.starts(Some((0, &unit)))).clone();
+        let chunk = muxer.push(0, &unit).unwrap();
+        read(&for_viewer(&chunk, &starts).unwrap(), &mut seen);
+        before.push(unit);
+        for mode in [Mode::Squeezed, Mode::Raw] {
+            read(&muxer.history(&before, 0, mode).data, &mut seen);
+        }
+    }
+    assert!(seen[0].iter().all(|seen| seen.pts >= seen.dts), "{:?}", seen[0]);
+}
+
 proptest! {
     #[test]
     fn whoever_joins_sees_pictures_in_order_with_their_sound(
