@@ -55,6 +55,24 @@ def tls_a_unix_socket_and_a_base_path():
 
 
 @test
+def connections_that_end_in_their_first_line_cost_nothing():
+    with Server(api="  unix_listen: api.sock\n") as server:
+        ended = []
+        for first in (b"G", b"GET", b"GET / HTTP/1.1\r\nHost: x\r\n", b"OPTIONS rtsp:") * 5:
+            ended += [socket.create_connection(("127.0.0.1", server.http)), socket.socket(socket.AF_UNIX)]
+            ended[-1].connect(str(server.path / "api.sock"))
+            for connection in ended[-2:]:
+                connection.sendall(first)
+                connection.shutdown(socket.SHUT_WR)
+        for connection in ended:
+            # The server ends its side, with or without a word; each of them once held a thread for ever.
+            connection.settimeout(60)
+            while connection.recv(4096):
+                pass
+        assert server.get("api")[0] == 200 and over_unix(server.path / "api.sock", "/api")[0] == 200
+
+
+@test
 def certificates_as_text_and_ones_that_do_not_work():
     secure = free_port()
     text = "|\n" + "".join(f"    {line}\n" for line in IDENTITY.read_text().splitlines())

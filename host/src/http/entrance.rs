@@ -19,7 +19,7 @@ use patchbay_plugin_api::manifest::Raw;
 use patchbay_plugin_api::message::RouteOpen;
 use rustix::net::RecvFlags;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, Ready, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -129,7 +129,13 @@ trait Socket: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
 
 impl Socket for TcpStream {
     async fn peek(&self, buffer: &mut [u8], known: usize) -> io::Result<usize> {
-        self.async_io(Interest::READABLE, || peek(self.as_fd(), buffer, known)).await
+        loop {
+            let ready = self.ready(Interest::READABLE).await?;
+            let seen = self.try_io(Interest::READABLE, || peek(self.as_fd(), buffer, known));
+            if let Some(seen) = news(seen, ready) {
+                return seen;
+            }
+        }
     }
 
     fn into_descriptor(self) -> io::Result<OwnedFd> {
@@ -139,7 +145,13 @@ impl Socket for TcpStream {
 
 impl Socket for UnixStream {
     async fn peek(&self, buffer: &mut [u8], known: usize) -> io::Result<usize> {
-        self.async_io(Interest::READABLE, || peek(self.as_fd(), buffer, known)).await
+        loop {
+            let ready = self.ready(Interest::READABLE).await?;
+            let seen = self.try_io(Interest::READABLE, || peek(self.as_fd(), buffer, known));
+            if let Some(seen) = news(seen, ready) {
+                return seen;
+            }
+        }
     }
 
     fn into_descriptor(self) -> io::Result<OwnedFd> {
@@ -151,6 +163,14 @@ impl Socket for UnixStream {
 fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8], known: usize) -> io::Result<usize> {
     let (_, seen) = rustix::net::recv(socket, buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
     if seen > 0 && seen == known { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(seen) }
+}
+
+/// `None`: nothing yet. A socket whose end has come stays ready for ever, so it is not asked again.
+fn news(seen: io::Result<usize>, ready: Ready) -> Option<io::Result<usize>> {
+    match seen {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.is_read_closed().then_some(Ok(0)),
+        seen => Some(seen),
+    }
 }
 
 async fn plain(app: Arc<App>, stream: impl Socket, client: Client) {
