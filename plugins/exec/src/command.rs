@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use md5::{Digest as _, Md5};
 use patchbay_sdk::api::message::SendTrack;
+use patchbay_sdk::media::{Codec, Parameters, flac};
 use patchbay_sdk::process::{Ending, KILL_AFTER, Signal};
 
 /// Stands for the URL that the program publishes to.
 const OUTPUT: &str = "{output}";
+
+/// `#audio=flac`.
+const FLAC: &str = "flac";
 
 /// Longest command line, in bytes.
 const MAX_COMMAND: usize = 64 << 10;
@@ -30,7 +34,16 @@ pub struct Command {
     /// `#starttimeout=SECONDS`.
     pub start_limit: Duration,
     /// `#backchannel=1` with `#audio=CODEC/RATE/CHANNELS`: the program takes what players say, like this.
-    pub hears: Option<SendTrack>,
+    pub hears: Option<Hears>,
+}
+
+/// What a program takes of what players say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hears {
+    /// What comes to the plugin.
+    pub track: SendTrack,
+    /// The program gets it as FLAC.
+    pub as_flac: bool,
 }
 
 /// Why a URL cannot be run.
@@ -126,8 +139,8 @@ impl Command {
     }
 }
 
-/// `CODEC[/RATE[/CHANNELS]]`, with FFmpeg's names and short ones.
-fn format(text: &str) -> Result<SendTrack, CommandError> {
+/// `CODEC[/RATE[/CHANNELS]]`, with FFmpeg's names and short ones. FLAC is made here, of samples.
+fn format(text: &str) -> Result<Hears, CommandError> {
     let mut parts = text.split('/');
     let wrong = || CommandError::Audio(text.to_owned());
     let (codec, default_rate) = match parts.next().unwrap_or_default() {
@@ -137,7 +150,7 @@ fn format(text: &str) -> Result<SendTrack, CommandError> {
         "pcm_mulaw" | "mulaw" | "pcmu" | "g711u" => ("pcm_mulaw", 8000),
         "aac" | "mpeg4-generic" => ("aac", 16_000),
         "opus" => ("opus", 48_000),
-        "flac" => ("flac", 16_000),
+        "flac" => (FLAC, 16_000),
         _ => return Err(wrong()),
     };
     let mut number = |default: u32| match parts.next() {
@@ -145,7 +158,13 @@ fn format(text: &str) -> Result<SendTrack, CommandError> {
         Some(text) => text.parse::<u32>().ok().filter(|n| (1..=384_000).contains(n)).ok_or_else(wrong),
     };
     let (sample_rate, channels) = (number(default_rate)?, number(1)?);
-    Ok(SendTrack { codec: codec.to_owned(), sample_rate, channels, packet_ms: 20 })
+    let as_flac = codec == FLAC;
+    let codec = if as_flac { Codec::PcmS16le.name() } else { codec };
+    if as_flac {
+        let channels = u8::try_from(channels).map_err(|_| wrong())?;
+        flac::Framer::new(&Parameters::audio(Codec::PcmS16le, sample_rate, channels)).ok_or_else(wrong)?;
+    }
+    Ok(Hears { track: SendTrack { codec: codec.to_owned(), sample_rate, channels, packet_ms: 20 }, as_flac })
 }
 
 fn time(option: &'static str, value: &str) -> Result<Duration, CommandError> {
@@ -214,6 +233,22 @@ mod tests {
     }
 
     #[test]
+    fn programs_hear_what_they_ask_for() {
+        for (option, codec, sample_rate, channels, as_flac) in [
+            ("", "pcm_s16le", 16_000, 1, false),
+            ("#audio=alaw", "pcm_alaw", 8000, 1, false),
+            ("#audio=aac/48000/2", "aac", 48_000, 2, false),
+            ("#audio=flac", "pcm_s16le", 16_000, 1, true),
+            ("#audio=flac/48000/2", "pcm_s16le", 48_000, 2, true),
+        ] {
+            let track = SendTrack { codec: codec.to_owned(), sample_rate, channels, packet_ms: 20 };
+            let command = Command::parse(&format!("exec:a#backchannel=1{option}")).unwrap();
+            assert_eq!(command.hears, Some(Hears { track, as_flac }), "{option}");
+        }
+        assert_eq!(Command::parse("exec:a#audio=flac").unwrap().hears, None);
+    }
+
+    #[test]
     fn a_publisher_has_the_name_of_its_command() {
         let command = Command::parse("exec:sleep 100 {output}#killsignal=15").unwrap();
         assert!(command.publishes());
@@ -229,6 +264,8 @@ mod tests {
             ("exec:", "exec: the command is empty, or its quotes are empty or do not end"),
             ("exec:a \"b", "exec: the command is empty, or its quotes are empty or do not end"),
             ("exec:a#backchannel=1#audio=ac3", "pcm: unsupported audio format: ac3"),
+            ("exec:a#backchannel=1#audio=flac/12345", "pcm: unsupported audio format: flac/12345"),
+            ("exec:a#backchannel=1#audio=flac/16000/300", "pcm: unsupported audio format: flac/16000/300"),
             ("exec:a#killsignal=99", "exec: no signal has the number \"99\""),
             ("exec:a#killtimeout=-1", "exec: killtimeout=\"-1\" is no time in seconds"),
             ("exec:a#starttimeout=1e9", "exec: starttimeout=\"1e9\" is no time in seconds"),

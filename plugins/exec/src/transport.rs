@@ -80,8 +80,8 @@ impl Transport for Exec {
         if !self.is_allowed(&name) {
             return Err(Error::unsupported(format!("exec: bin not in allow_paths: {name}")));
         }
-        if let Some(send) = &command.hears {
-            return self.hear(&command, send, &mut session).await;
+        if let Some(hears) = &command.hears {
+            return self.hear(&command, hears, &mut session).await;
         }
         if command.publishes() {
             return self.publish(&request, &command, &mut session).await;

@@ -12,7 +12,7 @@
 //! | [`h264`], [`h265`] | parameter sets, `avcC` and `hvcC` records |
 //! | [`av1`], [`vp8`], [`vp9`], [`mpeg4`] | key frames, sizes, OBUs and the `av1C` record |
 //! | [`nal`], [`annexb`] | length-prefixed NAL units and byte streams |
-//! | [`aac`], [`mpa`], [`opus`], [`pcm`], [`jpeg`] | audio headers and framing, G.711, JPEG files |
+//! | [`aac`], [`mpa`], [`opus`], [`pcm`], [`flac`], [`jpeg`] | audio headers and framing, G.711, JPEG files |
 //! | [`codec_string`] | names of codecs for browsers |
 //!
 //! Units hold H.264 and H.265 as NAL units with 4-byte big-endian length prefixes, never with parameter sets (SPS, PPS,
@@ -34,6 +34,7 @@ pub mod codec_string;
 pub mod dts;
 pub mod error;
 mod event;
+pub mod flac;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod h264;

@@ -5,13 +5,12 @@
 //! presentation times are exact, and no picture waits for the next one to know how long it lasts.
 
 mod entry;
-mod flac;
 mod fragment;
 mod init;
 
 use bytes::Bytes;
 use patchbay_media::aac::AudioSpecificConfig;
-use patchbay_media::{Codec, Kind, Parameters, Unit, codec_string, opus};
+use patchbay_media::{Codec, Kind, Parameters, Unit, codec_string, flac, opus};
 
 use crate::chunk::{Chunk, MAX_PATCHES};
 use crate::history::{History, Mode, squeeze};

@@ -5,9 +5,8 @@ use mp4_atom::{
     Hvcc, Mp4a, Opus, Pasp, Visual, esds,
 };
 use patchbay_media::aac::AudioSpecificConfig;
-use patchbay_media::{Codec, Parameters, h264, h265, opus};
+use patchbay_media::{Codec, Parameters, flac, h264, h265, opus};
 
-use super::flac;
 use super::{Error, Options};
 
 /// `objectTypeIndication` of AAC.

@@ -1,10 +1,11 @@
 //! FLAC frames around PCM samples, uncompressed: the one form of PCM that browsers take in MP4. RFC 9639.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use patchbay_media::{Codec, Parameters, pcm};
+
+use crate::{Codec, Parameters, pcm};
 
 /// Block size in `STREAMINFO`; also the most samples of a frame.
-pub(super) const MAX_BLOCK: u16 = 32_768;
+pub const MAX_BLOCK: u16 = 32_768;
 
 /// Sample rate codes of a frame header. RFC 9639 9.1.2.
 const RATE_CODES: [(u32, u8); 8] =
@@ -12,10 +13,14 @@ const RATE_CODES: [(u32, u8); 8] =
 /// A verbatim subframe without wasted bits.
 const VERBATIM: u8 = 0x02;
 
+/// Smallest block that `STREAMINFO` may name. RFC 9639 8.2.
+const MIN_BLOCK: u16 = 16;
+
 /// Makes frames of the samples of one track.
 #[derive(Debug, Clone)]
-pub(super) struct Framer {
+pub struct Framer {
     codec: Codec,
+    sample_rate: u32,
     rate_code: u8,
     channels: u8,
     /// Number of the next frame's first sample.
@@ -24,20 +29,41 @@ pub(super) struct Framer {
 
 impl Framer {
     /// `None` when the codec is not PCM, or rate or channels (1 or 2) do not fit.
-    pub(super) fn new(parameters: &Parameters) -> Option<Self> {
+    pub fn new(parameters: &Parameters) -> Option<Self> {
         let (_, rate_code) = RATE_CODES.iter().find(|(rate, _)| *rate == parameters.sample_rate)?;
         let fits = is_pcm(parameters.codec) && (1..=2).contains(&parameters.channels);
         fits.then_some(Self {
             codec: parameters.codec,
+            sample_rate: parameters.sample_rate,
             rate_code: *rate_code,
             channels: parameters.channels,
             next_sample: 0,
         })
     }
 
+    /// What stands in front of the frames in a stream or file of its own: `fLaC` and a `STREAMINFO` that leaves open what is not known
+    /// before the end. RFC 9639 8.1, 8.2.
+    pub fn stream_header(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(42);
+        out.put_slice(b"fLaC");
+        // The last metadata block, of type 0.
+        out.put_u8(0x80);
+        out.put_uint(34, 3);
+        out.put_u16(MIN_BLOCK);
+        out.put_u16(MAX_BLOCK);
+        // Sizes of frames: not known.
+        out.put_uint(0, 6);
+        // 20 bits of rate, 3 of channels, 5 of bits per sample, 36 of the number of samples: not known.
+        let channels = u64::from(self.channels - 1);
+        out.put_u64(u64::from(self.sample_rate) << 44 | channels << 41 | 15 << 36);
+        // The checksum: not known.
+        out.put_bytes(0, 16);
+        out.freeze()
+    }
+
     /// One frame with the samples of `data` and their number per channel; `None` when there is none. What is more than
     /// [`MAX_BLOCK`] samples is left out.
-    pub(super) fn frame(&mut self, data: &[u8]) -> Option<(Bytes, u32)> {
+    pub fn frame(&mut self, data: &[u8]) -> Option<(Bytes, u32)> {
         let samples = self.samples(data);
         let channels = usize::from(self.channels);
         let count = (samples.len() / channels).min(usize::from(MAX_BLOCK));
@@ -72,7 +98,7 @@ impl Framer {
 }
 
 /// The codecs that [`Framer`] takes.
-pub(super) fn is_pcm(codec: Codec) -> bool {
+pub fn is_pcm(codec: Codec) -> bool {
     matches!(codec, Codec::PcmAlaw | Codec::PcmMulaw | Codec::PcmS16be | Codec::PcmS16le)
 }
 
@@ -149,6 +175,25 @@ mod tests {
         let mut pcm = Framer::new(&Parameters::audio(Codec::PcmS16le, 16_000, 1)).unwrap();
         assert_eq!(hex(&pcm.frame(&[1, 2, 3, 4]).unwrap().0), "fff97508000001d90202010403a401");
         assert!(pcm.frame(&[1]).is_none());
+    }
+
+    /// As RFC 9639 8.2 says it; ffmpeg 5.1 reads such streams.
+    #[test]
+    fn a_stream_begins_with_what_is_known() {
+        let pcm = Framer::new(&Parameters::audio(Codec::PcmS16le, 16_000, 2)).unwrap();
+        let header = hex(&pcm.stream_header());
+        assert_eq!(
+            header,
+            "664c614380000022001080000000000000 0003e802f000000000".replace(' ', "") + &"00".repeat(16)
+        );
+        for (codec, rate, channels) in
+            [(Codec::Aac, 16_000, 1), (Codec::PcmS16le, 12_345, 1), (Codec::PcmS16le, 16_000, 3)]
+        {
+            assert!(
+                Framer::new(&Parameters::audio(codec, rate, channels)).is_none(),
+                "{codec:?} {rate} {channels}"
+            );
+        }
     }
 
     #[test]
