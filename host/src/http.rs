@@ -22,6 +22,7 @@ mod held;
 mod ingest;
 mod listen;
 mod metrics;
+mod play;
 mod plugin_route;
 mod route;
 mod site;

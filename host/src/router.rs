@@ -197,6 +197,8 @@ impl Core {
         if let Some(stream) = self.streams.get_mut(&name) {
             stream.had_consumer = true;
         }
+        // What is played is no source of any stream: it may read one that is a transcoder's.
+        let guard = if self.reads_to_play(consume) { String::new() } else { consume.source.clone() };
         self.last_id += 1;
         let id = self.last_id;
         self.consumers.insert(
@@ -205,7 +207,7 @@ impl Core {
                 stream: name,
                 talk: None,
                 medias,
-                guard: consume.source.clone(),
+                guard,
                 connection: consume.connection.clone(),
                 purpose: Purpose::of(&consume.class),
                 since: now,

@@ -70,11 +70,12 @@ impl App {
         }
     }
 
-    /// Plays the sound of a URL to the camera of a stream; waits until that hears it. An empty one stops what is played.
+    /// Plays the sound of a URL, which `/api/streams` shows as `asked`, to the camera of a stream; waits until that hears it. An empty
+    /// one stops what is played.
     ///
     /// # Errors
     /// Why it is not heard.
-    pub async fn play(self: &Arc<Self>, stream: &str, url: &str) -> Result<(), String> {
+    pub async fn play(self: &Arc<Self>, stream: &str, url: &str, asked: &str) -> Result<(), String> {
         if url.is_empty() {
             self.streams(|core, now| core.stop_play(now, stream));
             return Ok(());
@@ -83,7 +84,7 @@ impl App {
         let started = {
             let now = self.now();
             let mut core = self.core.lock();
-            let started = core.play(now, stream, url);
+            let started = core.play(now, stream, url, asked);
             if let Ok(id) = started {
                 self.consumers.lock().insert(id, Taker::Play(sender));
             }

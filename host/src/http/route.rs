@@ -11,7 +11,7 @@ use axum::response::Response;
 use patchbay_plugin_api::manifest::Route;
 
 use super::{Call, MAX_BODY, Peer, Query, empty, is_foreign, may_change, not_found, text};
-use super::{api, dot, ingest, metrics, plugin_route, site, streams, websocket};
+use super::{api, dot, ingest, metrics, play, plugin_route, site, streams, websocket};
 use crate::app::App;
 use crate::catalogue::Entry;
 use crate::log::Level;
@@ -187,7 +187,7 @@ async fn own(path: &str, call: Call) -> Response {
         "api/stack" => api::stack(&call),
         "api/streams" => streams::handle(&call).await,
         "api/preload" => streams::preload(&call).await,
-        "api/ffmpeg" => streams::play_file(&call).await,
+        "api/ffmpeg" => play::by_ffmpeg(&call).await,
         "metrics" => metrics::page(&call.app),
         _ => not_found(),
     }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use patchbay_plugin_api::message::{Connection, Consume};
 use serde_json::Value;
 
-use super::{Call, empty, json, json_pretty, text};
+use super::{Call, empty, json, json_pretty, play, text};
 use crate::app::{App, ConsumerNews};
 use crate::config::{ConfigFile, Node, WriteError};
 use crate::redact::mask_userinfo;
@@ -13,8 +13,6 @@ use crate::router::MAX_TEMPORARY;
 
 /// Schemes that run programs or code of their URL: only the configuration file may use them.
 const INSECURE: [&str; 3] = ["exec", "echo", "expr"];
-/// Lines for a program that most of them do not need here.
-const FFMPEG: &str = "ffmpeg:";
 const INSECURE_SOURCE: &str = "streams: source from insecure producer";
 
 pub(super) async fn handle(call: &Call) -> Response {
@@ -168,7 +166,7 @@ async fn post(call: &Call) -> Response {
     let source = call.query.get("src").unwrap_or("");
     let exists = |name: &str| call.app.streams(|core, _| core.resolve(name)).is_some();
     if exists(dst) {
-        return play(call, dst, source).await;
+        return play::play(call, dst, source).await;
     }
     if exists(source) {
         if let Err(message) = check_text(dst) {
@@ -180,54 +178,6 @@ async fn post(call: &Call) -> Response {
         };
     }
     text(StatusCode::NOT_FOUND, "")
-}
-
-/// The sound of `source` goes to the camera of the stream `dst`; an empty one stops what does.
-async fn play(call: &Call, dst: &str, source: &str) -> Response {
-    let url = match playable(&call.app, source) {
-        Ok(url) => url,
-        Err(message) => return text(StatusCode::BAD_REQUEST, message),
-    };
-    match call.app.play(dst, &url).await {
-        Ok(()) => json(&masked(call, call.app.info(Some(dst)).unwrap_or_default())),
-        Err(message) => text(StatusCode::INTERNAL_SERVER_ERROR, &mask_userinfo(&message)),
-    }
-}
-
-/// `POST /api/ffmpeg?dst=NAME&file=|live=`: the same in other words.
-pub(super) async fn play_file(call: &Call) -> Response {
-    if call.method != Method::POST {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "");
-    }
-    let Some(dst) =
-        call.query.get("dst").filter(|dst| call.app.streams(|core, _| core.resolve(dst)).is_some())
-    else {
-        return text(StatusCode::NOT_FOUND, "");
-    };
-    let given = |key: &str| call.query.get(key).filter(|value| !value.is_empty());
-    let Some(source) = given("file").or_else(|| given("live")) else {
-        return text(StatusCode::BAD_REQUEST, "");
-    };
-    let answer = play(call, dst, &format!("{FFMPEG}{source}#audio=auto")).await;
-    if answer.status() == StatusCode::OK { empty(StatusCode::OK) } else { answer }
-}
-
-/// What is dialled to play `source`. Lines for ffmpeg (`ffmpeg:INPUT#audio=pcma#input=file`) need none: what the camera takes is made of
-/// it anyway, and it comes in real time. They may name a file, as in go2rtc: only its sound gets out, and only to a camera.
-fn playable(app: &App, source: &str) -> Result<String, &'static str> {
-    if source.is_empty() {
-        return Ok(String::new());
-    }
-    let own = app.catalogue().scheme(FFMPEG.trim_end_matches(':')).is_some();
-    let Some(line) = source.strip_prefix(FFMPEG).filter(|_| !own) else {
-        return check(app, source).map(|()| source.to_owned());
-    };
-    check_text(line)?;
-    let input = line.split('#').next().unwrap_or(line);
-    if input.starts_with('/') {
-        return Ok(format!("file:{input}"));
-    }
-    check(app, input).map(|()| input.to_owned())
 }
 
 /// `/api/preload`.
@@ -276,7 +226,7 @@ fn written(call: &Call, write: impl FnOnce(&ConfigFile) -> Result<(), WriteError
 }
 
 /// Whether the API may create a stream from this source.
-fn check(app: &App, source: &str) -> Result<(), &'static str> {
+pub(super) fn check(app: &App, source: &str) -> Result<(), &'static str> {
     let (catalogue, config) = (app.catalogue(), app.config());
     let known = catalogue
         .scheme(scheme_of(source))
@@ -289,7 +239,7 @@ fn check(app: &App, source: &str) -> Result<(), &'static str> {
 }
 
 /// What of a URL may not come from the API, whoever dials it.
-fn check_text(url: &str) -> Result<(), &'static str> {
+pub(super) fn check_text(url: &str) -> Result<(), &'static str> {
     if INSECURE.contains(&scheme_of(url)) {
         return Err(INSECURE_SOURCE);
     }
@@ -299,7 +249,7 @@ fn check_text(url: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn scheme_of(url: &str) -> &str {
+pub(super) fn scheme_of(url: &str) -> &str {
     url.split(':').next().unwrap_or(url)
 }
 

@@ -289,6 +289,9 @@ impl Core {
             let Some(talker) = self.talkers.get(&id) else { continue };
             let ended = match (&talker.played, talker.to) {
                 (Some(Played { over: Some(_), .. }), _) => ended(Class::Eof, "it was played to its end"),
+                (Some(_), None) if talker.track.codec.is_empty() => {
+                    ended(Class::Timeout, "play: nothing was heard of the source in time")
+                }
                 (_, None) => ended(Class::Timeout, "talk: the camera did not answer in time"),
                 _ => ended(Class::Timeout, "talk: no sound for 60 s"),
             };

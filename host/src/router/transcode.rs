@@ -108,7 +108,7 @@ impl Core {
         let mut found: Vec<(u64, &Source)> = self
             .sources
             .iter()
-            .filter(|(_, source)| self.transcodes_unasked(source, name))
+            .filter(|(id, source)| !self.is_played(**id) && self.transcodes_unasked(source, name))
             .map(|(id, source)| (*id, source))
             .collect();
         found.sort_unstable_by_key(|(id, _)| *id);

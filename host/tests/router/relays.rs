@@ -210,8 +210,8 @@ fn only_its_own_transcoder_reads_a_talk() {
 #[test]
 fn a_source_is_played_once_to_its_end() {
     let mut core = transcoding(&["rtsp://a"]);
-    assert!(core.play(at(0), "none", "http://x/a.mp3").is_err());
-    let play = core.play(at(0), "cam", "http://x/a.mp3").unwrap();
+    assert!(core.play(at(0), "none", "http://x/a.mp3", "http://x/a.mp3").is_err());
+    let play = core.play(at(0), "cam", "http://x/a.mp3", "http://x/a.mp3").unwrap();
     let (file, url) = opened(&drain(&mut core)).remove(0);
     assert_eq!(url, "http://x/a.mp3");
     let tracks = || {
@@ -277,13 +277,13 @@ fn a_source_is_played_once_to_its_end() {
 #[test]
 fn what_is_played_gives_way_to_the_next_and_is_stopped() {
     let mut core = transcoding(&["rtsp://a"]);
-    let first = core.play(at(0), "cam", "file:a.wav").unwrap();
+    let first = core.play(at(0), "cam", "file:a.wav", "file:a.wav").unwrap();
     let source = dialled(&mut core);
     core.tracks(at(0), source, vec![(0, sound(0, "pcm_alaw", 8000))], told());
     let camera = dialled(&mut core);
     core.tracks(at(0), camera, vec![], hears(&[("pcm_alaw", 8000)]));
     assert_eq!(passed(&drain(&mut core)), Some((source, camera, 0, "pcm_alaw".to_owned())));
-    let second = core.play(at(1), "cam", "file:a.wav").unwrap();
+    let second = core.play(at(1), "cam", "file:a.wav", "file:a.wav").unwrap();
     let actions = drain(&mut core);
     assert_eq!(refused(&actions, first).unwrap().1, "it was stopped");
     let again = opened(&actions)[0].0;
@@ -299,7 +299,7 @@ fn what_is_played_gives_way_to_the_next_and_is_stopped() {
     // A player that speaks is not stopped by it.
     let talk = core.talk(at(3), &says("pcm_alaw", 8000), None).unwrap();
     assert!(passed(&drain(&mut core)).is_some());
-    let third = core.play(at(3), "cam", "file:b.wav").unwrap();
+    let third = core.play(at(3), "cam", "file:b.wav", "file:b.wav").unwrap();
     let source = dialled(&mut core);
     core.tracks(at(3), source, vec![(0, sound(0, "pcm_alaw", 8000))], told());
     let actions = drain(&mut core);
@@ -308,15 +308,48 @@ fn what_is_played_gives_way_to_the_next_and_is_stopped() {
 }
 
 #[test]
+fn a_stream_that_a_transcoder_makes_is_played() {
+    let mut core = transcoding(&["rtsp://a"]);
+    core.set_stream("phone", &["transcode:cam#audio=pcma".to_owned()]);
+    let url = "transcode:phone#audio=copy#play";
+    let play = core.play(at(0), "cam", url, "phone").unwrap();
+    let (copy, dialled) = opened(&drain(&mut core)).remove(0);
+    assert_eq!(dialled, url);
+    let claim = core.attach(at(0), &reads(url), "audio").unwrap();
+    let (made, dialled) = opened(&drain(&mut core)).remove(0);
+    assert_eq!(dialled, "transcode:cam#audio=pcma");
+    core.tracks(at(1), made, vec![(0, sound(0, "pcm_alaw", 8000))], told());
+    let bound = drain(&mut core).into_iter().find_map(|action| match action {
+        Action::Bound { consumer, bound } if consumer == claim => Some(bound.tracks[0].source),
+        _ => None,
+    });
+    assert_eq!(bound, Some(made));
+    core.tracks(at(1), copy, vec![(0, sound(0, "pcm_alaw", 8000))], told());
+    let camera = opened(&drain(&mut core)).remove(0).0;
+    core.tracks(at(1), camera, vec![], hears(&[("pcm_alaw", 8000)]));
+    assert_eq!(passed(&drain(&mut core)), Some((copy, camera, 0, "pcm_alaw".to_owned())));
+    let shown = |name: &str| core.info(name, &|_| vec![]).unwrap()["producers"].as_array().unwrap().clone();
+    let played: Vec<_> = shown("cam").into_iter().filter(|one| one["type"] == "play").collect();
+    assert_eq!((played.len(), &played[0]["url"]), (1, &"phone".into()));
+    assert_eq!(shown("phone").len(), 1, "it is none of its sources");
+    // One of the stream's own sources still is not given to another.
+    let own = Consume { query: "audio".to_owned(), ..reads("transcode:phone#audio=aac") };
+    let other = core.attach(at(2), &own, "").unwrap();
+    assert!(refused(&drain(&mut core), other).is_some());
+    core.stop_play(at(3), "cam");
+    assert_eq!(refused(&drain(&mut core), play).unwrap().1, "it was stopped");
+}
+
+#[test]
 fn what_cannot_be_played_is_told() {
     let mut core = transcoding(&["rtsp://a"]);
-    let play = core.play(at(0), "cam", "http://x/none").unwrap();
+    let play = core.play(at(0), "cam", "http://x/none", "http://x/none").unwrap();
     let source = dialled(&mut core);
     core.ended(at(1), source, over(Class::NotFound, "http: 404 Not Found"));
     let actions = drain(&mut core);
     assert_eq!(refused(&actions, play).unwrap(), (Class::NotFound, "http: 404 Not Found".to_owned()));
     assert!(actions.contains(&Action::Drop { source }));
-    let play = core.play(at(2), "cam", "http://x/silent").unwrap();
+    let play = core.play(at(2), "cam", "http://x/silent", "http://x/silent").unwrap();
     let source = dialled(&mut core);
     core.tracks(
         at(2),
@@ -325,8 +358,9 @@ fn what_cannot_be_played_is_told() {
         told(),
     );
     assert_eq!(refused(&drain(&mut core), play).unwrap().1, "play: the source has no sound");
-    let play = core.play(at(3), "cam", "http://x/slow").unwrap();
+    let play = core.play(at(3), "cam", "http://x/slow", "http://x/slow").unwrap();
     drain(&mut core);
     core.tick(at(11));
-    assert_eq!(refused(&drain(&mut core), play).unwrap().0, Class::Timeout);
+    let told = refused(&drain(&mut core), play).unwrap();
+    assert_eq!(told, (Class::Timeout, "play: nothing was heard of the source in time".to_owned()));
 }

@@ -1,5 +1,7 @@
 //! What is played to a camera: a source that speaks.
 
+use patchbay_plugin_api::message::Consume;
+
 use super::super::{
     Class, Connection, Core, Duration, Ended, LookupError, Phase, READY_LIMIT, Time, TrackInfo,
 };
@@ -21,8 +23,9 @@ pub(in crate::router) struct Played {
 }
 
 impl Core {
-    /// Plays the sound of `url` to the camera of a stream, in place of what is played there. Answered as [`Core::talk`].
-    pub fn play(&mut self, now: Time, stream: &str, url: &str) -> Result<u64, LookupError> {
+    /// Plays the sound of `url`, which is shown as `asked`, to the camera of a stream, in place of what is played there. Answered as
+    /// [`Core::talk`].
+    pub fn play(&mut self, now: Time, stream: &str, url: &str, asked: &str) -> Result<u64, LookupError> {
         let stream = self.resolve(stream).ok_or(LookupError::NotFound)?;
         self.stop_play(now, &stream);
         // Never shared: it begins at its beginning.
@@ -40,7 +43,7 @@ impl Core {
             via: None,
             exact: false,
             passed: false,
-            played: Some(Played { url: url.to_owned(), over: None }),
+            played: Some(Played { url: asked.to_owned(), over: None }),
             pending: None,
             deadline: now + START,
             last_unit: now,
@@ -82,6 +85,13 @@ impl Core {
     /// Whether a source is played to a camera.
     pub fn is_played(&self, source: u64) -> bool {
         self.talkers.values().any(|talker| talker.played.is_some() && talker.ring == source)
+    }
+
+    /// Whether a claim is that of a source that is played.
+    pub(in crate::router) fn reads_to_play(&self, consume: &Consume) -> bool {
+        let played = self.talkers.values().filter(|talker| talker.played.is_some());
+        let mut urls = played.filter_map(|talker| Some(self.sources.get(&talker.ring)?.url.as_str()));
+        !consume.source.is_empty() && urls.any(|url| url == consume.source)
     }
 
     /// A source has ended; true when it was played, and is not dialled again.
