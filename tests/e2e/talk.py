@@ -18,7 +18,7 @@ import urllib.parse
 
 from faults import prefix
 from run import HERE, Camera, Server, free_port, peer, run, wait
-from runner import main, test
+from runner import Skip, main, test
 
 
 class TalkCamera:
@@ -354,7 +354,7 @@ def tone(data, *options):
 
 # What programs take, as ffmpeg reads it.
 SAMPLES = {"": ("s16le", 16_000), "#audio=s16be/48000": ("s16be", 48_000), "#audio=alaw/16000": ("alaw", 16_000),
-           "#audio=aac/16000": ("aac", None)}
+           "#audio=aac/16000": ("aac", None), "#audio=flac/16000": ("flac", None)}
 
 
 def raw(form, rate):
@@ -388,7 +388,7 @@ def transcoded_for_a_browser(isolated, options):
         print(f"  AAC over RTSP: {report['packets']} packets, {hz} Hz, at most {report['lead_ms']} ms ahead", flush=True)
         wait(lambda: "senders" not in server.json("api/streams")["aac"]["producers"][1], 30, "the camera is free again")
         for name, (file, form, rate) in heard.items():
-            least = 3 * (rate or 2000) * (2 if form.startswith("s16") else 1)
+            least = 3 * {"aac": 2000, "flac": 32_000}.get(form, (rate or 0) * (2 if form.startswith("s16") else 1))
             with chromium(server, name) as found:
                 assert found[0]["direction"] == "sendonly", found
                 wait(lambda: file.exists() and file.stat().st_size >= least, 30, f"3 s of {form}")
@@ -507,7 +507,8 @@ def files_are_played_to_a_camera_by_isolated_plugins():
 
 @test
 def what_is_played_gives_way_is_stopped_and_told():
-    with recordings(60) as (folder, web), TalkCamera("--codecs", "MPEG4-GENERIC/16000/1", "--bytes") as camera, \
+    # A camera that does not say how its AAC is configured.
+    with recordings(60) as (folder, web), TalkCamera("--codecs", "MPEG4-GENERIC/16000/1", "--no-config", "--bytes") as camera, \
             Server(f"streams:\n  cam: {camera.url()}\n  mute: \"demo:\"\n") as server:
         for name in ("mp3", "wav"):
             assert play(server, "cam", f"{web}/tone.{name}")[0] == 200
@@ -530,6 +531,81 @@ def what_is_played_gives_way_is_stopped_and_told():
         assert playing(server, "cam") == [f"{web}/tone.mp3"]
         # From a page of another site.
         assert server.get(f"api/streams?dst=cam&src=", "POST", headers={"Origin": "http://elsewhere.example"})[0] == 403
+
+
+def streams_are_played(isolated):
+    plugins = "plugins:\n" + "".join(f"  {name}: {{isolation: process}}\n" for name in isolated) if isolated else ""
+    with TalkCamera("--codecs", "PCMA/8000", "--bytes") as camera:
+        streams = {"cam": camera.url(), "yard": "demo:", "phone": "transcode:yard#audio=pcmu"}
+        with Server("streams:\n" + "".join(f"  {name}: \"{url}\"\n" for name, url in streams.items()), plugins) as server:
+            for source in ("yard", "ffmpeg:yard#audio=pcma", "phone"):
+                before = camera.report()["packets"]
+                status, body = play(server, "cam", source)
+                assert status == 200 and playing(server, "cam") == [source], (source, status, body)
+                assert playing(server, "yard") == [], server.json("api/streams")["yard"]
+                report = camera.heard(before + 100)
+                assert report["faults"] == [] and report["lead_ms"] <= 200, {**report, "bytes": ""}
+                heard = bytes.fromhex(report["bytes"])
+                hz = tone(heard[160 * (before + 20):160 * (before + 95)], *raw("alaw", 8000))
+                assert 430 <= hz <= 450, (source, hz)
+                assert play(server, "cam", "")[0] == 200 and playing(server, "cam") == []
+                print(f"  {source}: {hz} Hz, at most {report['lead_ms']} ms ahead", flush=True)
+            for source in ("nowhere", "ffmpeg:nowhere#audio=pcma"):
+                status, body = play(server, "cam", source)
+                assert status == 400 and "not supported" in body, (source, status, body)
+
+
+@test
+def a_streams_sound_is_played_to_a_camera():
+    streams_are_played([])
+
+
+@test
+def a_streams_sound_is_played_by_isolated_plugins():
+    streams_are_played(["rtsp", "transcode", "demo"])
+
+
+def loud(data):
+    """How much of sound of 8 kHz in A-law is no silence, in packets."""
+    packets = [data[at:at + 160] for at in range(0, len(data), 160)]
+    return sum(any((byte ^ 0x55) & 0x7f > 0x20 for byte in packet) for packet in packets)
+
+
+@test
+def a_text_is_spoken_to_a_camera():
+    peer("ffmpeg", "ffmpeg")
+    if b" flite " not in run("ffmpeg", "-hide_banner", "-filters").stdout:
+        raise Skip("ffmpeg has no filter flite")
+    text = "One at 10:30, two [or so]; three."
+    done = run("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "flite=text='" + text.replace(":", "\\:") + "':voice=slt", "-ar", "8000", "-f", "alaw", "-")
+    assert len(done.stdout) > 16_000, (len(done.stdout), done.stderr)
+    with tempfile.TemporaryDirectory() as folder, TalkCamera("--codecs", "PCMA/8000", "--bytes") as camera:
+        # An ffmpeg that has no such filter when it is to speak in this voice.
+        program = pathlib.Path(folder) / "speaker"
+        program.write_text("#!/bin/sh\ncase \"$*\" in *voice=none*) echo \"No such filter: 'flite'\" >&2; exit 1;; esac\nexec ffmpeg \"$@\"\n")
+        program.chmod(0o755)
+        streams = f"streams:\n  cam: \"{camera.url()}\"\n"
+        say = lambda server, **query: server.get("api/ffmpeg?" + urllib.parse.urlencode({"dst": "cam", **query}), "POST")[::2]
+        with Server(streams, f"ffmpeg:\n  bin: {program}\n") as server:
+            assert say(server, text=text, voice="slt") == (200, b"")
+            assert playing(server, "cam") == [f"ffmpeg:tts?text={text}&voice=slt"]
+            wait(lambda: not playing(server, "cam"), 30, "the end of the text")
+            report = camera.report()
+            heard = bytes.fromhex(report["bytes"])
+            assert report["faults"] == [] and report["lead_ms"] <= 200, {**report, "bytes": ""}
+            # What ffmpeg makes of it by itself is heard, with what is at the edges of packets.
+            assert abs(len(heard) - len(done.stdout)) <= 4000, (len(heard), len(done.stdout))
+            assert abs(loud(heard) - loud(done.stdout)) <= 10 and loud(heard) > 50, (loud(heard), loud(done.stdout))
+            for query, status, words in (({"text": text, "voice": "none"}, 500, "has no filter flite"), ({"text": "a", "voice": "nobody"}, 500, "no such voice"),
+                                         ({"text": "50%"}, 400, "none of"), ({"text": "a", "voice": "a:b"}, 400, "voice"), ({"text": " "}, 400, "")):
+                answer = say(server, **query)
+                assert answer[0] == status and words in answer[1].decode() and answer[1].count(b"\n") == 1, (query, answer)
+            assert play(server, "cam", "ffmpeg:tts?text=two%20words&voice=slt#audio=auto")[0] == 200
+            assert playing(server, "cam") == ["ffmpeg:tts?text=two words&voice=slt"]
+        with Server(streams, "ffmpeg:\n  bin: no-such-ffmpeg\n") as server:
+            status, words = say(server, text="a")
+            assert status == 500 and b"cannot run no-such-ffmpeg" in words, (status, words)
+        print(f"  {len(heard) // 160} packets, {loud(heard)} of them loud; ffmpeg by itself {len(done.stdout) // 160} and {loud(done.stdout)}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ ap.add_argument("--report", required=True)
 ap.add_argument("--codecs", default="PCMU/8000", help="of one media, in the order of preference")
 ap.add_argument("--refuse", choices=["describe", "setup"], help="answers an error when the backchannel is asked for")
 ap.add_argument("--bytes", action="store_true", help="the report has all bytes")
+ap.add_argument("--no-config", action="store_true", help="does not say how its AAC is configured")
 ap.add_argument("--connections", type=int, default=0, help="ends each connection after so many seconds")
 a = ap.parse_args()
 
@@ -151,7 +152,7 @@ def description(asked):
         lines += ["m=audio 0 RTP/AVP " + " ".join(map(str, TYPES)), "a=sendonly", "a=control:1"]
         lines += [f"a=rtpmap:{kind} {codec}" for kind, codec in TYPES.items()]
         for kind, codec in TYPES.items():
-            if is_aac(codec):
+            if is_aac(codec) and not a.no_config:
                 config = 2 << 11 | RATES.index(int(codec.split("/")[1])) << 7 | int(codec.split("/")[2]) << 3
                 lines.append(f"a=fmtp:{kind} streamtype=5;profile-level-id=1;mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config={config:04x}")
     return "\r\n".join(lines) + "\r\n"

@@ -89,6 +89,17 @@ mod tests {
             "v=0\r\nm=video 0 RTP/AVP 26\r\nm=audio 0 RTP/AVP 97\r\na=sendonly\r\na=rtpmap:97 PCMU/16000\r\n";
         let track = accepted(&sdp::parse(onvif.as_bytes())).remove(0).track;
         assert_eq!((track.codec.as_str(), track.sample_rate, track.channels), ("pcm_mulaw", 16_000, 1));
+        // AAC whose configuration is not told has the rate and channels of its name.
+        for (name, rate, channels) in [("MPEG4-GENERIC/16000", 16_000, 1), ("mpeg4-generic/8000/2", 8000, 2)]
+        {
+            let sdp = onvif.replace("PCMU/16000", name);
+            let track = accepted(&sdp::parse(sdp.as_bytes())).remove(0).track;
+            assert_eq!(
+                (track.codec.as_str(), track.sample_rate, track.channels),
+                ("aac", rate, channels),
+                "{name}"
+            );
+        }
     }
 
     #[test]
