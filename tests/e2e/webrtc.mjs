@@ -1,35 +1,34 @@
-// Chromium plays and publishes over WebRTC; one JSON line on standard output: node webrtc.mjs '{"what":"play","base":...}'
-// play: base, name, form (whep json form ws1 ws2), net (all, tcp), ice (servers), policy (all, relay), seconds, count (peers in one page), hold (wait for standard input's end)
-// publish: base, name, form (whip ws1 ws2), net, ice, policy, media (display), seconds
-// again: base, name, key (src dst), steps: offers on one connection, each seen after a while
+// Chromium plays and publishes over WebRTC. node webrtc.mjs '{"what":"play","base":...}' answers with one JSON line on standard output. Without an argument
+// it is asked by lines {"id":1,"what":...} on standard input, as many at the same time as there are, each in a profile of its own; answers are
+// {"id":1,"seen":...} or {"id":1,"error":...}; {"stop":1} ends what goes on until then.
+// play: base, name, form (whep json form ws1 ws2), net (all, tcp, udp), ice (servers), policy (all, relay), count (peers in one page), rounds, hold (until standard
+//   input ends); ends with what it is to see: frames, tone (Hz), reports (sender reports), or after 30 s
+// publish: base, name, form (whip ws1 ws2), net, ice, policy, media (display); goes on until it is stopped
+// again: base, name, key (src dst), steps: offers on one connection, each seen after seconds (one for all or each)
+import { createInterface } from 'node:readline';
 import { FAKE_DEVICES, SHOWN_ADDRESSES, launch } from './chromium.mjs';
 
-const ask = JSON.parse(process.argv[2]);
-const browser = await launch(...FAKE_DEVICES, SHOWN_ADDRESSES, '--auto-select-desktop-capture-source=Entire screen');
-const page = await (await browser.newContext({ permissions: ['camera', 'microphone'] })).newPage();
-await page.goto(ask.base + 'api');
-await page.evaluate(() => {
+// In the page.
+const prepare = () => {
   window.peers = [];
   const gathered = pc => new Promise(done => {
     if (pc.iceGatheringState === 'complete') done();
     pc.onicegatheringstatechange = () => pc.iceGatheringState === 'complete' && done();
   });
-  const isTcp = line => / tcp /i.test(line);
-  const onlyTcp = text => text.split('\r\n').filter(line => !line.startsWith('a=candidate') || isTcp(line)).join('\r\n');
+  const isGood = (ask, line) => ask.net !== 'tcp' && ask.net !== 'udp' || / tcp /i.test(line) === (ask.net === 'tcp');
+  const onlyGood = (ask, text) => text.split('\r\n').filter(line => !line.startsWith('a=candidate') || isGood(ask, line)).join('\r\n');
   // Offers over HTTP in one of its forms; the answer is a description.
   async function overHttp(pc, ask, key) {
     await pc.setLocalDescription();
     await gathered(pc);
-    let sdp = pc.localDescription.sdp;
-    if (ask.net === 'tcp') sdp = onlyTcp(sdp);
+    const sdp = onlyGood(ask, pc.localDescription.sdp);
     const url = `api/webrtc?${key}=${ask.name}`;
     const types = { json: 'application/json', form: 'application/x-www-form-urlencoded', whep: 'application/sdp', whip: 'application/sdp' };
     const body = { json: JSON.stringify({ type: 'offer', sdp }), form: 'data=' + encodeURIComponent(btoa(sdp)) }[ask.form] || sdp;
     const answer = await fetch(url, { method: 'POST', headers: { 'content-type': types[ask.form] }, body });
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${answer.status} ${text}`);
-    let found = { json: () => JSON.parse(text).sdp, form: () => atob(text) }[ask.form]?.() ?? text;
-    if (ask.net === 'tcp') found = onlyTcp(found);
+    const found = onlyGood(ask, { json: () => JSON.parse(text).sdp, form: () => atob(text) }[ask.form]?.() ?? text);
     await pc.setRemoteDescription({ type: 'answer', sdp: found });
     return { status: answer.status, location: answer.headers.get('location'), answer: found };
   }
@@ -38,7 +37,7 @@ await page.evaluate(() => {
     const out = { seen: [] };
     const socket = new WebSocket(`ws://${location.host}/api/ws?${key}=${ask.name}`);
     await new Promise((done, fail) => { socket.onopen = done; socket.onerror = fail; });
-    const good = line => ask.net !== 'tcp' || isTcp(line);
+    const good = line => isGood(ask, line);
     pc.onicecandidate = event => {
       const line = event.candidate?.candidate || '';
       if (!line || good(line)) socket.send(JSON.stringify({ type: 'webrtc/candidate', value: line }));
@@ -160,7 +159,8 @@ await page.evaluate(() => {
     const seen = [];
     const shows = () => ask.key === 'src' && of('video').direction === 'recvonly';
     const enough = (now, before) => !shows() || now.frames - before.frames > 12;
-    for (const step of ask.steps) {
+    for (const [index, step] of ask.steps.entries()) {
+      const least = 1000 * (ask.seconds[index] ?? ask.seconds);
       const before = await look();
       await steps[step]();
       const answer = await negotiate();
@@ -169,7 +169,7 @@ await page.evaluate(() => {
       do {
         await new Promise(done => setTimeout(done, 500));
         now = await look();
-      } while (performance.now() < end && (now.state !== 'connected' || performance.now() < end - 20000 + ask.seconds * 1000 || !enough(now, before)));
+      } while (performance.now() < end && (now.state !== 'connected' || performance.now() < end - 20000 + least || !enough(now, before)));
       seen.push({ step, ...Object.fromEntries(Object.entries(now).map(([key, value]) => [key, typeof value === 'number' ? value - before[key] : value])),
         ufrag: /a=ice-ufrag:(\S+)/.exec(answer)[1], answer });
     }
@@ -197,26 +197,66 @@ await page.evaluate(() => {
     }
     return out;
   };
-});
-try {
-  for (let round = 0; round < (ask.rounds || 1); round++) {
-    const count = ask.count || 1;
-    await page.evaluate(async ask => { await Promise.all(Array.from({ length: ask.count || 1 }, () => window[ask.what](ask))); }, ask);
+};
+
+const browser = await launch(...FAKE_DEVICES, SHOWN_ADDRESSES, '--auto-select-desktop-capture-source=Entire screen');
+
+/** Does what is asked for, and says what it saw. */
+const perform = async (ask, stopped) => {
+  const context = await browser.newContext({ permissions: ['camera', 'microphone'] });
+  try {
+    const page = await context.newPage();
+    await page.goto(ask.base + 'api');
+    await page.evaluate(prepare);
+    const begin = () => page.evaluate(async ask => { await Promise.all(Array.from({ length: ask.count || 1 }, () => window[ask.what](ask))); }, ask);
+    const look = () => page.evaluate(() => report(peers[0]));
+    let seen;
     if (ask.hold) {
-      await page.waitForFunction(count => peers.filter(peer => peer.pc.connectionState === 'connected').length >= count, count);
-      console.log(JSON.stringify({ connected: count, pid: process.pid }));
+      await begin();
+      await page.waitForFunction(count => peers.filter(peer => peer.pc.connectionState === 'connected').length >= count, ask.count);
+      console.log(JSON.stringify({ connected: ask.count, pid: process.pid }));
       await new Promise(done => process.stdin.on('end', done).resume());
     } else if (ask.count) {
-      await page.waitForFunction(count => peers.slice(-count).every(peer => peer.first !== null), count, { timeout: 20000 });
-      await page.evaluate(() => { for (const peer of peers) peer.pc.close(); });
-    } else if (ask.what !== 'again') {
-      await page.waitForTimeout(ask.seconds * 1000);
+      for (let round = 0; round < ask.rounds; round++) {
+        await begin();
+        await page.waitForFunction(count => peers.slice(-count).every(peer => peer.first !== null), ask.count, { timeout: 30000 });
+        await page.evaluate(() => { for (const peer of peers) peer.pc.close(); });
+      }
+      seen = { played: ask.rounds * ask.count };
+    } else {
+      await begin();
+      if (ask.what === 'publish') await stopped;
+      const end = Date.now() + 30000;
+      const enough = seen => seen.first_ms !== null && seen.video?.frames >= ask.frames && (!ask.tone || Math.abs(seen.tone_hz - ask.tone) < 12)
+        && (!ask.reports || (seen.reports_video > 0 && seen.reports_audio > 0));
+      while (seen = await look(), ask.what === 'play' && !enough(seen) && Date.now() < end) await page.waitForTimeout(200);
+    }
+    // A TURN server is told at once.
+    await page.evaluate(() => { for (const peer of peers) peer.pc.close(); });
+    await page.waitForTimeout(100);
+    return seen;
+  } finally {
+    await context.close();
+  }
+};
+
+try {
+  if (process.argv[2]) {
+    console.log(JSON.stringify(await perform(JSON.parse(process.argv[2]))));
+  } else {
+    const stops = new Map(), doing = new Set();
+    for await (const line of createInterface({ input: process.stdin })) {
+      const { id, stop, ...ask } = JSON.parse(line);
+      if (stop) {
+        stops.get(stop)?.();
+        continue;
+      }
+      const tell = more => console.log(JSON.stringify({ id, ...more }));
+      const done = perform(ask, new Promise(resolve => stops.set(id, resolve))).then(seen => tell({ seen }), error => tell({ error: String(error.stack) }));
+      doing.add(done);
+      done.then(() => { doing.delete(done); stops.delete(id); });
     }
   }
-  console.log(JSON.stringify(ask.count ? { played: (ask.rounds || 1) * ask.count } : await page.evaluate(() => report(peers[0]))));
-  // A TURN server is told at once.
-  await page.evaluate(() => { for (const peer of peers) peer.pc.close(); });
-  await page.waitForTimeout(100);
 } finally {
   await browser.close();
 }
