@@ -5,13 +5,12 @@ use std::sync::Arc;
 use p224::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p224::ecdsa::{Signature, VerifyingKey};
 use rtc::crypto::providers::RingProvider;
-use rtc::crypto::{
-    ActiveKeyExchange, AeadAlgorithm, AeadCipher, BlockCipherAlgorithm, CbcAlgorithm, CbcCipher,
-    CryptoAlgorithm, CryptoError, HashAlgorithm, HmacAlgorithm, KeyExchangeAlgorithm, Mac, PublicKey,
-    RTCCrypto, RTCCryptoProvider, RTCRandom, SignatureScheme, SigningKey, StreamCipher,
-    StreamCipherAlgorithm,
-};
+use rtc::crypto::{CryptoError, PublicKey, RTCCryptoProvider, SignatureScheme};
 use sha2::{Digest as _, Sha256};
+
+mod over;
+
+pub(crate) use over::{Layer, Over};
 
 /// Bytes of an uncompressed P-224 point.
 const P224_POINT_LEN: usize = 57;
@@ -22,79 +21,17 @@ pub struct Provider(RingProvider);
 impl Provider {
     /// The provider, to be shared by all connections.
     pub fn shared() -> Arc<dyn RTCCryptoProvider> {
-        Arc::new(Self(RingProvider::new()))
+        Arc::new(Over(Self(RingProvider::new())))
     }
 }
 
-impl RTCCryptoProvider for Provider {
+impl Layer for Provider {
+    fn below(&self) -> &dyn RTCCryptoProvider {
+        &self.0
+    }
+
     fn name(&self) -> &'static str {
         "ring and p224"
-    }
-
-    fn crypto(&self) -> &dyn RTCCrypto {
-        self
-    }
-
-    fn random(&self) -> &dyn RTCRandom {
-        self.0.random()
-    }
-}
-
-impl RTCCrypto for Provider {
-    fn supports(&self, algorithm: CryptoAlgorithm) -> bool {
-        self.0.crypto().supports(algorithm)
-    }
-
-    fn hash(&self, algorithm: HashAlgorithm, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.0.crypto().hash(algorithm, data)
-    }
-
-    fn block_encrypt(
-        &self,
-        algorithm: BlockCipherAlgorithm,
-        key: &[u8],
-        block: &mut [u8],
-    ) -> Result<(), CryptoError> {
-        self.0.crypto().block_encrypt(algorithm, key, block)
-    }
-
-    fn new_hmac(&self, algorithm: HmacAlgorithm, key: &[u8]) -> Result<Box<dyn Mac>, CryptoError> {
-        self.0.crypto().new_hmac(algorithm, key)
-    }
-
-    fn new_stream_cipher(
-        &self,
-        algorithm: StreamCipherAlgorithm,
-        key: &[u8],
-    ) -> Result<Box<dyn StreamCipher>, CryptoError> {
-        self.0.crypto().new_stream_cipher(algorithm, key)
-    }
-
-    fn new_aead(&self, algorithm: AeadAlgorithm, key: &[u8]) -> Result<Box<dyn AeadCipher>, CryptoError> {
-        self.0.crypto().new_aead(algorithm, key)
-    }
-
-    fn new_cbc(&self, algorithm: CbcAlgorithm, key: &[u8]) -> Result<Box<dyn CbcCipher>, CryptoError> {
-        self.0.crypto().new_cbc(algorithm, key)
-    }
-
-    fn start_key_exchange(
-        &self,
-        algorithm: KeyExchangeAlgorithm,
-    ) -> Result<Box<dyn ActiveKeyExchange>, CryptoError> {
-        self.0.crypto().start_key_exchange(algorithm)
-    }
-
-    fn generate_signing_key(&self, scheme: SignatureScheme) -> Result<Arc<dyn SigningKey>, CryptoError> {
-        self.0.crypto().generate_signing_key(scheme)
-    }
-
-    fn import_signing_key(
-        &self,
-        scheme: SignatureScheme,
-        pkcs8_der: &[u8],
-    ) -> Result<Arc<dyn SigningKey>, CryptoError> {
-        self.0.crypto().import_signing_key(scheme, pkcs8_der)
     }
 
     fn verify_signature(

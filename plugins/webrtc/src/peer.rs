@@ -1,18 +1,14 @@
 //! One connection with a browser or another peer: the sans-IO connection of `rtc` behind a lock, driven by whoever has
 //! something for it: the readers of the shared sockets, the feeds, and its own task for times.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use rtc::peer_connection::RTCPeerConnection;
-use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
-use rtc::peer_connection::state::RTCPeerConnectionState;
 use rtc::peer_connection::transport::RTCIceCandidateInit;
 use rtc::sansio::Protocol as _;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
@@ -24,23 +20,22 @@ use crate::feed::Frame;
 use crate::mux::Hub;
 use crate::mux::tcp::Outlet;
 use crate::sdp::{self, Description};
-use crate::srtp::Tap;
 use crate::stun;
 
 pub mod agree;
 mod batch;
+mod core;
+mod drive;
 pub mod feedback;
 mod link;
 mod outgoing;
 mod sent;
 pub mod setup;
 
-use agree::{Agreed, Credentials, Sections};
+use self::core::Core;
+use agree::{Agreed, Credentials};
 use batch::Batch;
-use feedback::{Feedback, Seen};
-use link::{Direct, Link, Path};
 pub use outgoing::Counts;
-use outgoing::Outgoing;
 use setup::{SetupError, Use};
 
 /// Events that wait for the session's task; received packets past that are lost.
@@ -77,29 +72,6 @@ pub struct Peer {
     /// A deadline came nearer, or frames wait to be paced out.
     wake: Notify,
     gone: CancellationToken,
-}
-
-struct Core {
-    connection: RTCPeerConnection,
-    feedback: Arc<Mutex<Feedback>>,
-    outgoing: Vec<Outgoing>,
-    sections: Sections,
-    credentials: Credentials,
-    outlets: HashMap<SocketAddr, Outlet>,
-    batch: Batch,
-    tap: Arc<Tap>,
-    /// Media can be sent.
-    direct: Option<Direct>,
-    /// The peer's last check while there is no connection.
-    check: Option<(SocketAddr, BytesMut)>,
-    /// ICE and DTLS are up.
-    is_up: bool,
-    /// When the session's task wakes next.
-    scheduled: Option<Instant>,
-    is_connected: bool,
-    is_over: bool,
-    why: &'static str,
-    remote: Option<(SocketAddr, Transport)>,
 }
 
 impl Peer {
@@ -148,7 +120,9 @@ impl Peer {
 
     /// The peer's address and what carries its packets, once some came.
     pub fn remote(&self) -> Option<(SocketAddr, Transport)> {
-        self.core.lock().remote
+        let core = self.core.lock();
+        // Where media goes: ICE may have chosen another way since.
+        core.direct.as_ref().map(|direct| (direct.path.remote, direct.path.transport)).or(core.remote)
     }
 
     /// Takes a candidate of the peer (`candidate:...`).
@@ -331,54 +305,6 @@ impl Peer {
         self.drain(&mut core, now);
     }
 
-    /// Drives the connection's times until it is over. One task per connection does nothing else with it.
-    pub async fn drive(&self) {
-        loop {
-            let deadline = self.tick(Instant::now());
-            tokio::select! {
-                () = tokio::time::sleep_until(deadline.into()) => {}
-                () = self.wake.notified() => {}
-                () = self.gone.cancelled() => return,
-            }
-        }
-    }
-
-    /// Handles what is due, and says when to come again.
-    fn tick(&self, now: Instant) -> Instant {
-        self.hub.counters().ticks.fetch_add(1, Relaxed);
-        let mut core = self.core.lock();
-        if core.connection.poll_timeout().is_some_and(|due| due <= now)
-            && let Err(error) = core.connection.handle_timeout(now)
-        {
-            tracing::debug!("timeout: {error}");
-        }
-        let mut next = now + Duration::from_secs(1);
-        if core.is_connected {
-            let waiting = core.outlets.values().map(Outlet::waiting).max().unwrap_or(0);
-            let mut begins = false;
-            if let Some((_, connection, outgoing)) = core.split(&self.hub) {
-                for outgoing in outgoing {
-                    begins |= outgoing.report_first(connection, None, now);
-                }
-            }
-            if begins {
-                self.drain(&mut core, now);
-            }
-            if let Some((mut link, connection, outgoing)) = core.split(&self.hub) {
-                for outgoing in outgoing {
-                    if let Some(again) = outgoing.pace(&mut link, connection, now, waiting) {
-                        next = next.min(again);
-                    }
-                }
-            }
-        }
-        core.probe(now);
-        self.drain(&mut core, now);
-        next = next.min(core.connection.poll_timeout().unwrap_or(next)).max(now + Duration::from_millis(1));
-        core.scheduled = Some(next);
-        next
-    }
-
     /// Ends the connection and tells the peer.
     pub fn close(&self) {
         let mut core = self.core.lock();
@@ -391,152 +317,6 @@ impl Peer {
         drop(core);
         self.gone.cancel();
         self.hub.forget(&ufrag);
-    }
-
-    /// Takes out what the connection has to say and to send.
-    fn drain(&self, core: &mut Core, now: Instant) {
-        self.send_out(core);
-        while let Some(event) = core.connection.poll_event() {
-            if let RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) = event {
-                self.state(core, state, now);
-            }
-        }
-        while let Some(message) = core.connection.poll_read() {
-            if let RTCMessage::RtpPacket(_, packet) = message.message {
-                let _ = self.events.try_send(Event::Packet(packet));
-            }
-        }
-        let seen: VecDeque<Seen> = std::mem::take(&mut core.feedback.lock().seen);
-        for seen in seen {
-            self.feedback(core, seen);
-        }
-        core.batch.flush(&self.hub);
-        if let (Some(scheduled), Some(due)) = (core.scheduled, core.connection.poll_timeout())
-            && due + Duration::from_millis(1) < scheduled
-        {
-            core.scheduled = Some(due.max(now));
-            self.wake.notify_one();
-        }
-    }
-
-    /// Hands packets of the connection to the sockets; from a probe it is learned where media goes, and how.
-    fn send_out(&self, core: &mut Core) {
-        while let Some(message) = core.connection.poll_write() {
-            let TransportContext { local_addr, peer_addr, transport_protocol, .. } = message.transport;
-            let transport = match transport_protocol {
-                TransportProtocol::UDP => Transport::Udp,
-                TransportProtocol::TCP => Transport::Tcp,
-                _ => continue,
-            };
-            let packet = &message.message;
-            if core.tap.is_probe(packet) {
-                core.learn(Path { local: local_addr, remote: peer_addr, transport }, packet);
-                continue;
-            }
-            let write = |bytes: &mut Vec<u8>| {
-                bytes.extend_from_slice(packet);
-                true
-            };
-            match transport {
-                Transport::Udp => core.batch.push(&self.hub, local_addr, peer_addr, packet.len(), write),
-                Transport::Tcp => {
-                    if let Some(outlet) = core.outlets.get(&peer_addr) {
-                        outlet.send(packet.len(), write);
-                    }
-                }
-            }
-        }
-        core.batch.flush(&self.hub);
-        if core.is_up && !core.is_connected && (core.direct.is_some() || core.outgoing.is_empty()) {
-            core.is_connected = true;
-            let _ = self.events.try_send(Event::Connected);
-        }
-    }
-
-    fn feedback(&self, core: &mut Core, seen: Seen) {
-        match seen {
-            Seen::Lost { ssrc, sequence, also } => {
-                let Some((mut link, _, outgoing)) = core.split(&self.hub) else { return };
-                let Some(outgoing) = outgoing.iter_mut().find(|outgoing| outgoing.ssrc() == ssrc) else {
-                    return;
-                };
-                outgoing.resend(&mut link, sequence);
-                for place in (0..16).filter(|place| also >> place & 1 == 1) {
-                    outgoing.resend(&mut link, sequence.wrapping_add(place + 1));
-                }
-            }
-            Seen::KeyframeWanted { ssrc } => {
-                if let Some(track) = core.outgoing.iter().position(|outgoing| outgoing.ssrc() == ssrc) {
-                    let _ = self.events.try_send(Event::KeyframeWanted(track));
-                }
-            }
-            Seen::SenderReport { ssrc, ntp, rtp_time } => {
-                let _ = self.events.try_send(Event::SenderReport { ssrc, ntp, rtp_time });
-            }
-        }
-    }
-
-    fn state(&self, core: &mut Core, state: RTCPeerConnectionState, now: Instant) {
-        match state {
-            RTCPeerConnectionState::Connected if !core.is_up => {
-                core.is_up = true;
-                core.check = None;
-                core.probe(now);
-                self.send_out(core);
-            }
-            RTCPeerConnectionState::Disconnected => self.over(core, "disconnected"),
-            RTCPeerConnectionState::Failed => self.over(core, "failed"),
-            RTCPeerConnectionState::Closed => self.over(core, "closed"),
-            _ => {}
-        }
-    }
-
-    fn over(&self, core: &mut Core, why: &'static str) {
-        if !core.is_over {
-            core.is_over = true;
-            core.why = why;
-            self.gone.cancel();
-        }
-    }
-}
-
-impl Core {
-    /// All that sending media takes, and the tracks; `None` before that is known.
-    fn split<'a>(
-        &'a mut self,
-        hub: &'a Hub,
-    ) -> Option<(Link<'a>, &'a mut RTCPeerConnection, &'a mut Vec<Outgoing>)> {
-        let Self { connection, outgoing, outlets, batch, direct, .. } = self;
-        let link = Link { hub, direct: direct.as_mut()?, batch, outlets };
-        Some((link, connection, outgoing))
-    }
-
-    /// Sends a probe through the connection: it shows where packets go, the first one how they are encrypted.
-    fn probe(&mut self, now: Instant) {
-        if !self.is_up || self.is_over || self.outgoing.is_empty() {
-            return;
-        }
-        let message = RTCMessage::RtpPacket(String::new(), self.tap.probe());
-        if let Err(error) = self.connection.handle_write(TaggedRTCMessage { now, message }) {
-            tracing::debug!("rtp: {error}");
-        }
-    }
-
-    /// The check that a peer made before its address was known to be right, once it has answered the check of this side: what it
-    /// nominates holds from then on (RFC 8445 section 7.3.1.5), which the connection forgets. FFmpeg makes one check alone.
-    fn nomination(&mut self, remote: SocketAddr, data: &BytesMut) -> Option<BytesMut> {
-        if stun::Request::parse(data).is_some() {
-            self.check = Some((remote, data.clone()));
-            return None;
-        }
-        self.check.take_if(|(address, _)| *address == remote).map(|(_, check)| check)
-    }
-
-    fn learn(&mut self, path: Path, packet: &[u8]) {
-        match &mut self.direct {
-            Some(direct) => direct.path = path,
-            None => self.direct = self.tap.sealer(packet).map(|sealer| Direct { sealer, path }),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A peer that watches: a consumer of the host, its tracks' feeds, and the connection between them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::talk::{self, Speaker, Wish};
 use super::{Again, Answer, Ask, Connected, Engine, Open, connected};
+use crate::config::Transport;
 use crate::feed::{Feed, sent_as};
 use crate::mux::Hub;
 use crate::peer::setup::Use;
@@ -79,6 +81,8 @@ struct View {
     speaker: Option<Speaker>,
     /// `http` or `ws`.
     signalling: String,
+    /// What is told of the way of its packets.
+    remote: Option<(SocketAddr, Transport)>,
 }
 
 /// Starts a session that watches.
@@ -130,6 +134,7 @@ pub(super) async fn open(
         is_connected: false,
         speaker,
         signalling: ask.connection.protocol.clone(),
+        remote: None,
     };
     patchbay_sdk::spawn(async move {
         let open = open;
@@ -204,7 +209,7 @@ impl View {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(Event::Connected) => {
-                        self.is_connected = true;
+                        (self.is_connected, self.remote) = (true, peer.remote());
                         self.engine.totals.lock().connected += 1;
                         let connection = connected(&self.signalling, &self.peer);
                         tracing::debug!(remote = connection.remote_addr, protocol = connection.protocol, "connected");
@@ -361,7 +366,12 @@ impl View {
         }
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        let remote = self.peer.remote();
+        if self.is_connected && remote != self.remote {
+            self.remote = remote;
+            self.consumer.connection(&connected(&self.signalling, &self.peer));
+        }
         let counts = self.peer.counts();
         self.consumer.counters(&ConsumerCounters {
             bytes: counts.bytes,

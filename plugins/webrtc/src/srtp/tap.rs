@@ -10,13 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use rtc::crypto::{
-    ActiveKeyExchange, AeadAlgorithm, AeadCipher, BlockCipherAlgorithm, CbcAlgorithm, CbcCipher,
-    CryptoAlgorithm, CryptoError, HashAlgorithm, HmacAlgorithm, KeyExchangeAlgorithm, Mac, PublicKey,
-    RTCCrypto, RTCCryptoProvider, RTCRandom, SecretVec, SignatureScheme, SigningKey, StreamCipher,
+    AeadAlgorithm, AeadCipher, CryptoError, HmacAlgorithm, Mac, RTCCryptoProvider, SecretVec, StreamCipher,
     StreamCipherAlgorithm,
 };
 
 use super::{HEADER_LEN, Head, Sealer, counter_block, gcm_nonce};
+use crate::crypto::{Layer, Over};
 
 /// Bytes of a probe's payload.
 const PROBE_LEN: usize = 16;
@@ -49,7 +48,7 @@ pub fn watch(crypto: &Arc<dyn RTCCryptoProvider>) -> (Arc<dyn RTCCryptoProvider>
         is_known: AtomicBool::new(false),
         found: Mutex::default(),
     });
-    (Arc::new(Watched(Arc::clone(&tap))), tap)
+    (Arc::new(Over(Watched(Arc::clone(&tap)))), tap)
 }
 
 impl Tap {
@@ -97,40 +96,13 @@ impl Tap {
 
 struct Watched(Arc<Tap>);
 
-impl RTCCryptoProvider for Watched {
-    fn name(&self) -> &'static str {
-        self.0.crypto.name()
-    }
-
-    fn crypto(&self) -> &dyn RTCCrypto {
-        self
-    }
-
-    fn random(&self) -> &dyn RTCRandom {
-        self.0.crypto.random()
-    }
-}
-
-impl RTCCrypto for Watched {
-    fn supports(&self, algorithm: CryptoAlgorithm) -> bool {
-        self.0.crypto.crypto().supports(algorithm)
-    }
-
-    fn hash(&self, algorithm: HashAlgorithm, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.0.crypto.crypto().hash(algorithm, data)
-    }
-
-    fn block_encrypt(
-        &self,
-        algorithm: BlockCipherAlgorithm,
-        key: &[u8],
-        block: &mut [u8],
-    ) -> Result<(), CryptoError> {
-        self.0.crypto.crypto().block_encrypt(algorithm, key, block)
+impl Layer for Watched {
+    fn below(&self) -> &dyn RTCCryptoProvider {
+        &*self.0.crypto
     }
 
     fn new_hmac(&self, algorithm: HmacAlgorithm, key: &[u8]) -> Result<Box<dyn Mac>, CryptoError> {
-        let inner = self.0.crypto.crypto().new_hmac(algorithm, key)?;
+        let inner = self.below().crypto().new_hmac(algorithm, key)?;
         if algorithm != HmacAlgorithm::Sha1 {
             return Ok(inner);
         }
@@ -142,48 +114,15 @@ impl RTCCrypto for Watched {
         algorithm: StreamCipherAlgorithm,
         key: &[u8],
     ) -> Result<Box<dyn StreamCipher>, CryptoError> {
-        let inner = self.0.crypto.crypto().new_stream_cipher(algorithm, key)?;
+        let inner = self.below().crypto().new_stream_cipher(algorithm, key)?;
         let key = SecretVec::new(key.to_vec());
         Ok(Box::new(WatchedStream { inner, algorithm, key, tap: Arc::clone(&self.0) }))
     }
 
     fn new_aead(&self, algorithm: AeadAlgorithm, key: &[u8]) -> Result<Box<dyn AeadCipher>, CryptoError> {
-        let inner = self.0.crypto.crypto().new_aead(algorithm, key)?;
+        let inner = self.below().crypto().new_aead(algorithm, key)?;
         let key = SecretVec::new(key.to_vec());
         Ok(Box::new(WatchedAead { inner, algorithm, key, tap: Arc::clone(&self.0) }))
-    }
-
-    fn new_cbc(&self, algorithm: CbcAlgorithm, key: &[u8]) -> Result<Box<dyn CbcCipher>, CryptoError> {
-        self.0.crypto.crypto().new_cbc(algorithm, key)
-    }
-
-    fn start_key_exchange(
-        &self,
-        algorithm: KeyExchangeAlgorithm,
-    ) -> Result<Box<dyn ActiveKeyExchange>, CryptoError> {
-        self.0.crypto.crypto().start_key_exchange(algorithm)
-    }
-
-    fn generate_signing_key(&self, scheme: SignatureScheme) -> Result<Arc<dyn SigningKey>, CryptoError> {
-        self.0.crypto.crypto().generate_signing_key(scheme)
-    }
-
-    fn import_signing_key(
-        &self,
-        scheme: SignatureScheme,
-        pkcs8_der: &[u8],
-    ) -> Result<Arc<dyn SigningKey>, CryptoError> {
-        self.0.crypto.crypto().import_signing_key(scheme, pkcs8_der)
-    }
-
-    fn verify_signature(
-        &self,
-        scheme: SignatureScheme,
-        public_key: PublicKey<'_>,
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), CryptoError> {
-        self.0.crypto.crypto().verify_signature(scheme, public_key, message, signature)
     }
 }
 
