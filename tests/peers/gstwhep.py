@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""GStreamer webrtcbin as WHEP player: gstwhep.py URL [seconds] [udp|tcp|all] [TURN URL, for a relay alone]; prints frames per media. H.264/VP8/Opus as the answer chooses."""
+"""GStreamer webrtcbin as WHEP player: gstwhep.py URL [frames] [udp|tcp|all] [TURN URL, for a relay alone]; prints frames per media, once there are so many of both or after 40 s. H.264/VP8/Opus as the answer chooses."""
 # Debian: gstreamer1.0-nice gir1.2-gst-plugins-bad-1.0 gstreamer1.0-plugins-bad gstreamer1.0-libav. Use /usr/bin/python3.
 import sys, time, urllib.request, gi  # noqa: E401
 for lib in ("Gst", "GstWebRTC", "GstSdp"): gi.require_version(lib, "1.0")
 from gi.repository import GLib, Gst, GstSdp, GstWebRTC
 Gst.init(None)
-url, secs = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 5
+url, wanted = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 100
 pipe = Gst.Pipeline.new("p"); rtc = Gst.ElementFactory.make("webrtcbin"); rtc.set_property("bundle-policy", 3); pipe.add(rtc)
 net, turn = (sys.argv[3:] + ["all", ""][len(sys.argv[3:]):])
 def only(sdp):
@@ -29,6 +29,7 @@ def pad_added(_e, pad):
         def handoff(*_):
             if kind == "video" and kind not in count: count["first_ms"] = round((time.monotonic() - begin) * 1000)
             count[kind] = count.get(kind, 0) + 1
+            if all(count.get(one, 0) >= wanted for one in ("video", "audio")): GLib.idle_add(loop.quit)
         sink.connect("handoff", handoff); pipe.add(sink); sink.sync_state_with_parent(); p.link(sink.get_static_pad("sink"))
     dec.connect("pad-added", raw); pipe.add(dec); dec.sync_state_with_parent(); pad.link(dec.get_static_pad("sink"))
 rtc.connect("notify::ice-gathering-state", lambda *_: GLib.idle_add(gathered)); rtc.connect("pad-added", pad_added)
@@ -36,6 +37,6 @@ pipe.set_state(Gst.State.PLAYING)
 for caps in ("application/x-rtp,media=video,encoding-name=H264,clock-rate=90000,payload=97,packetization-mode=(string)1,profile-level-id=(string)42e01f", "application/x-rtp,media=audio,encoding-name=OPUS,clock-rate=48000,encoding-params=(string)2,payload=98"):
     rtc.emit("add-transceiver", GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY, Gst.Caps.from_string(caps))
 rtc.emit("create-offer", None, Gst.Promise.new_with_change_func(created))
-GLib.timeout_add(int(secs * 1000), loop.quit); loop.run()
+GLib.timeout_add(40_000, loop.quit); loop.run()
 print("STATE", rtc.get_property("connection-state").value_nick, "FRAMES", count); pipe.set_state(Gst.State.NULL)
 sys.exit(0 if count else 1)

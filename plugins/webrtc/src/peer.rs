@@ -98,6 +98,8 @@ impl Peer {
                 is_over: false,
                 why: "closed",
                 remote: None,
+                media: 0,
+                lived: None,
             }),
             events,
             wake: Notify::new(),
@@ -224,7 +226,12 @@ impl Peer {
         if is_check {
             core.probe(now);
         }
+        let before = core.media;
         self.drain(&mut core, now);
+        // Its key shows whose packet it is.
+        if core.media != before {
+            core.lives(now, context);
+        }
     }
 
     /// From now on packets for `remote` go over this connection.

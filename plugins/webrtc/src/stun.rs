@@ -12,6 +12,7 @@ const HEAD_LEN: usize = 20;
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
 const BINDING_REQUEST: u16 = 0x0001;
+const BINDING_INDICATION: u16 = 0x0011;
 const BINDING_SUCCESS: u16 = 0x0101;
 
 const USERNAME: u16 = 0x0006;
@@ -74,8 +75,18 @@ impl<'a> Request<'a> {
 
 /// A binding request without credentials, to learn one's own public address.
 pub fn binding_request(transaction: [u8; 12]) -> [u8; HEAD_LEN] {
+    head(BINDING_REQUEST, transaction)
+}
+
+/// A binding indication: a sign of life that wants no answer (RFC 8445 section 11).
+pub fn binding_indication(transaction: [u8; 12]) -> [u8; HEAD_LEN] {
+    head(BINDING_INDICATION, transaction)
+}
+
+/// A message without attributes.
+fn head(kind: u16, transaction: [u8; 12]) -> [u8; HEAD_LEN] {
     let mut message = [0; HEAD_LEN];
-    let parts = BINDING_REQUEST.to_be_bytes().into_iter().chain([0, 0]).chain(COOKIE).chain(transaction);
+    let parts = kind.to_be_bytes().into_iter().chain([0, 0]).chain(COOKIE).chain(transaction);
     for (byte, value) in message.iter_mut().zip(parts) {
         *byte = value;
     }

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use rtc::peer_connection::RTCPeerConnection;
 use rtc::peer_connection::message::{RTCMessage, TaggedRTCMessage};
 use rtc::sansio::Protocol as _;
+use rtc::shared::{TaggedBytesMut, TransportContext};
 
 use super::agree::{Credentials, Sections};
 use super::batch::Batch;
@@ -21,6 +22,9 @@ use crate::mux::Hub;
 use crate::mux::tcp::Outlet;
 use crate::srtp::Tap;
 use crate::stun;
+
+/// How often media is shown to the connection as a sign of life.
+const LIVES_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Core {
     pub(super) connection: RTCPeerConnection,
@@ -43,6 +47,10 @@ pub(super) struct Core {
     pub(super) is_over: bool,
     pub(super) why: &'static str,
     pub(super) remote: Option<(SocketAddr, Transport)>,
+    /// Media packets of the peer so far.
+    pub(super) media: u64,
+    /// When they were last shown to the connection as a sign of life.
+    pub(super) lived: Option<Instant>,
 }
 
 impl Core {
@@ -75,6 +83,19 @@ impl Core {
             return None;
         }
         self.check.take_if(|(address, _)| *address == remote).map(|(_, check)| check)
+    }
+
+    /// Shows the connection that its peer lives, which looks at STUN alone: media does as well (RFC 8445 section 11). FFmpeg that began the
+    /// handshake answers no check.
+    pub(super) fn lives(&mut self, now: Instant, transport: TransportContext) {
+        if self.lived.is_some_and(|lived| now.saturating_duration_since(lived) < LIVES_EVERY) {
+            return;
+        }
+        self.lived = Some(now);
+        let message = BytesMut::from(&stun::binding_indication(rand::random())[..]);
+        if let Err(error) = self.connection.handle_read(TaggedBytesMut { now, transport, message }) {
+            tracing::trace!("a sign of life was passed over: {error}");
+        }
     }
 
     pub(super) fn learn(&mut self, path: Path, packet: &[u8]) {

@@ -76,6 +76,7 @@ impl Peer {
         }
         while let Some(message) = core.connection.poll_read() {
             if let RTCMessage::RtpPacket(_, packet) = message.message {
+                core.media += 1;
                 let _ = self.events.try_send(Event::Packet(packet));
             }
         }
