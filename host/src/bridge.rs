@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use patchbay_plugin_api::Code;
-use patchbay_plugin_api::abi::{HostTableRef, RawUnit, ReadOut, target};
+use patchbay_plugin_api::abi::{HostTableRef, RawUnit, ReadOut};
 use patchbay_plugin_api::entry::{ChunkRef, HostEntry, host_table};
 use patchbay_plugin_api::message::LogEvent;
-use patchbay_ring::Target;
 
 use crate::app::App;
 use crate::instance::Instance;
+use crate::reading;
 
 /// Most small values that one plugin keeps.
 const MAX_VALUES: usize = 1024;
@@ -86,35 +86,16 @@ impl HostEntry for Bridge {
         let (Some(app), Some(instance)) = (APP.get(), instance(ctx)) else { return Code::Closed };
         let Some(source) = app.source(id) else { return Code::Closed };
         let read = source.handle.read(cursor, mask, buf);
-        out.next = read.next;
-        out.units = u64::from(read.units);
-        out.written = read.written;
-        out.lost = read.lost;
-        out.needed = read.needed;
-        out.end = 0;
-        if read.units == 0 && read.needed > 0 {
-            return Code::TooSmall;
-        }
-        if read.end {
-            if read.units == 0 && read.closed.is_some() {
-                return Code::Closed;
-            }
+        let code = reading::report(&read, false, out);
+        if code == Code::Ok && read.end {
             out.end = u32::from(instance.arm(id, mask, read.next, &source.handle));
         }
-        Code::Ok
+        code
     }
 
     fn locate(_: u64, id: u64, what: u32, arg: u64) -> Result<u64, Code> {
         let source = APP.get().and_then(|app| app.source(id)).ok_or(Code::Closed)?;
-        let track = |bits: u64| u16::try_from(bits).map_err(|_| Code::Invalid);
-        let wanted = match what {
-            target::NEWEST_KEY => Target::NewestKey { track: track(arg)? },
-            target::KEY_BEFORE => Target::KeyBefore { track: track(arg >> 32)?, ms: arg & 0xffff_ffff },
-            target::OLDEST => Target::Oldest,
-            target::HEAD => Target::Head,
-            _ => return Err(Code::Unsupported),
-        };
-        source.handle.locate(wanted).ok_or(Code::Unknown)
+        source.handle.locate(reading::place(what, arg)?).ok_or(Code::Unknown)
     }
 
     fn track_config(_: u64, id: u64, track: u32, epoch: u32) -> Result<Vec<u8>, Code> {

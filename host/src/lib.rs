@@ -29,6 +29,7 @@ pub mod instance;
 pub mod loader;
 pub mod log;
 pub mod program;
+mod reading;
 pub mod redact;
 pub mod restart;
 pub mod router;

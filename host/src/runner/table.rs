@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use patchbay_plugin_api::Code;
-use patchbay_plugin_api::abi::{RawUnit, ReadOut, target};
+use patchbay_plugin_api::abi::{RawUnit, ReadOut};
 use patchbay_plugin_api::entry::{ChunkRef, HostEntry};
-use patchbay_ring::Target;
 
 use super::{Runner, eprintln_line, runner};
+use crate::reading;
 use crate::wire::{self, Message, kind};
 
 /// How long a missing configuration entry is waited for.
@@ -53,42 +53,17 @@ impl HostEntry for Runner {
         let Some(runner) = runner() else { return Code::Closed };
         let Some((memory, gone)) = runner.memory(id) else { return Code::Closed };
         let read = memory.read(cursor, mask, buf);
-        out.next = read.next;
-        out.units = u64::from(read.units);
-        out.written = read.written;
-        out.lost = read.lost;
-        out.needed = read.needed;
-        out.end = 0;
-        if read.units == 0 && read.needed > 0 {
-            return Code::TooSmall;
+        let code = reading::report(&read, gone, out);
+        if code != Code::Ok || !read.end {
+            return code;
         }
-        if read.end {
-            if read.units == 0 && (read.closed.is_some() || gone) {
-                return Code::Closed;
-            }
-            out.end = 1;
-            return runner.tell(&Message {
-                kind: kind::ARM,
-                id,
-                x: read.next,
-                y: mask,
-                ..Message::default()
-            });
-        }
-        Code::Ok
+        out.end = 1;
+        runner.tell(&Message { kind: kind::ARM, id, x: read.next, y: mask, ..Message::default() })
     }
 
     fn locate(_: u64, id: u64, what: u32, arg: u64) -> Result<u64, Code> {
         let (memory, _) = runner().and_then(|runner| runner.memory(id)).ok_or(Code::Closed)?;
-        let track = |bits: u64| u16::try_from(bits).map_err(|_| Code::Invalid);
-        let wanted = match what {
-            target::NEWEST_KEY => Target::NewestKey { track: track(arg)? },
-            target::KEY_BEFORE => Target::KeyBefore { track: track(arg >> 32)?, ms: arg & 0xffff_ffff },
-            target::OLDEST => Target::Oldest,
-            target::HEAD => Target::Head,
-            _ => return Err(Code::Unsupported),
-        };
-        memory.locate(wanted).ok_or(Code::Unknown)
+        memory.locate(reading::place(what, arg)?).ok_or(Code::Unknown)
     }
 
     fn track_config(_: u64, source: u64, track: u32, epoch: u32) -> Result<Vec<u8>, Code> {
