@@ -17,6 +17,7 @@ mod h264;
 mod h265;
 mod history;
 mod jpeg;
+mod nal_units;
 mod parameter_sets;
 mod pictures;
 
