@@ -5,7 +5,7 @@ mod relay;
 
 use patchbay_plugin_api::message::Talk;
 
-use self::play::Played;
+use self::play::{Played, REST};
 use self::relay::Way;
 use super::{
     Action, Class, Connection, Core, DEFAULT_WAIT, Duration, Ended, LookupError, Phase, SendTrack, Time,
@@ -284,7 +284,7 @@ impl Core {
     /// Ends those who have waited, or been silent, for too long, and those who have said everything.
     pub(super) fn talk_tick(&mut self, now: Time) {
         let late: Vec<u64> =
-            self.talkers.iter().filter(|(_, t)| talk_over_at(t) <= now).map(|(id, _)| *id).collect();
+            self.talkers.iter().filter(|(_, t)| self.talk_over_at(t) <= now).map(|(id, _)| *id).collect();
         for id in late {
             let Some(talker) = self.talkers.get(&id) else { continue };
             let ended = match (&talker.played, talker.to) {
@@ -301,7 +301,21 @@ impl Core {
 
     /// When [`Core::talk_tick`] is due.
     pub(super) fn talk_wakes(&self) -> impl Iterator<Item = Time> {
-        self.talkers.values().map(talk_over_at)
+        self.talkers.values().map(|talker| self.talk_over_at(talker))
+    }
+
+    /// When a talker has waited, or been silent, for too long, or is over.
+    fn talk_over_at(&self, talker: &Talker) -> Time {
+        match (&talker.played, talker.to) {
+            (Some(Played { over: Some(over), .. }), _) => {
+                // What a transcoder still makes of it is heard.
+                let made =
+                    talker.via.and_then(|via| self.sources.get(&via)).map(|made| made.last_media + REST);
+                made.map_or(*over, |made| made.max(*over))
+            }
+            (_, None) => talker.deadline,
+            (_, Some(_)) => talker.last_unit + TALK_SILENCE,
+        }
     }
 
     /// What the cameras of a stream accept, as far as they are connected, and behind it, without a rate, of what that can be made.
@@ -327,14 +341,5 @@ impl Core {
             }
         }
         accepted
-    }
-}
-
-/// When a talker has waited, or been silent, for too long, or is over.
-fn talk_over_at(talker: &Talker) -> Time {
-    match (&talker.played, talker.to) {
-        (Some(Played { over: Some(over), .. }), _) => *over,
-        (_, None) => talker.deadline,
-        (_, Some(_)) => talker.last_unit + TALK_SILENCE,
     }
 }

@@ -259,7 +259,12 @@ fn a_source_is_played_once_to_its_end() {
     let actions = drain(&mut core);
     assert!(refused(&actions, play).is_none(), "{actions:?}");
     assert_eq!(core.next_wake(), Some(at(71)));
+    // So are those that the transcoder had still to make.
+    core.media(at(71), made);
     core.tick(at(71));
+    assert!(refused(&drain(&mut core), play).is_none());
+    assert_eq!(core.next_wake(), Some(at(72)));
+    core.tick(at(72));
     let actions = drain(&mut core);
     assert_eq!(refused(&actions, play).unwrap().0, Class::Eof);
     for gone in [

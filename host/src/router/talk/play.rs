@@ -10,8 +10,8 @@ use super::{Talker, codecs, ended};
 /// How long there may be nothing to hear at the start: clients give up after 9 s.
 const START: Duration = Duration::from_secs(8);
 
-/// Behind its end: what is on its way is still heard.
-const REST: Duration = Duration::from_secs(1);
+/// Behind its end, and behind the last that was made of it: what is on its way is still heard.
+pub(super) const REST: Duration = Duration::from_secs(1);
 
 /// A source that speaks.
 #[derive(Debug)]
