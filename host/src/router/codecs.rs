@@ -83,7 +83,7 @@ pub(super) fn accepts(media: &Media, track: &TrackInfo) -> bool {
 
 /// Whether everything is known that a reader needs.
 pub(super) fn is_ready(track: &TrackInfo) -> bool {
-    let needs_parameters = matches!(track.codec.as_str(), "h264" | "hevc" | "av1" | "aac");
+    let needs_parameters = matches!(track.codec.as_str(), "h264" | "hevc" | "aac");
     !track.codec.is_empty() && (!needs_parameters || !track.extradata.is_empty())
 }
 

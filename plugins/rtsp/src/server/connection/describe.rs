@@ -96,7 +96,7 @@ fn is_complete(info: &patchbay_sdk::api::message::TrackInfo) -> bool {
     let Some(Parameters { codec, extradata, .. }) = track::parameters(info) else {
         return !info.codec.is_empty();
     };
-    !(matches!(codec, Codec::H264 | Codec::Hevc | Codec::Av1 | Codec::Aac) && extradata.is_empty())
+    !(matches!(codec, Codec::H264 | Codec::Hevc | Codec::Aac) && extradata.is_empty())
 }
 
 /// The query for the host: with the default filters when the player gave none (S14).
