@@ -3,7 +3,7 @@
 // {"id":1,"seen":...} or {"id":1,"error":...}; {"stop":1} ends what goes on until then.
 // play: base, name, form (whep json form ws1 ws2), net (all, tcp, udp), ice (servers), policy (all, relay), count (peers in one page), rounds, hold (until standard
 //   input ends); ends with what it is to see: frames, tone (Hz), reports (sender reports), or after 30 s
-// publish: base, name, form (whip ws1 ws2), net, ice, policy, media (display); goes on until it is stopped
+// publish: base, name, form (whip ws1 ws2), net, ice, policy, media (display), codec (the only one of its picture); goes on until it is stopped
 // again: base, name, key (src dst), steps: offers on one connection, each seen after seconds (one for all or each)
 import { createInterface } from 'node:readline';
 import { FAKE_DEVICES, SHOWN_ADDRESSES, launch } from './chromium.mjs';
@@ -98,6 +98,11 @@ const prepare = () => {
     const pc = new RTCPeerConnection({ iceServers: ask.ice || [], iceTransportPolicy: ask.policy || 'all' });
     peers.push({ pc, start: performance.now() });
     stream.getTracks().forEach(track => pc.addTransceiver(track, { direction: 'sendonly' }));
+    if (ask.codec) {
+      const known = RTCRtpSender.getCapabilities('video').codecs;
+      const [video] = pc.getTransceivers().filter(one => one.sender.track.kind === 'video');
+      video.setCodecPreferences(known.filter(codec => [`video/${ask.codec}`, 'video/rtx'].includes(codec.mimeType)));
+    }
     peers.at(-1).signalling = await offer(pc, ask, 'dst');
   };
   // Offers again and again on one WebSocket and one connection, and counts what comes and goes meanwhile.

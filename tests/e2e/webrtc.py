@@ -752,6 +752,22 @@ def av1_goes_through_to_chromium():
 
 
 @test
+def what_a_browser_publishes_in_vp8_and_vp9_goes_through_to_another():
+    with served("streams:\n  VP8:\n  VP9:\n") as server:
+        def measure(codec):
+            sender = Page(server, what="publish", name=codec, form="whip", codec=codec)
+            producer = lambda: (server.json(f"api/streams?src={codec}")["producers"] or [{}])[0]
+            wait(lambda: f"video, recvonly, {codec}" in (producer().get("medias") or []), 30, f"publisher of {codec}", sender)
+            seen = chromium(server, what="play", name=codec, form="whep", frames=30)
+            assert f"{codec}/90000" in seen["answer"] and "H264" not in seen["answer"], seen["answer"]
+            assert seen["video"]["frames"] >= 30 and seen["video"]["lost"] == 0 and seen["video"]["keys"] > 0, seen
+            sender.stop()
+            return f"{codec} {seen['video']['frames']} pictures, the first after {seen['first_ms']} ms"
+
+        return "; ".join(at_once(measure, ("VP8", "VP9")))
+
+
+@test
 def a_process_of_its_own_does_as_well():
     with Server(streams="streams:\n  cam:\n", extra=f"webrtc:\n  listen: \":{free_port()}\"\n  ice_servers: []\nplugins:\n  webrtc: {{isolation: process}}\n") as server:
         with Camera(server, "cam"):

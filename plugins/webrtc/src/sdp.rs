@@ -340,6 +340,8 @@ fn codec_of(name: &str, clock_rate: u32) -> Option<Codec> {
         ("H264", 90_000) => Codec::H264,
         ("H265", 90_000) => Codec::Hevc,
         ("AV1", 90_000) => Codec::Av1,
+        ("VP8", 90_000) => Codec::Vp8,
+        ("VP9", 90_000) => Codec::Vp9,
         ("OPUS", 48_000) => Codec::Opus,
         ("PCMU", 8000) => Codec::PcmMulaw,
         ("PCMA", 8000) => Codec::PcmAlaw,

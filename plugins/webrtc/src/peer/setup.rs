@@ -173,6 +173,8 @@ pub(super) fn codec_of(kind: Kind, format: &Format) -> RTCRtpCodec {
         Some(Codec::H264) => "H264",
         Some(Codec::Hevc) => "H265",
         Some(Codec::Av1) => "AV1",
+        Some(Codec::Vp8) => "VP8",
+        Some(Codec::Vp9) => "VP9",
         Some(Codec::Opus) => "opus",
         Some(Codec::PcmMulaw) => "PCMU",
         Some(Codec::PcmAlaw) => "PCMA",

@@ -18,7 +18,7 @@ fn an_offer_is_taken_apart() {
     let offer = Description::parse(CHROMIUM).unwrap();
     let [video, audio] = &offer.sections[..] else { panic!("two sections") };
     assert_eq!((video.kind, video.sends, video.receives), (Kind::Video, false, true));
-    assert_eq!(video.codecs(), [Codec::H264]);
+    assert_eq!(video.codecs(), [Codec::Vp8, Codec::H264]);
     assert_eq!(video.format(Codec::H264).unwrap().payload_type, 108, "packetization mode 1");
     assert_eq!((audio.sends, audio.receives), (true, false));
     assert_eq!(audio.codecs(), [Codec::Opus, Codec::PcmMulaw, Codec::PcmAlaw]);

@@ -66,8 +66,11 @@ pub(super) async fn open(
 /// What becomes of the sections of an offer.
 fn plan(offer: &Description) -> Vec<Use> {
     let uses = offer.sections.iter().map(|section| {
-        // AV1 is sent, not received.
-        let codec = section.codecs().into_iter().find(|codec| *codec != Codec::Av1).filter(|_| section.sends);
+        // Browsers name VP8 first; what most players take goes before what few do.
+        let codecs = section.codecs();
+        let plays_everywhere = |codec: &&Codec| !matches!(codec, Codec::Av1 | Codec::Vp8 | Codec::Vp9);
+        let codec =
+            codecs.iter().find(plays_everywhere).or(codecs.first()).filter(|_| section.sends).copied();
         match codec.and_then(|codec| section.format(codec)) {
             Some(format) if section.kind != Kind::Data => Use::Receive(format.clone()),
             _ => Use::Nothing,
@@ -165,5 +168,34 @@ impl Sender for Sending {
             Box::new(packet) as Box<dyn rtc::rtcp::Packet>
         });
         self.peer.write_rtcp(packets.collect(), Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_players_take_goes_before_what_few_do() {
+        let received = |formats: &str, direction: &str| {
+            let types: Vec<&str> = formats.split(' ').filter_map(|format| format.split(':').next()).collect();
+            let maps: String = formats
+                .split(' ')
+                .filter_map(|format| format.split_once(':'))
+                .map(|(payload_type, name)| format!("a=rtpmap:{payload_type} {name}/90000\r\n"))
+                .collect();
+            let text =
+                format!("v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF {}\r\na={direction}\r\n{maps}", types.join(" "));
+            plan(&Description::parse(&text).unwrap()).into_iter().find_map(|wanted| match wanted {
+                Use::Receive(format) => Some(format.payload_type),
+                _ => None,
+            })
+        };
+        assert_eq!(received("96:VP8 98:VP9 102:H264 45:AV1", "sendonly"), Some(102));
+        assert_eq!(received("45:AV1 98:VP9 96:VP8 49:H265", "sendrecv"), Some(49));
+        assert_eq!(received("96:VP8 98:VP9", "sendonly"), Some(96));
+        assert_eq!(received("45:AV1 96:VP8", "sendonly"), Some(45));
+        assert_eq!(received("96:VP8", "recvonly"), None);
+        assert_eq!(received("120:theora", "sendonly"), None);
     }
 }
