@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""docs/conformance.md says which test shows which of the field rules, or why there is none: no row without either, no test that does not exist.
+"""docs/conformance.md says which test shows which of the field rules, or why there is none: no row without either, no test that does not exist,
+and none that is never built.
 
 Tests whose names begin with a rule's number (`c113_...`, `s09_s45_...`) belong to it by themselves; `rules.py --write` puts new ones into the page
 and counts. The last line is `N passed, N failed`.
@@ -36,6 +37,16 @@ def rules_of(name):
         if not match or match[1].upper() not in KINDS + "K":
             break
         found.append(match[1].upper() + match[2])
+    return found
+
+
+def never_built():
+    """Tests in libraries that say they have none (`test = false` spares building these twice)."""
+    found = []
+    for manifest in (path for folder in FOLDERS for path in (ROOT / folder).rglob("Cargo.toml") if "target" not in path.parts):
+        library = manifest.read_text().partition("[lib]\n")[2].partition("\n[")[0]
+        if re.search(r"^test *= *false", library, re.MULTILINE):
+            found += [path for path in (manifest.parent / "src").rglob("*.rs") if re.search(r"cfg\(test\)|#\[(tokio::)?test\b|proptest!", path.read_text())]
     return found
 
 
@@ -87,6 +98,7 @@ def main():
         failures.append("the counts are others: run rules.py --write")
     failures += [f"{name}: there is no rule {rule}" for name in sorted(names) for rule in rules_of(name)
                  if rule[0] != "K" and rule not in page.rows and len(name.split("_")) > 2 and int(rule[1:]) < 120 and rule != "S16"]
+    failures += [f"{path.relative_to(ROOT)}: `test = false` in its Cargo.toml, and a test" for path in never_built()]
     for failure in failures:
         print(f"FAILED {failure}")
     print(f"{len(page.rows)} passed, {len(failures)} failed")
