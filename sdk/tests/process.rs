@@ -29,9 +29,12 @@ fn group(id: u32) -> HashSet<u32> {
     members
 }
 
+/// Longest wait for what a busy machine does late.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits until nothing of the group is left.
 async fn gone(id: u32) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     while !group(id).is_empty() {
         assert!(Instant::now() < end, "{:?} is left of group {id}", group(id));
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -81,20 +84,28 @@ fn a_thousand_starts_and_stops_leave_nothing() {
         for id in ids.into_iter().rev().take(50) {
             gone(id).await;
         }
-        let own = std::process::id();
-        let children: Vec<String> = std::fs::read_dir(format!("/proc/{own}/task"))
-            .unwrap()
-            .flatten()
-            .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
-            .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-            .filter(|pid| {
-                // Other tests of this binary run programs as well.
-                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                line.is_empty() || line.starts_with(b"sleep\x001000")
-            })
-            .collect();
-        assert_eq!(children, Vec::<String>::new(), "children that are left");
+        let end = Instant::now() + PATIENCE;
+        while !children().is_empty() {
+            assert!(Instant::now() < end, "{:?} are left", children());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     });
+}
+
+/// Children of this process that nobody has reaped or ended. Other tests of this binary run programs as well: what they have not yet
+/// reaped is seen for a moment.
+fn children() -> Vec<String> {
+    let own = std::process::id();
+    std::fs::read_dir(format!("/proc/{own}/task"))
+        .unwrap()
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.is_empty() || line.starts_with(b"sleep\x001000")
+        })
+        .collect()
 }
 
 #[test]
@@ -129,6 +140,7 @@ fn one_that_ignores_its_signal_is_killed() {
         assert!(since.elapsed() >= Duration::from_millis(300), "it had its time");
         gone(program.id()).await;
         // One that obeys ends by the signal it was sent.
+        let ending = Ending { signal: Signal::TERM, kill_after: PATIENCE };
         let mut obedient = programs.start(&words(&["sleep", "3000"]), ending).await.unwrap();
         obedient.stop();
         assert_eq!(obedient.ended().await.unwrap().signal(), Some(15));

@@ -116,9 +116,9 @@ impl Player {
         self.connection.handle_write(TaggedRTCMessage { now: Instant::now(), message }).unwrap();
     }
 
-    /// Runs until `done`, or fails after 20 s.
+    /// Runs until `done`, or fails after 60 s.
     async fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         let mut buffer = vec![0; 2048];
         let local_addr = self.socket.local_addr().unwrap();
         loop {
@@ -431,7 +431,9 @@ async fn a_connection_that_sends_is_seldom_looked_after() {
         rig.player.until("packets", |player| player.got.len() >= wanted).await;
     }
     let ticks = rig.mux.hub().counters().ticks.load(std::sync::atomic::Ordering::Relaxed) - before;
-    assert!(ticks < 40, "{ticks} in 2 s");
+    // Each packet would be thousands; on a slow machine the loop lasts longer than it was meant to.
+    let most = 20.0 * start.elapsed().as_secs_f64().max(2.0);
+    assert!((ticks as f64) < most, "{ticks} in {:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

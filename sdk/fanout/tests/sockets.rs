@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 const VIDEO: u32 = 1;
 const AUDIO: u32 = 2;
 /// How long a test may wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A buffer that says what it is: length, number, track, key; then filler that depends on the number.
 fn buffer(number: u32, track: u32, key: bool, len: usize) -> Buffer {

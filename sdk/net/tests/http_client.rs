@@ -54,12 +54,15 @@ async fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> (u16, Seen)
 }
 
 fn client() -> Client {
-    let timeouts = Timeouts {
-        dial: Duration::from_secs(5),
-        head: Duration::from_millis(300),
-        idle: Duration::from_millis(300),
-    };
-    Client { user_agent: "Test/1".to_owned(), timeouts }
+    let long = Duration::from_secs(60);
+    Client { user_agent: "Test/1".to_owned(), timeouts: Timeouts { dial: long, head: long, idle: long } }
+}
+
+/// One that soon gives up waiting for an answer, or for more of it.
+fn hasty(head: bool) -> Client {
+    let (mut client, short) = (client(), Duration::from_millis(300));
+    *(if head { &mut client.timeouts.head } else { &mut client.timeouts.idle }) = short;
+    client
 }
 
 fn get(url: String) -> Request {
@@ -97,7 +100,9 @@ async fn what_is_no_response() {
     assert!(matches!(error, HttpError::Head(HeadError::Ended { received: 17 })), "{error}");
     let error = body_of(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n").await.unwrap_err();
     assert!(matches!(error, HttpError::Encoding(_)), "{error}");
-    let error = body_of(b"").await.unwrap_err();
+    let (port, _) = serve(|_| Vec::new()).await;
+    let url = format!("http://127.0.0.1:{port}/");
+    let error = hasty(true).send(&get(url)).await.err().unwrap();
     assert!(matches!(error, HttpError::Timeout("answer")), "{error}");
     let (port, _) = serve(|_| b"HTTP/1.1 200 OK\r\n\r\n0123456789".to_vec()).await;
     let mut response = client().send(&get(format!("http://127.0.0.1:{port}/"))).await.unwrap();
@@ -114,7 +119,7 @@ async fn a_body_that_stalls_is_a_timeout() {
         let mut rest = Vec::new();
         let _ = socket.read_to_end(&mut rest).await;
     });
-    let mut response = client().send(&get(format!("http://127.0.0.1:{port}/"))).await.unwrap();
+    let mut response = hasty(false).send(&get(format!("http://127.0.0.1:{port}/"))).await.unwrap();
     assert_eq!(response.content_length(), Some(10));
     assert_eq!(response.chunk().await.unwrap().unwrap(), "hello");
     assert!(matches!(response.chunk().await, Err(HttpError::Timeout("go on"))));

@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     async fn is_closed(stream: &TcpStream) {
         timeout(PATIENCE, stream.readable()).await.unwrap().unwrap();

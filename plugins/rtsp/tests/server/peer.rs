@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::memory::Memory;
 
 /// How long something that must happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server of streams in memory.
 pub(crate) struct Host {
