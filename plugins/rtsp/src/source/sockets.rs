@@ -286,3 +286,31 @@ fn bind_pair(ip: IpAddr, port: u16) -> std::io::Result<[UdpSocket; 2]> {
     };
     Ok([bind(port)?, bind(port + 1)?])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn reports_go_before_the_packets_that_wait_beside_them() {
+        let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let mut udp = Udp::default();
+        let ports = [udp.bind(0, Some(local)).unwrap(), udp.bind(1, Some(local)).unwrap()];
+        let camera = std::net::UdpSocket::bind((local, 0)).unwrap();
+        let send = |data: &[u8], port: u16| camera.send_to(data, (local, port)).unwrap();
+        send(b"picture", ports[0]);
+        send(b"sound", ports[1]);
+        send(b"picture 2", ports[0]);
+        send(b"report", ports[1] + 1);
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            let datagram = udp.receive(Some(local)).await;
+            order.push((datagram.index, datagram.to_rtcp, datagram.data));
+        }
+        assert_eq!(order[0], (1, true, Bytes::from_static(b"report")));
+        let of = |index: usize| -> Vec<&[u8]> {
+            order[1..].iter().filter(|(of, ..)| *of == index).map(|(.., data)| &data[..]).collect()
+        };
+        assert_eq!((of(0), of(1)), (vec![&b"picture"[..], b"picture 2"], vec![&b"sound"[..]]));
+    }
+}
