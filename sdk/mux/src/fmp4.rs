@@ -112,6 +112,8 @@ struct Track {
     /// Audio that waits for its group.
     waiting: Vec<Frame>,
     flac: Option<flac::Framer>,
+    /// Parameter sets that came after the first header, for key pictures: a player of a file looks at no second header.
+    sets: Bytes,
 }
 
 #[derive(Debug)]
@@ -131,6 +133,7 @@ impl Track {
             begin: i64::MIN,
             waiting: Vec::new(),
             flac: flac::Framer::new(parameters),
+            sets: Bytes::new(),
         }
     }
 
@@ -158,6 +161,13 @@ impl Track {
             return dts.saturating_sub(nominal).max(next);
         }
         next
+    }
+
+    fn with_sets(&self, unit: &Unit) -> Bytes {
+        if unit.key && !self.sets.is_empty() {
+            return [&self.sets[..], &unit.data].concat().into();
+        }
+        unit.data.clone()
     }
 
     /// How long an audio frame lasts.
@@ -218,6 +228,7 @@ impl Muxer {
             new.next_decode = old.next_decode;
             new.nominal = old.nominal;
             new.begin = old.begin;
+            new.sets = entry::sets(&parameters);
             *old = new;
         }
         self.init = build_init(&self.tracks, &self.options, |_| true)?;
@@ -259,7 +270,7 @@ impl Muxer {
             duration: u32::try_from(step.max(shortest(track.timescale))).unwrap_or(u32::MAX),
             flags: if unit.key { FLAGS_KEY } else { FLAGS_DELTA },
             composition_offset: offset_of(times.pts, decode_time),
-            data: unit.data.clone(),
+            data: track.with_sets(unit),
         };
         let mut runs = vec![Run { track: index, decode_time, samples: vec![sample] }];
         runs.extend(self.take_waiting(MAX_PATCHES - 2));

@@ -1,11 +1,12 @@
 //! Sample entries: what `stsd` says of a codec. ISO/IEC 14496-12 8.5.2, 14496-15, 14496-14, Opus and FLAC in ISOBMFF.
 
+use bytes::Bytes;
 use mp4_atom::{
     Atom, Audio, Av01, Av1c, Avc1, Avcc, Codec as Entry, Dfla, Dops, Esds, Flac, FlacMetadataBlock, Hvc1,
     Hvcc, Mp4a, Opus, Pasp, Visual, esds,
 };
 use patchbay_media::aac::AudioSpecificConfig;
-use patchbay_media::{Codec, Parameters, flac, h264, h265, opus};
+use patchbay_media::{Codec, Parameters, flac, h264, h265, nal, opus};
 
 use super::{Error, Options};
 
@@ -13,6 +14,17 @@ use super::{Error, Options};
 const OTI_AAC: u8 = 0x40;
 /// `objectTypeIndication` of MPEG-1 audio, which covers MP3.
 const OTI_MP3: u8 = 0x6b;
+
+/// The parameter sets of a video track, length-prefixed as its units are; empty when it has none.
+pub(super) fn sets(parameters: &Parameters) -> Bytes {
+    let record = &parameters.extradata;
+    let sets = match parameters.codec {
+        Codec::H264 => h264::parse_avcc(record).map(|sets| [sets.sps, sets.pps].concat()),
+        Codec::Hevc => h265::parse_hvcc(record).map(|sets| [sets.vps, sets.sps, sets.pps].concat()),
+        _ => return Bytes::new(),
+    };
+    nal::to_length_prefixed(sets.unwrap_or_default().iter().map(AsRef::as_ref))
+}
 
 /// The sample entry of a track.
 pub(super) fn build(parameters: &Parameters, options: &Options) -> Result<Entry, Error> {

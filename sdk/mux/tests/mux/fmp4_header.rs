@@ -85,6 +85,22 @@ fn rotation_and_pixel_aspect_are_in_the_header() {
 }
 
 #[test]
+fn sets_that_come_later_go_before_key_pictures_too() {
+    let mut muxer = Muxer::new(&[avc(SPS, PPS)], Options::default()).unwrap();
+    let push = |muxer: &mut Muxer, pts, key| {
+        let chunk = muxer.push(0, &Unit::new(pts, key, Bytes::from_static(&[0, 0, 0, 1, 0x65]))).unwrap();
+        chunk.data.to_vec()
+    };
+    assert!(!holds(&push(&mut muxer, 0, true), SPS), "the header has them");
+    muxer.reconfigure(0, avc(SPS_BASELINE, PPS)).unwrap();
+    // ffmpeg and a browser's <video> read no header in the middle of a file.
+    let whole = format!("00000016{SPS_BASELINE} 00000006{PPS} 0000000165");
+    let key = push(&mut muxer, 3_600, true);
+    assert!(holds(&key, &whole) && holds(&key, &format!("6d646174 {whole}")), "{key:02x?}");
+    assert!(!holds(&push(&mut muxer, 7_200, false), SPS_BASELINE), "once per key picture is enough");
+}
+
+#[test]
 fn new_parameters_make_a_new_header_when_they_matter() {
     let audio = Parameters::audio(Codec::Aac, 48_000, 2);
     let mut muxer = Muxer::new(&[avc(SPS, PPS), audio.clone()], Options::default()).unwrap();
