@@ -70,6 +70,34 @@ try {
     assert.equal(mode, 'mse');
     console.log('  this Firefox has no H.264 for WebRTC (it downloads OpenH264 when it can): asked for WebRTC it goes on to MSE');
   }
+  // Over TCP alone, with only such candidates on both sides, and over whatever it chooses.
+  await send('browsingContext.navigate', { context, url: base, wait: 'complete' });
+  for (const net of ['tcp', 'any']) {
+    const seen = JSON.parse(await run(`(async () => {
+      const only = (text) => text.split('\\r\\n').filter((line) => ${net !== 'tcp'} || !line.startsWith('a=candidate') || / tcp /i.test(line)).join('\\r\\n');
+      const pc = new RTCPeerConnection();
+      const states = [];
+      pc.oniceconnectionstatechange = () => states.push(pc.iceConnectionState);
+      pc.addTransceiver('audio', { direction: 'recvonly' });
+      await pc.setLocalDescription();
+      while (pc.iceGatheringState !== 'complete') await new Promise((done) => setTimeout(done, 50));
+      const answer = await fetch('api/webrtc?src=demo', { method: 'POST', headers: { 'content-type': 'application/sdp' }, body: only(pc.localDescription.sdp) });
+      await pc.setRemoteDescription({ type: 'answer', sdp: only(await answer.text()) });
+      let packets = 0, protocol;
+      while (packets < 500 && pc.iceConnectionState !== 'failed') {
+        await new Promise((done) => setTimeout(done, 200));
+        const stats = [...(await pc.getStats()).values()];
+        packets = stats.find((one) => one.type === 'inbound-rtp')?.packetsReceived ?? 0;
+        const pair = stats.find((one) => one.type === 'candidate-pair' && one.selected);
+        protocol = stats.find((one) => one.id === pair?.localCandidateId)?.protocol;
+      }
+      pc.close();
+      return JSON.stringify({ packets, protocol, states });
+    })()`));
+    assert.ok(seen.packets >= 500 && (net !== 'tcp' || seen.protocol === 'tcp'), JSON.stringify(seen));
+    assert.ok(!seen.states.includes('disconnected'), JSON.stringify(seen));
+    console.log(`  ${seen.packets} packets of sound over ${seen.protocol}`);
+  }
   assert.deepEqual(errors, []);
   await send('browser.close', {}).catch(() => {});
 } finally {

@@ -15,7 +15,7 @@ STREAMS = """streams:
 def firefox_plays():
     peer("firefox-esr", "firefox-esr")
     peer("node", "nodejs")
-    extra = f"webrtc:\n  listen: 127.0.0.1:{free_port()}\n  ice_servers: []\n  filters: {{loopback: true}}\n"
+    extra = f"webrtc:\n  listen: \":{free_port()}\"\n  ice_servers: []\n  filters: {{loopback: true}}\n"
     with Server(streams=STREAMS, extra=extra) as server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         done = run("node", HERE / "firefox.mjs", server.url(""), profile, limit=150)
         print(done.stdout.decode().rstrip())
