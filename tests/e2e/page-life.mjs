@@ -110,14 +110,14 @@ try {
   const names16 = [...Array(8).keys()].flatMap((at) => [`silent${at}`, `demo${at}`]);
   const wall = await open(context, `stream.html?${names16.map((name) => `src=${name}`).join('&')}&mode=mse`);
   since = Date.now();
-  await wall.waitForFunction(() => [...document.querySelectorAll('patchbay-player')].filter((one) => one.src.startsWith('demo')).every((one) => one.state === 'playing'), null, { timeout: 60000 });
+  await wall.waitForFunction(() => [...document.querySelectorAll('patchbay-player')].filter((one) => one.src.startsWith('demo')).every((one) => one.state === 'playing'), null, { timeout: 180000 });
   step(`16 streams on a page, 8 of them silent: the others play after ${seconds(since)}`);
   await wall.goto(`${base}index.html`);
   since = Date.now();
   await wall.waitForFunction(() => [...document.querySelectorAll('.grid li')].filter((one) => one.dataset.name.startsWith('demo')).every((one) => {
     one.scrollIntoView();
     return one.querySelector('img').naturalWidth > 0;
-  }), null, { timeout: 60000, polling: 500 });
+  }), null, { timeout: 180000, polling: 500 });
   step(`their pictures are there after ${seconds(since)}`);
   await wall.close();
 

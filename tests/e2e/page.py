@@ -90,7 +90,7 @@ def cameras_and_servers_come_and_go_under_the_page():
                 server.process = subprocess.Popen([BINARY], cwd=server.path, stdout=server.log, stderr=subprocess.STDOUT)
             deeds = {"pull the camera out": lambda: cameras["door"].stop(), "plug the camera in": plug, "stop the server": stop, "start the server": start}
             with subprocess.Popen(["node", HERE / "page-life.mjs", server.url("")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:
-                limit = threading.Timer(400, node.kill)
+                limit = threading.Timer(900, node.kill)
                 limit.start()
                 for line in node.stdout:
                     if line.startswith("DO "):
