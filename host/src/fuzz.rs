@@ -2,7 +2,7 @@
 
 use patchbay_plugin_api::abi::RawUnit;
 
-use crate::config::{Config, node, patch, vars};
+use crate::config::{Config, format, node, patch, vars};
 use crate::wire;
 
 /// What the first bytes on the API's port are taken for.
@@ -20,6 +20,10 @@ pub fn config(data: &[u8]) {
     let _ = (crate::redact::mask_userinfo(&text), crate::redact::mask_query(&text));
     let Some((line, text)) = text.split_once('\n') else { return };
     let _ = Config::check_text(text);
+    let _ = format::authority(line, true);
+    for form in ["listen", "listen/transport", "host:port", "url", "ice-url", "stream"] {
+        let _ = format::judge(form, line, &[text]);
+    }
     let mut words = line.split(' ');
     let value = node::Node::string(words.next_back().unwrap_or_default());
     let path: Vec<&str> = words.take(4).collect();

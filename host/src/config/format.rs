@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -27,8 +28,8 @@ pub enum Fault {
     /// Nothing where the host belongs.
     #[error("has no host")]
     NoHost,
-    /// The brackets around an IPv6 address are not closed, or an IPv6 address has none.
-    #[error("has an IPv6 address that does not stand in brackets")]
+    /// The brackets around an IPv6 address are not closed, or it is none.
+    #[error("has an IPv6 address that is none, or whose bracket is not closed")]
     Brackets,
     /// A blank or a control character.
     #[error("has a blank or a control character in it")]
@@ -113,47 +114,48 @@ pub fn judge(format: &str, text: &str, streams: &[&str]) -> Result<(), Fault> {
     }
 }
 
-/// An address to listen on: `host:port`, where no host is every address and port 0 any.
+/// An address to listen on: `host:port`, where no host is every address and port 0 any. What the system takes is not doubted, so
+/// the brackets of an IPv6 address may be missing.
 fn listen(text: &str) -> Result<(), Fault> {
-    match host_and_port(text, 0)? {
-        (_, None) => Err(Fault::NoPort),
+    if has_blank(text) {
+        return Err(Fault::Blank);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or(Fault::NoPort)?;
+    port.parse::<u16>().map_err(|_| Fault::Port { least: 0 })?;
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match inner.unwrap_or(host).split('%').next().unwrap_or_default() {
+        address if address.contains(':') => {
+            address.parse::<Ipv6Addr>().map(drop).map_err(|_| Fault::Brackets)
+        }
         _ => Ok(()),
     }
 }
 
-/// `host[:port]` to dial.
+/// `host[:port]` to dial, read as the plugins read it.
 fn place(text: &str, needs_port: bool) -> Result<(), Fault> {
-    match host_and_port(text, 1)? {
-        ("", _) => Err(Fault::NoHost),
-        (_, None) if needs_port => Err(Fault::NoPort),
-        _ => Ok(()),
-    }
-}
-
-/// Splits `host[:port]`.
-fn host_and_port(text: &str, least: u16) -> Result<(&str, Option<u16>), Fault> {
-    if text.bytes().any(|b| b <= b' ' || b == 0x7f) {
+    if has_blank(text) {
         return Err(Fault::Blank);
     }
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (host, behind) = rest.split_once(']').ok_or(Fault::Brackets)?;
-            match behind.strip_prefix(':') {
-                None if !behind.is_empty() => return Err(Fault::Brackets),
-                port => (host, port),
-            }
+            let (host, rest) = rest.split_once(']').ok_or(Fault::Brackets)?;
+            (host, rest.strip_prefix(':').unwrap_or(rest))
         }
-        None => match text.rsplit_once(':') {
-            Some((host, _)) if host.contains(':') => return Err(Fault::Brackets),
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
+        // An IPv6 address without brackets
+        None if text.matches(':').count() > 1 => (text, ""),
+        None => text.split_once(':').unwrap_or((text, "")),
     };
-    let number = |port: &str| match port.parse::<u16>() {
-        Ok(port) if port >= least => Ok(port),
-        _ => Err(Fault::Port { least }),
-    };
-    Ok((host, port.map(number).transpose()?))
+    match port.parse::<u16>() {
+        _ if host.is_empty() => Err(Fault::NoHost),
+        _ if port.is_empty() && needs_port => Err(Fault::NoPort),
+        _ if port.is_empty() => Ok(()),
+        Ok(1..) => Ok(()),
+        _ => Err(Fault::Port { least: 1 }),
+    }
+}
+
+fn has_blank(text: &str) -> bool {
+    text.bytes().any(|b| b <= b' ' || b == 0x7f)
 }
 
 /// What stands behind `scheme:`: `//[user[:password]@]host[:port]` and whatever follows.
@@ -264,9 +266,11 @@ mod tests {
             ("listen", ":", port(0)),
             ("listen", ":99999", port(0)),
             ("listen", ":http", port(0)),
-            ("listen", "::1:8554", Err(Fault::Brackets)),
+            ("listen", "::1:8554", Ok(())),
+            ("listen", "[fe80::1%eth0]:1", Ok(())),
+            ("listen", "::1", Err(Fault::Brackets)),
             ("listen", "[::1:8554", Err(Fault::Brackets)),
-            ("listen", "[::1]8554", Err(Fault::Brackets)),
+            ("listen", "[::1]8554", port(0)),
             ("listen", ":8555/tcp", port(0)),
             ("listen/transport", ":8555/tcp", Ok(())),
             ("listen/transport", "192.0.2.1:1/udp", Ok(())),
@@ -301,7 +305,10 @@ mod tests {
             ("//u:a#b@h/x", Ok(())),
             ("//u:p/w@h/x", Err(Fault::Port { least: 1 })),
             ("//h:99999/x", Err(Fault::Port { least: 1 })),
-            ("//h:/x", Err(Fault::Port { least: 1 })),
+            ("//h:/x", Ok(())),
+            ("//fe80::1/x", Ok(())),
+            ("//[fe80::1/x", Err(Fault::Brackets)),
+            ("//h:0/x", Err(Fault::Port { least: 1 })),
             ("/h/x", Err(Fault::NoHost)),
             ("//", Err(Fault::NoHost)),
             ("//u@/x", Err(Fault::NoHost)),
