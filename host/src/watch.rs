@@ -1,14 +1,14 @@
 //! Watches the plugin folders and the configuration files: what is dropped in, replaced, removed or edited takes effect
 //! without a restart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
 use patchbay_plugin_api::manifest::{library_name, program_name};
 
@@ -22,6 +22,9 @@ const QUIET: Duration = Duration::from_millis(150);
 
 /// And at the latest after so long: files that change all the time hold nothing up.
 const LATEST: Duration = Duration::from_millis(600);
+
+/// And when a file of interest is still open for writing, after so long: a part of it would be taken for the whole.
+const CLOSED_LATEST: Duration = Duration::from_secs(5);
 
 /// How often files are looked at where the system cannot tell of changes.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -52,12 +55,19 @@ fn run(app: &Arc<App>) {
             }
             news = true;
             let mut plugins = touches_plugins(app, &first);
-            let end = Instant::now() + LATEST;
-            let left = || end.saturating_duration_since(Instant::now());
-            while !left().is_zero()
-                && let Ok(event) = events.recv_timeout(QUIET.min(left()))
-            {
+            let mut writes = Writes::default();
+            writes.note(&first);
+            let begin = Instant::now();
+            loop {
+                let open = writes.any(|path| library_name(path).is_some() || files.0.contains_key(path));
+                let latest = if open { CLOSED_LATEST } else { LATEST };
+                let left = latest.saturating_sub(begin.elapsed());
+                if left.is_zero() {
+                    break;
+                }
+                let Ok(event) = events.recv_timeout(if open { left } else { QUIET.min(left) }) else { break };
                 plugins |= is_change(&event) && touches_plugins(app, &event);
+                writes.note(&event);
             }
             if plugins {
                 app.rescan();
@@ -118,6 +128,27 @@ fn is_change(event: &notify::Result<Event>) -> bool {
     !matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
 }
 
+/// Files that were written to and not closed since. Who rewrites a file in its place empties it first, and may take a while.
+#[derive(Default)]
+struct Writes(HashSet<PathBuf>);
+
+impl Writes {
+    fn note(&mut self, event: &notify::Result<Event>) {
+        let Ok(event) = event else { return };
+        match event.kind {
+            EventKind::Modify(ModifyKind::Data(_)) => self.0.extend(event.paths.iter().cloned()),
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Remove(_) => self.0.retain(|path| !event.paths.contains(path)),
+            _ => {}
+        }
+    }
+
+    fn any(&self, of_interest: impl Fn(&Path) -> bool) -> bool {
+        self.0.iter().any(|path| of_interest(path))
+    }
+}
+
 fn touches_plugins(app: &App, event: &notify::Result<Event>) -> bool {
     let Ok(event) = event else { return true };
     let catalogue = app.catalogue();
@@ -165,6 +196,35 @@ impl Files {
             let _ = app.reload();
         } else if own {
             app.adopt_own_write();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, MetadataKind, RemoveKind, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_open_from_its_first_write_to_its_close() {
+        let close = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let write = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let event = |kind, path: &str| Ok(Event::new(kind).add_path(path.into()));
+        let open = |writes: &Writes| writes.any(|path| path == Path::new("/plugins.yaml"));
+        for end in
+            [close, EventKind::Modify(ModifyKind::Name(RenameMode::To)), EventKind::Remove(RemoveKind::File)]
+        {
+            let mut writes = Writes::default();
+            writes.note(&event(EventKind::Create(CreateKind::File), "/plugins.yaml"));
+            writes.note(&event(EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)), "/plugins.yaml"));
+            writes.note(&event(write, "/another"));
+            assert!(!open(&writes));
+            writes.note(&event(write, "/plugins.yaml"));
+            writes.note(&event(close, "/another"));
+            assert!(open(&writes));
+            writes.note(&event(end, "/plugins.yaml"));
+            assert!(!open(&writes));
         }
     }
 }
