@@ -227,6 +227,38 @@ def the_graph_shows_who_sends_to_whom():
 
 
 @test
+def a_socket_hears_why_and_may_not_flood():
+    def frame(message):
+        text = json.dumps(message).encode()
+        return bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+
+    with Server() as server:
+        def opened(name):
+            client = socket.create_connection(("127.0.0.1", server.http), timeout=60)
+            client.sendall(f"GET /api/ws?src={name} HTTP/1.1\r\nHost: 127.0.0.1:{server.http}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
+            return client
+
+        with opened("nope") as client:
+            heard = b""
+            for kind in ("mse", "mjpeg", "hls"):
+                client.sendall(frame({"type": kind}))
+                while f"{kind}: stream not found".encode() not in heard:
+                    assert (part := client.recv(4096)), (kind, heard)
+                    heard += part
+        with opened("demo") as client:
+            try:
+                for _ in range(2_000):
+                    client.sendall(frame({"type": "mse"}))
+                while client.recv(1 << 16):
+                    pass
+            except ConnectionError:
+                pass
+        server.wait_log("says too much at once")
+        assert server.get("api/frame.mp4?src=demo")[0] == 200
+
+
+@test
 def modules_that_are_left_out_do_not_exist():
     with Server(extra="app:\n  modules: [api, rtsp, http]\n") as server:
         for path in ("api/ws?src=demo", "api/stream.mp4?src=demo", "api/stack", "api/frame.jpeg?src=demo", "api/stream.m3u8?src=demo"):

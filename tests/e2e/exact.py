@@ -234,6 +234,7 @@ AS_IT_COMES = "plugins:\n  transcode: off\n"
 # What has a test of its own, where it is compared or shown: (file, test).
 ELSEWHERE = {
     "scheme transcode": ("transcode.py", "an_opus_camera_is_heard_as_g711_by_rtsp"),
+    "scheme ffmpeg": ("transcode.py", "lines_for_ffmpeg_that_ask_for_sound"),
     "sink rtmp": ("rtmp.py", "streams_are_pushed_to_nginx"), "sink rtmps": ("rtmp.py", "streams_are_pushed_over_tls"),
     "sink rtmpx": ("rtmp.py", "streams_are_pushed_over_tls"),
 }

@@ -59,7 +59,8 @@ async def calls(server):
         streams = await client.streams.list()
         assert set(streams) == {"demo"}, streams
         await client.streams.add("one", "rtsp://127.0.0.1:1/cam")
-        await client.streams.add("two", ["rtsp://u:p@127.0.0.1:1/cam", "rtsp://127.0.0.1:1/sub"])
+        # As Home Assistant adds a camera.
+        await client.streams.add("two", ["rtsp://u:p@127.0.0.1:1/cam", "ffmpeg:two#audio=opus#query=log_level=debug"])
         streams = await client.streams.list()
         assert [producer.url for producer in streams["one"].producers] == ["rtsp://127.0.0.1:1/cam"], streams
         assert len(streams["two"].producers) == 2, streams

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 
 import webrtc
 from run import HERE, Server, metrics, peer, run, wait
@@ -114,10 +115,32 @@ def an_opus_camera_is_heard_as_g711_by_rtsp():
 
 
 @test
+def lines_for_ffmpeg_that_ask_for_sound():
+    """What Home Assistant adds to each of its cameras, by its own call; a stream and a URL that are passed on."""
+    with Server(streams="streams:\n  src:\n") as server:
+        with camera(server, "src", "aac"):
+            rtsp = f"rtsp://127.0.0.1:{server.rtsp}/"
+            for name, sources in [("camera.yard", [rtsp + "src", "ffmpeg:camera.yard#audio=opus#query=log_level=debug"]),
+                                  ("all", ["ffmpeg:src"]), ("url", [f"ffmpeg:{rtsp}src#video=copy#audio=pcma"])]:
+                query = "&".join("src=" + urllib.parse.quote(source, safe="") for source in sources)
+                status, _, body = server.get(f"api/streams?name={name}&{query}", "PUT")
+                assert status == 200, (status, body)
+            for name, wanted in [("camera.yard?video&audio=opus", [("h264",), ("opus", 48_000, 2)]), ("camera.yard?video&audio=aac", [("h264",), ("aac", 48_000, 1)]),
+                                 ("all", [("h264",), ("aac", 48_000, 1)]), ("url", [("h264",), ("pcm_alaw", 8_000, 1)])]:
+                found = tracks(rtsp + name, *TCP)
+                assert found == wanted, (name, found)
+                assert abs(tone(rtsp + name, *TCP) - 440) < 8, name
+            status, _, body = server.get(f"api/streams?name=turned&src={urllib.parse.quote('ffmpeg:src#video=h264#rotate=90', safe='')}", "PUT")
+            assert status == 200, (status, body)
+            status, _, body = server.get("api/stream.mp4?src=turned")
+            assert status >= 400 and b"pictures are not transcoded yet" in body, (status, body)
+
+
+@test
 def what_is_not_possible_is_said():
     streams = "streams:\n  demo: \"demo:\"\n  small: \"transcode:demo#video=h264\"\n  loud: \"transcode:demo#audio=mp3\"\n  none: \"transcode:nothing#audio=opus\"\n"
     with Server(streams=streams) as server:
-        for name, text in [("small", "video=h264 is not transcoded natively, use ffmpeg:"), ("loud", "audio=mp3 is not encoded here"), ("none", "stream not found")]:
+        for name, text in [("small", "video=h264 is not transcoded yet"), ("loud", "audio=mp3 is not encoded here"), ("none", "stream not found")]:
             status, _, body = server.get(f"api/stream.mp4?src={name}")
             assert status >= 400 and text in body.decode(), (name, status, body)
     # Switched off: what does not match is left out, as without it.

@@ -24,6 +24,12 @@ use crate::serve::{Next, Served};
 /// Messages that wait for a slow client; then media waits, and skips to a key unit when it is overtaken.
 const QUEUE: usize = 4;
 
+/// Messages of one client that are worked on at a time; more wait.
+const MAX_TASKS: usize = 64;
+
+/// A client that keeps all of them busy for so long with more to say loses its connection.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
+
 /// A message that a client does not take for so long ends its connection.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -37,10 +43,8 @@ pub(super) async fn upgrade(app: Arc<App>, peer: Peer, parts: &mut Parts, query:
     if !same_origin(&app, parts) {
         return text(StatusCode::FORBIDDEN, "Forbidden");
     }
-    let Some(name) = query.get("src").or_else(|| query.get("dst")) else {
-        return text(StatusCode::NOT_FOUND, "stream not found");
-    };
-    if app.info(Some(name)).is_none() {
+    // Of a stream that is not known each message hears: a browser cannot read why an upgrade was refused.
+    if query.get("src").or_else(|| query.get("dst")).is_none() {
         return text(StatusCode::NOT_FOUND, "stream not found");
     }
     let upgrade = match WebSocketUpgrade::from_request_parts(parts, &()).await {
@@ -86,6 +90,17 @@ async fn run(app: Arc<App>, peer: Peer, parts: Parts, socket: WebSocket) {
         let Ok(message) = serde_json::from_str::<Value>(&content) else { break };
         let kind = message.get("type").and_then(Value::as_str).unwrap_or("").to_owned();
         let value = message.get("value").cloned();
+        while tasks.try_join_next().is_some() {}
+        if tasks.len() >= MAX_TASKS && tokio::time::timeout(BUSY_LIMIT, tasks.join_next()).await.is_err() {
+            let remote = peer.text();
+            app.log.write(
+                Level::Warn,
+                "api",
+                "a WebSocket client says too much at once: it is closed",
+                &[("remote", &remote)],
+            );
+            break;
+        }
         let (app, peer, parts, sender) = (Arc::clone(&app), peer.clone(), parts.clone(), sender.clone());
         tasks.spawn(async move {
             if let Err(reason) = answer(&app, &peer, &parts, &kind, value, id, &sender).await {

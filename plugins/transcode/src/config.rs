@@ -10,10 +10,13 @@ use crate::error::Error;
 /// How long the stream has to say what it is, ms.
 const BOUND_LIMIT_MS: u64 = 15_000;
 
+/// What `ffmpeg:` lines name that is neither a stream nor a URL, besides paths.
+const OWN_INPUTS: [&str; 3] = ["device?", "virtual?", "tts?"];
+
 /// Most tracks that one URL may ask for.
 const MAX_TRACKS: usize = 8;
 
-/// `transcode:NAME` with its `#options`.
+/// `transcode:NAME` with its `#options`, or an `ffmpeg:` line that asks for no more than that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
     /// The stream.
@@ -38,9 +41,14 @@ impl Wish {
     pub fn parse(url: &str) -> Result<Self, Error> {
         let mut parts = url.split('#');
         let name = parts.next().unwrap_or_default();
-        let stream = name.split_once(':').map_or("", |(_, stream)| stream).trim().to_owned();
+        let (scheme, stream) = name.split_once(':').unwrap_or_default();
+        let (is_ffmpeg, stream) = (scheme == "ffmpeg", stream.trim().to_owned());
         if stream.is_empty() {
             return Err(Error::NoStream);
+        }
+        if is_ffmpeg && (stream.starts_with('/') || OWN_INPUTS.iter().any(|input| stream.starts_with(input)))
+        {
+            return Err(Error::Input { input: stream });
         }
         let options: Vec<(&str, &str)> =
             parts.map(|part| part.split_once('=').unwrap_or((part, ""))).collect();
@@ -60,9 +68,13 @@ impl Wish {
         });
         let audio = audio.collect::<Result<Vec<Audio>, Error>>()?;
         if let Some(text) = all("video").find(|text| *text != "copy") {
-            return Err(Error::Video { text: text.to_owned() });
+            let text = text.to_owned();
+            return Err(if is_ffmpeg { Error::Picture { text } } else { Error::Video { text } });
         }
         let video = all("video").next().is_some();
+        if is_ffmpeg && audio.is_empty() && !video {
+            return Ok(Self { stream, audio: vec![Audio::Copy], video: true });
+        }
         if audio.is_empty() && !video {
             return Err(Error::Nothing);
         }
@@ -108,12 +120,27 @@ mod tests {
         assert_eq!(wish.stream, "talk:17");
         let wish = Wish::parse("transcode:cam#video=copy#audio=copy#audio=pcmu").unwrap();
         assert_eq!((wish.audio.len(), wish.video, wish.consume("x").medias.len()), (2, true, 2));
+        // Home Assistant's line, and a URL that is passed on as it is.
+        let wish = Wish::parse("ffmpeg:camera.yard#audio=opus#query=log_level=debug").unwrap();
+        assert_eq!((wish.stream.as_str(), wish.video, wish.audio.len()), ("camera.yard", false, 1));
+        let wish = Wish::parse("ffmpeg:rtsp://u:p@192.0.2.7/x").unwrap();
+        let copied = vec![Audio::Copy];
+        assert_eq!(wish, Wish { stream: "rtsp://u:p@192.0.2.7/x".to_owned(), audio: copied, video: true });
         for (url, error) in [
             ("transcode:", "transcode: no stream is named: transcode:NAME#audio=opus"),
             (
                 "transcode:cam#video=h264",
-                "transcode: video=h264 is not transcoded natively, use ffmpeg: (video=copy passes it on)",
+                "transcode: video=h264 is not transcoded yet (#video=copy passes it on)",
             ),
+            (
+                "ffmpeg:cam#video=h264#audio=copy#rotate=90",
+                "ffmpeg: video=h264: pictures are not transcoded yet (#video=copy passes them on)",
+            ),
+            (
+                "ffmpeg:device?video=0#video=copy",
+                "ffmpeg: device?video=0: only streams and URLs are read yet",
+            ),
+            ("ffmpeg:/a.mp4", "ffmpeg: /a.mp4: only streams and URLs are read yet"),
             ("transcode:cam#audio=opus#ptime=x", "transcode: ptime=x is no number of milliseconds"),
             (
                 "transcode:cam#audio=mp3",
@@ -129,6 +156,7 @@ mod tests {
         #[test]
         fn any_text_is_read(text in ".{0,60}") {
             let _ = Wish::parse(&format!("transcode:{text}"));
+            let _ = Wish::parse(&format!("ffmpeg:{text}"));
         }
     }
 }

@@ -15,10 +15,22 @@ pub enum Error {
     )]
     Nothing,
     /// Pictures can be passed on only.
-    #[error("transcode: video={text} is not transcoded natively, use ffmpeg: (video=copy passes it on)")]
+    #[error("transcode: video={text} is not transcoded yet (#video=copy passes it on)")]
     Video {
         /// What was written.
         text: String,
+    },
+    /// Pictures can be passed on only, for a line that would have them transcoded.
+    #[error("ffmpeg: video={text}: pictures are not transcoded yet (#video=copy passes them on)")]
+    Picture {
+        /// What was written.
+        text: String,
+    },
+    /// A device, a generated picture or a file by its path.
+    #[error("ffmpeg: {input}: only streams and URLs are read yet")]
+    Input {
+        /// What was written.
+        input: String,
     },
     /// The sound that is wanted is not made here.
     #[error("transcode: {0}")]

@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::error::Error;
 
 /// Pause after a connection could not be accepted, such as when all file descriptors are in use.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// From one line about connections that are too many to the next.
+const REFUSED_EVERY: Duration = Duration::from_secs(10);
 
 /// Binds `host:port`; an empty host is every address of both families.
 pub async fn listen(address: &str) -> Result<TcpListener, Error> {
@@ -51,6 +55,7 @@ pub async fn accept<F: Future<Output = ()> + Send + 'static>(
     drained: impl FnOnce(),
 ) {
     let mut connections = JoinSet::new();
+    let mut refused = Refused::default();
     let mut draining = pin!(draining);
     loop {
         tokio::select! {
@@ -59,7 +64,7 @@ pub async fn accept<F: Future<Output = ()> + Send + 'static>(
                 Ok((stream, remote)) if connections.len() < max => {
                     connections.spawn(connection(stream, remote));
                 }
-                Ok(_) => tracing::warn!(max, "too many connections"),
+                Ok((_, remote)) => refused.one(max, remote, Instant::now()),
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -75,6 +80,23 @@ pub async fn accept<F: Future<Output = ()> + Send + 'static>(
     drop(listeners);
     drained();
     while connections.join_next().await.is_some() {}
+}
+
+/// Connections that were one too many: told when it begins, then their number now and then.
+#[derive(Default)]
+struct Refused {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl Refused {
+    fn one(&mut self, max: usize, remote: SocketAddr, now: Instant) {
+        self.count += 1;
+        if self.told.is_none_or(|told| now.saturating_duration_since(told) >= REFUSED_EVERY) {
+            tracing::warn!(max, refused = self.count, last = %remote.ip(), "too many connections");
+            (self.count, self.told) = (0, Some(now));
+        }
+    }
 }
 
 /// The next connection of any listener.
