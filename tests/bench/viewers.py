@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What a viewer costs: CPU of the server per viewer and second, and per 20 kB sent, beside a bare loop of write(2).
 
-`viewers.py [--viewers 500] [--seconds 10] [--rate-kbit 4000]`. Builds nothing: needs `cargo build --release` and
+`viewers.py [--viewers 500] [--seconds 10] [--rate-kbit 4000] [--keys]`; with `--keys` nearly all of 4 Mbit/s are key pictures of 1 MB, one in
+2 s. Builds nothing: needs `cargo build --release` and
 `cargo build --release -p patchbay-bench`. Server, floor and viewers are processes of their own; all run at the same time of day
 on the same machine, so that only the ratios mean something. ffmpeg makes the clip.
 """
@@ -180,15 +181,18 @@ def main():
     parser.add_argument("--rate-kbit", type=int, default=4000)
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=("rtsp", "mp4", "ws", "flv", "rtmp"), default=("rtsp", "mp4", "ws", "flv", "rtmp"))
+    parser.add_argument("--keys", action="store_true")
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory() as folder:
         clip = pathlib.Path(folder) / "clip.mp4"
         rate = f"{options.rate_kbit}k"
-        subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=25,noise=alls=40:allf=t", "-t", str(2 * options.seconds + 30),
-                        "-c:v", "libx264", "-preset", "ultrafast", "-g", "50", "-b:v", rate, "-minrate", rate, "-maxrate", rate, "-bufsize", "800k", "-x264-params",
-                        "nal-hrd=cbr", "-pix_fmt", "yuv420p", clip], check=True)
+        constant = ["-b:v", rate, "-minrate", rate, "-maxrate", rate, "-bufsize", "800k", "-x264-params", "nal-hrd=cbr"]
+        # Noise that stays as it is costs its bits once in a group.
+        source, quality = ("smptehdbars=size=1280x720:rate=25,noise=alls=60", ["-qp", "20"]) if options.keys else ("testsrc2=size=1280x720:rate=25,noise=alls=40:allf=t", constant)
+        subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", source, "-t", str(2 * options.seconds + 30), "-c:v", "libx264", "-preset", "ultrafast", "-g", "50",
+                        *quality, "-pix_fmt", "yuv420p", clip], check=True)
         size = options.rate_kbit * 1000 // 8 // 25
         for _ in range(options.repeat):
             base = floor(options.viewers, 25, size, options.seconds)
