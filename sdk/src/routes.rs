@@ -121,11 +121,13 @@ pub fn media(kind: &str, codecs: &[&str]) -> Media {
     Media { kind: kind.to_owned(), codecs: codecs.iter().map(|codec| (*codec).to_owned()).collect() }
 }
 
-/// What a browser that offers these codec strings (`avc1.640029,mp4a.40.2`) takes; H.264 or H.265 with AAC when it offers none. Each string stands for its family.
+/// What a browser that offers these codec strings (`avc1.640029,mp4a.40.2`) takes; H.264 or H.265 with AAC when it offers none. Each string stands for its
+/// family; the list may stand in a whole type (`video/mp4; codecs="avc1.640029"`).
 pub fn offered(codecs: &str, with_audio: bool) -> Vec<Media> {
     let mut video: Vec<&str> = Vec::new();
     let mut audio: Vec<&str> = Vec::new();
-    for text in codecs.split(',').map(str::trim) {
+    let codecs = codecs.split_once("codecs=").map_or(codecs, |(_, codecs)| codecs);
+    for text in codecs.split(',').map(|text| text.trim_matches([' ', '"', '\''])) {
         let (list, family): (&mut Vec<&str>, &[&str]) = match text {
             _ if text.starts_with("avc1.") => (&mut video, &["h264"]),
             _ if text.starts_with("hvc1.") || text.starts_with("hev1.") => (&mut video, &["hevc"]),
@@ -251,6 +253,11 @@ mod tests {
         assert_eq!(medias[1].codecs, ["aac", "pcm_alaw", "pcm_mulaw", "pcm_s16be", "pcm_s16le", "opus"]);
         assert_eq!(offered("nonsense", true)[1].codecs, ["aac"]);
         assert_eq!(offered(all, false).len(), 1);
+        let typed = offered(r#"video/mp4; codecs="avc1.64001e, opus""#, true);
+        assert_eq!(
+            (&*typed[0].codecs, &*typed[1].codecs),
+            (&["h264".to_owned()][..], &["opus".to_owned()][..])
+        );
     }
 
     #[test]

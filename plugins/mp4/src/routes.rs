@@ -61,7 +61,8 @@ pub(crate) fn pixel_aspect(text: &str) -> Option<(u32, u32)> {
 /// `GET api/stream.mp4`: codec filters as in the query, else H.264 or H.265 with AAC.
 fn stream(request: &Request) -> Reply {
     let agent = user_agent(request);
-    if agent.contains(" Safari/") && !agent.contains(" Chrome/") && !has(request, "duration") {
+    // `HeadlessChrome/` is no Safari either.
+    if agent.contains(" Safari/") && !agent.contains("Chrome/") && !has(request, "duration") {
         let more = if has(request, "mp4") { "" } else { "&mp4" };
         let location = format!("stream.m3u8?{}{more}", request.query);
         let response = Response { status: 301, headers: vec![("location".to_owned(), location)] };
@@ -124,6 +125,8 @@ mod tests {
         };
         assert_eq!(response.headers[0].1, "stream.m3u8?src=cam1&mp4");
         assert!(matches!(stream(&ask("api/stream.mp4", "src=cam1&duration=5", &agent)), Reply::Serve(_)));
+        let headless = [("user-agent", "Mozilla/5.0 (X11; Linux x86_64) HeadlessChrome/120 Safari/537.36")];
+        assert!(matches!(stream(&ask("api/stream.mp4", "src=cam1", &headless)), Reply::Serve(_)));
     }
 
     #[test]
