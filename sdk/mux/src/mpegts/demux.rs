@@ -1,6 +1,7 @@
 //! Transport streams from bytes that come in any pieces.
 
 use bytes::Bytes;
+use patchbay_media::Kind;
 
 use super::CLOCK_RATE;
 use super::packet::{Packet, Packets};
@@ -55,6 +56,8 @@ pub struct Demuxer {
     streams: Vec<Stream>,
     /// One per stream, with the same index.
     slots: Vec<Slot>,
+    /// Places of streams that went, by their kind: one that comes back goes on there.
+    left: Vec<(Kind, Slot)>,
     lineup: Lineup<Error>,
     clock: Unwrapper,
     held_since: Option<i64>,
@@ -82,6 +85,7 @@ impl Demuxer {
             program: None,
             streams: Vec::new(),
             slots: Vec::new(),
+            left: Vec::new(),
             lineup: Lineup::default(),
             clock: Unwrapper::default(),
             held_since: None,
@@ -235,13 +239,23 @@ impl Demuxer {
             known.iter().map(|wanted| take(&|stream| (stream.pid, stream.content) == *wanted)).collect();
         for (place, (pid, content)) in places.iter_mut().zip(known) {
             if place.is_none() {
-                let slot = match take(&|stream| stream.content.kind() == content.kind()) {
+                let kind = content.kind();
+                let left = |left: &mut Vec<(Kind, Slot)>| {
+                    let at = left.iter().position(|(of, _)| *of == kind)?;
+                    Some(left.remove(at).1)
+                };
+                let slot = match take(&|stream| stream.content.kind() == kind) {
                     Some((_, slot)) => slot.anew(),
-                    None => self.lineup.slot(CLOCK_RATE),
+                    None => match left(&mut self.left) {
+                        Some(slot) => slot.anew(),
+                        None => self.lineup.slot(CLOCK_RATE),
+                    },
                 };
                 *place = Some((Stream::new(*pid, *content), slot));
             }
         }
+        // Before the tracks are announced nothing is left.
+        self.left.extend(old.into_iter().flatten().map(|(stream, slot)| (stream.content.kind(), slot)));
         (self.streams, self.slots) = places.into_iter().flatten().unzip();
     }
 

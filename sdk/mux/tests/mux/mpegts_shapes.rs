@@ -176,6 +176,33 @@ fn a_track_that_begins_late() {
     assert_eq!(units.iter().filter(|t| **t == 1).count(), 1);
 }
 
+/// A program that is without sound for a while: the sound that comes back is the same track.
+#[test]
+fn sound_that_comes_back_goes_on_in_its_track() {
+    let part = |count: usize, from: i64| -> Vec<u8> {
+        let mut muxer = Muxer::new(&tracks()[..count], MuxOptions::default()).unwrap();
+        let mut out = Vec::new();
+        for index in 0..10 {
+            let at = from + index * 3_600;
+            out.extend_from_slice(&muxer.push(0, &picture(at, index == 0)).unwrap().data);
+            for half in 0..2 {
+                let unit = Unit::new((at + half * 1_800) * 8 / 15, true, Bytes::from(vec![0xfc; 300]));
+                if count > 1 {
+                    out.extend_from_slice(&muxer.push(1, &unit).unwrap().data);
+                }
+            }
+        }
+        out
+    };
+    let ts = [part(2, 0), part(1, 36_000), part(2, 72_000)].concat();
+    let (found, units) = demux(&ts, Options::default());
+    assert_eq!(found.iter().map(|t| t.codec).collect::<Vec<_>>(), [Codec::H264, Codec::Opus]);
+    let sound: Vec<i64> = units.iter().filter(|(t, _)| *t == 1).map(|(_, u)| u.pts).collect();
+    assert_eq!(sound.len(), 40);
+    assert_eq!(sound[20] - sound[19], 36_000 + 1_800);
+    assert_eq!(units.iter().filter(|(t, _)| *t == 0).count(), 30);
+}
+
 proptest! {
     #[test]
     fn any_bytes_never_panic(data: Vec<u8>) {
