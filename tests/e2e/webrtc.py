@@ -224,7 +224,8 @@ def idle(server, name, limit=30):
 
 @test
 def requests_get_the_right_status():
-    with served("streams:\n  demo: \"demo:\"\n  empty:\n") as server:
+    pictures = "exec:ffmpeg -v error -re -f lavfi -i testsrc2=s=160x96:r=5 -c:v mjpeg -f mpjpeg -"
+    with served(f"streams:\n  demo: \"demo:\"\n  empty:\n  pictures: {pictures}\n") as server:
         post = lambda path, body=OFFER, kind="application/sdp": server.get(path, "POST", body.encode(), {"content-type": kind})  # noqa: E731
         assert post("api/webrtc")[0] == 400
         # An unknown stream is told before whatever else is wrong.
@@ -237,6 +238,9 @@ def requests_get_the_right_status():
         assert post("api/webrtc?src=demo", "data=%%%", "application/x-www-form-urlencoded")[0] == 400
         status, _, body = post("api/webrtc?src=demo", "abc")
         assert (status, b"sdp" in body) == (500, True), (status, body)
+        # It is there, but has nothing for this player.
+        status, _, body = post("api/webrtc?src=pictures")
+        assert (status, b"codecs not matched" in body) == (500, True), (status, body)
         assert server.get("api/webrtc", "OPTIONS")[0] == 204
         assert server.get("api/webrtc?src=demo", "PUT", b"")[0] == 405
         status, headers, body = post("api/webrtc?src=demo")

@@ -165,6 +165,10 @@ async fn post(engine: &Arc<Engine>, request: &Request, body: Body) -> Result<Rep
             if matches!(error.class, Class::Protocol | Class::Unsupported) {
                 known(&context, &stream, &connection).await?;
             }
+            // 404 is for a stream that there is not, not for one with nothing that this player takes.
+            if error.class == Class::NotFound && !is_unknown(&error) {
+                return Ok(Reply::text(500, &error.message));
+            }
             Err(error)
         }
     }
