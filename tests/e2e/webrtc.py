@@ -788,8 +788,8 @@ def figures(server):
     return {"fds": len(list((root / "fd").iterdir())), "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]), "rss": int(re.search(r"VmRSS:\s+(\d+)", status)[1])}
 
 
-def visit(server):
-    """100 viewers: 20 never come after their offer, 50 leave as pages do, 30 vanish with their browser."""
+def visit(server, turn):
+    """100 viewers: 20 never come after their offer, 50 leave as pages do, 30 vanish with their browser. So 80 connect in each turn."""
     for _ in range(20):
         assert server.get("api/webrtc?src=demo", "POST", OFFER.encode(), {"content-type": "application/sdp"})[0] == 201
     # The demo's sound is AAC: its transcoder is a consumer as well.
@@ -797,14 +797,15 @@ def visit(server):
     assert len(viewers()) == 20, viewers()
     chromium(server, what="play", name="demo", form="whep", count=10, rounds=5, limit=150)
     connected = lambda: next(value for name, value in metrics(server).items() if "webrtc_connected" in name)  # noqa: E731
-    for _ in range(3):
-        folder, before = tempfile.mkdtemp(), connected()
+    for gone in range(3):
+        folder = tempfile.mkdtemp()
         # Over UDP alone: nothing tells the server that they are gone.
         ask = {"base": server.url(""), "what": "play", "name": "demo", "form": "ws1", "net": "udp", "count": 10, "hold": True}
         page = subprocess.Popen(["node", HERE / "webrtc.mjs", json.dumps(ask)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
                                 env={**os.environ, "TMPDIR": folder})
         assert json.loads(page.stdout.readline())["connected"] == 10
-        wait(lambda: connected() == before + 10, 20, "ten viewers")  # noqa: B023
+        # Of all turns: a plugin reports its figures a few seconds late.
+        wait(lambda: connected() >= 80 * turn + 50 + 10 * (gone + 1), 20, "ten viewers")  # noqa: B023
         os.killpg(page.pid, signal.SIGKILL)
         page.wait()
         for process in run("pgrep", "-f", folder).stdout.split():
@@ -821,8 +822,8 @@ def hundreds_of_viewers_leave_nothing_behind():
     with served("streams:\n  demo: \"demo:\"\n") as server:
         seen = []
         turns = int(os.environ.get("PATCHBAY_TURNS", 3))
-        for _ in range(turns):
-            visit(server)
+        for turn in range(turns):
+            visit(server, turn)
             seen.append(figures(server))
             print(f"  after {100 * len(seen)} viewers: {seen[-1]}", flush=True)
         values = metrics(server)
