@@ -311,7 +311,9 @@ def check_query(server, line, wanted):
 def check_line(text, wanted):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "go2rtc.yaml"
-        path.write_text(text + "\n")
+        # What lines name is there: a folder, and a stream.
+        (pathlib.Path(folder) / "www").mkdir()
+        path.write_text(text + "\n" + ("" if "streams:" in text else "streams: {cam: \"rtsp://h/1\"}\n"))
         done = run(BINARY, "check", path, cwd=folder)
     said = (done.stdout + done.stderr).decode()
     problems = [line for line in said.splitlines() if "go2rtc.yaml:" in line]
