@@ -90,7 +90,7 @@ fn sound(app: &Arc<App>, source: &str) -> Result<Sound, Refused> {
         return Ok(Sound::new("", ""));
     }
     let has = |scheme: &str| app.catalogue().scheme(scheme).is_some();
-    let Some(line) = source.strip_prefix(FFMPEG).filter(|_| !has(FFMPEG.trim_end_matches(':'))) else {
+    let Some(line) = source.strip_prefix(FFMPEG) else {
         return match stream(app, source, source).filter(|_| !has(scheme_of(source))) {
             Some(sound) => sound,
             None => check(app, source).map(|()| Sound::new(source, source)).map_err(bad),
