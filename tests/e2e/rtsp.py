@@ -301,7 +301,7 @@ class Detour:
 
     def __init__(self, port, channel):
         self.server, self.channel = port, channel
-        self.listener = socket.create_server(("127.0.0.1", free_port()))
+        self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.run, daemon=True).start()
 
